@@ -1,0 +1,1 @@
+"""Sequence-level knowledge distillation (Kim & Rush 2016): the library, true without a pipeline."""

@@ -1,0 +1,50 @@
+"""A progress bar on a terminal, plain log lines elsewhere; both with a rate and an estimate."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from tqdm import tqdm
+
+LINE_EVERY = 15.0  # seconds between two plain lines
+
+
+class Progress:
+    """with Progress(total, unit="pairs", label="decode k35") as bar: bar.add(12, note="beam 35")."""
+
+    def __init__(self, total: int, *, unit: str, label: str, done: int = 0) -> None:
+        self.total, self.unit, self.label, self.done, self.first = total, unit, label, done, done
+        self.note = ""
+        self.began = self.last = time.monotonic()
+        terminal = sys.stderr.isatty()
+        self.bar = tqdm(total=total, initial=done, unit=f" {unit}", desc=label, unit_scale=True) if terminal else None
+
+    def add(self, count: int, *, note: str = "") -> None:
+        self.done += count
+        self.note = note or self.note
+        if self.bar is not None:
+            self.bar.update(count)
+            if note:
+                self.bar.set_postfix_str(note)
+        elif time.monotonic() - self.last >= LINE_EVERY:
+            self.last = time.monotonic()
+            self._line()
+
+    def _line(self) -> None:
+        seconds = max(time.monotonic() - self.began, 1e-9)
+        rate = (self.done - self.first) / seconds
+        left = (self.total - self.done) / rate if rate else 0.0
+        text = f"{self.label}: {self.done:,} of {self.total:,} {self.unit}, {rate:,.0f}/s, {left:.0f} s left"
+        print(f"{text}, {self.note}" if self.note else text, file=sys.stderr, flush=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        elif kind is None:
+            seconds = time.monotonic() - self.began
+            text = f"{self.label}: {self.done:,} {self.unit} in {seconds:.0f} s"
+            print(f"{text}, {self.note}" if self.note else text, file=sys.stderr, flush=True)
