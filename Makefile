@@ -1,0 +1,36 @@
+# make repro   the environment, the whole pipeline, the table of results
+# make test    the environment, every check, every test
+# Another interpreter: make repro PYTHON=python3.12. More options for pip: make repro PIP_ARGS="--proxy http://host:3128".
+
+PYTHON ?= python3
+PIP_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+
+.PHONY: repro test check
+
+# dvc starts each stage with the command `seqkd`, so the environment's commands must be on PATH.
+repro: $(VENV)/installed
+	@test -d .dvc || { echo "There is no .dvc here; run make in a whole clone of the project." >&2; exit 1; }
+	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+	@$(BIN)/seqkd show --reports reports
+
+test: check
+	$(BIN)/python -m pytest
+
+check: $(VENV)/installed-dev
+	$(BIN)/ruff check
+	$(BIN)/mypy --strict
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c '$(NEW_ENOUGH)' || { \
+	  echo "seqkd needs Python 3.11 or newer, which $(PYTHON) is not; name one, such as: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(INSTALL) -e '.[dev]'
+	@touch $@
