@@ -1,0 +1,159 @@
+import json
+import random
+from functools import partial
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import sacrebleu
+
+from seqkd import audit, nbest, scores, selection, vocab, workers
+from seqkd.audit import Tally
+from seqkd.config import Select
+from seqkd.corpus import Pair
+from seqkd.errors import InputError
+from seqkd.nbest import Hypothesis
+
+BLEU, SCORE = Select(nbest="k35", pick="bleu"), Select(nbest="k5", pick="score")
+WORDS = ["der", "die", "Hund", "Katze", "schläft", "3.5", "am", "See.", "(ja)", "e.g.,", "a-b", "&amp;"]
+
+
+def _pairs(count: int, longest: int) -> list[tuple[str, str]]:
+    """Random sentences, half of them with a reference close to them."""
+    generator = random.Random(5)
+    found = []
+    for _ in range(count):
+        one = generator.choices(WORDS, k=generator.randint(0, longest))
+        other = generator.choices(WORDS, k=generator.randint(1, longest))
+        if generator.random() < 0.5 and one:
+            other = [word if generator.random() < 0.8 else generator.choice(WORDS) for word in one]
+        found.append((" ".join(one), " ".join(other)))
+    return found
+
+
+SMOOTHINGS: list[tuple[selection.Smoothing, float]] = [
+    ("none", 0.0),
+    ("floor", 0.1),
+    ("floor", 0.0),
+    ("add-k", 1.0),
+    ("add-k", 0.5),
+    ("add-k", 0.0),
+    ("exp", 0.0),
+]
+
+
+@pytest.mark.parametrize(("smoothing", "value"), SMOOTHINGS)
+@pytest.mark.parametrize("longest", [4, 16])
+def test_sentence_bleu_equals_sacrebleus(smoothing: selection.Smoothing, value: float, longest: int) -> None:
+    metric = sacrebleu.BLEU(smooth_method=smoothing, smooth_value=value, effective_order=True)
+    for hypothesis, reference in _pairs(1500, longest):
+        counts = selection.Reference(scores.words(reference)).counts(scores.words(hypothesis))
+        ours = selection.sentence_bleu(counts, smoothing=smoothing, value=value)
+        assert ours == metric.sentence_score(hypothesis, [reference]).score, (hypothesis, reference)
+
+
+def test_sentence_bleu_by_hand() -> None:
+    counts = selection.Reference(["a", "b", "c", "d"]).counts(["a", "b", "d"])
+    assert counts == [3, 4, 3, 1, 0, 0, 3, 2, 1, 0]
+    add_one = 100 * (1 * (2 / 3) * (1 / 2) * (1 / 1)) ** (1 / 4) * 2.718281828459045 ** (1 - 4 / 3)
+    assert selection.sentence_bleu(counts, smoothing="add-k", value=1.0) == pytest.approx(add_one)
+
+
+def test_repeated_words_match_no_oftener_than_the_reference_has_them() -> None:
+    assert selection.Reference(["the", "cat", "the"]).counts(["the"] * 4) == [4, 3, 2, 0, 0, 0, 4, 3, 2, 1]
+    assert selection.Reference(["the", "cat"]).counts(["the"] * 4) == [4, 2, 1, 0, 0, 0, 4, 3, 2, 1]
+
+
+def test_the_text_closest_to_the_human_target_is_picked() -> None:
+    texts = ["eine Katze schläft", "der Hund schläft", "der Hund schläft am See", "ein Hund"]
+    assert selection.pick(texts, "der Hund schläft am See", BLEU) == 2
+    assert selection.pick(texts, "der Hund schläft am See", Select(nbest="k35", pick="chrf")) == 2
+    assert selection.pick(texts, "der Hund schläft am See", SCORE) == 0
+
+
+def test_of_equally_close_texts_the_better_rank_is_picked() -> None:
+    assert selection.pick(["x", "der Hund", "der Hund", "Hund der"], "der Hund", BLEU) == 1
+    assert selection.pick(["u", "v", "w"], "der Hund", BLEU) == 0
+
+
+@pytest.mark.parametrize("pick", get_args(Select.model_fields["pick"].annotation))
+def test_an_empty_text_is_picked_only_when_there_is_nothing_else(pick: str) -> None:
+    settings = Select.model_validate({"nbest": "k5", "pick": pick})
+    assert selection.pick(["", "xyz", "v"], "der Hund", settings) == 1
+    assert selection.pick(["", ""], "der Hund", settings) == 0
+
+
+def test_chrf_ratings_are_sacrebleus() -> None:
+    texts = ["der Hunde", "ein Hund"]
+    found = selection.ratings(texts, "der Hund", Select(nbest="k5", pick="chrf"))
+    assert found == [sacrebleu.sentence_chrf(text, ["der Hund"]).score for text in texts]
+
+
+@pytest.fixture(scope="module")
+def lists(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[Pair]]:
+    """An n-best list of 1200 lines, its vocabulary and the human pairs."""
+    folder = tmp_path_factory.mktemp("lists")
+    generator = random.Random(3)
+    pairs = [Pair(3 * line, "", " ".join(generator.choices(WORDS, k=6))) for line in range(1200)]
+    pieces = vocab.train([pair.target for pair in pairs], folder / "joint.model", size=60)
+    for index in range(2):
+        entries = []
+        for pair in pairs[nbest.positions(index)]:
+            texts = [" ".join(generator.choices(WORDS, k=6)), "", pair.target, pair.target]
+            ids = [tuple(pieces.encode(text)) for text in texts]
+            entries.append((pair.id, [Hypothesis(it, -1.0 - rank, rank < 3) for rank, it in enumerate(ids)]))
+        nbest.write_part(folder, index, entries)
+    return folder, folder / "joint.model", pairs
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_text_is_chosen_line_by_line_with_its_audit(lists: tuple[Path, Path, list[Pair]], processes: int) -> None:
+    folder, model, pairs = lists
+    tally, chosen = Tally(), {}
+    choose = partial(selection.choose, model=model, settings=BLEU)
+    for texts, counts in workers.ordered(choose, selection.parts(folder, pairs), processes=processes):
+        chosen.update(texts)
+        tally.add(counts)
+    assert chosen == {pair.id: pair.target for pair in pairs}
+    found = audit.record(tally, "closest", BLEU)
+    assert found["lines"] == 1200
+    assert found["ranks"] == [0, 0, 1200, 0]
+    assert found["hypotheses_per_line"] == {"least": 4, "mean": 4.0, "most": 4, "distinct": 3.0}
+    assert found["bleu_chosen"] == 100.0
+    assert found["oracle_gain"] == pytest.approx(100.0 - found["bleu_first"])
+    assert found["length_ratio"]["chosen"] == 1.0
+    assert found["chosen"] == {"empty": 0.0, "truncated": 0.0, "unknown": 0.0}
+    assert found["all"] == {"empty": 0.25, "truncated": 0.25, "unknown": 0.0}
+    assert "1,200 lines" in audit.summary(found)
+
+
+def test_the_audits_bleu_is_the_corpus_bleu_of_the_texts(lists: tuple[Path, Path, list[Pair]]) -> None:
+    folder, model, pairs = lists
+    texts, tally = selection.choose(selection.parts(folder, pairs)[0], model=model, settings=SCORE)
+    targets = [pair.target for pair in pairs[:1000]]
+    assert scores.bleu_of(tally.chosen) == pytest.approx(scores.bleu(list(texts.values()), targets))
+    assert tally.chosen == tally.first
+
+
+def test_faults_and_ties_are_counted() -> None:
+    tally = Tally()
+    tally.line([Hypothesis((1, 5), -1.0, False), Hypothesis((), -2.0, True)], ["⁇ a", ""], 0)
+    tally.compared([2, 4, 0, 0, 0, 0, 2, 1, 0, 0], [2, 4, 0, 0, 0, 0, 2, 1, 0, 0])
+    found = audit.record(tally, "row", SCORE)
+    assert found["chosen"] == {"empty": 0.0, "truncated": 1.0, "unknown": 1.0}
+    assert found["all"] == {"empty": 0.5, "truncated": 0.5, "unknown": 0.5}
+    assert found["unmatched"] == 1.0
+    assert found["length_ratio"]["chosen"] == 0.5
+
+
+def test_a_list_of_another_text_is_refused(lists: tuple[Path, Path, list[Pair]]) -> None:
+    folder, model, pairs = lists
+    other = [*pairs[:500], *pairs[501:], Pair(9999, "", "x")]
+    with pytest.raises(InputError, match="id 1500 stands where the text has id 1503"):
+        selection.choose(selection.parts(folder, other)[0], model=model, settings=BLEU)
+
+
+def test_an_audit_is_written_with_sorted_keys_and_no_time(tmp_path: Path) -> None:
+    audit.write(tmp_path / "row.json", {"b": 1, "a": 2})
+    assert (tmp_path / "row.json").read_text() == '{\n  "a": 2,\n  "b": 1\n}\n'
+    assert json.loads((tmp_path / "row.json").read_text()) == {"a": 2, "b": 1}
