@@ -1,0 +1,76 @@
+"""Batches of sentences alike in length, and one batch as tensors."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from seqkd.vocab import BOS, EOS, PAD
+
+
+class Batch(NamedTuple):
+    """B sentence pairs; S and T are the longest source and target, marks included in the target."""
+
+    rows: list[int]  # positions in the text
+    source: Tensor  # (S, B) ids, padded on the left
+    entered: Tensor  # (T, B) ids, BOS first, padded on the right
+    expected: Tensor  # (T, B) ids, EOS last, padded on the right
+
+    def to(self, device: torch.device) -> Self:
+        return self._replace(
+            source=self.source.to(device), entered=self.entered.to(device), expected=self.expected.to(device)
+        )
+
+
+class Text(NamedTuple):
+    """A text in piece ids, without marks."""
+
+    sources: list[list[int]]
+    targets: list[list[int]]
+
+    def tokens(self, rows: Sequence[int]) -> int:
+        """Target words to predict, EOS included."""
+        return sum(len(self.targets[row]) + 1 for row in rows)
+
+
+def padded_left(sentences: Sequence[Sequence[int]]) -> Tensor:
+    """(longest, count) ids; the encoder starts every sentence at its first word and ends it at the last step."""
+    longest = max(map(len, sentences))
+    return torch.tensor([[PAD] * (longest - len(ids)) + list(ids) for ids in sentences]).t().contiguous()
+
+
+def padded_right(sentences: Sequence[Sequence[int]]) -> Tensor:
+    longest = max(map(len, sentences))
+    return torch.tensor([list(ids) + [PAD] * (longest - len(ids)) for ids in sentences]).t().contiguous()
+
+
+def make(text: Text, rows: Sequence[int]) -> Batch:
+    """The pairs of some rows as one batch."""
+    targets = [text.targets[row] for row in rows]
+    return Batch(
+        rows=list(rows),
+        source=padded_left([text.sources[row] for row in rows]),
+        entered=padded_right([[BOS, *ids] for ids in targets]),
+        expected=padded_right([[*ids, EOS] for ids in targets]),
+    )
+
+
+def plan(text: Text, size: int, generator: torch.Generator | None = None) -> list[list[int]]:
+    """All rows in batches of size sentences, alike in source and then in target length.
+
+    generator: deals equal lengths and orders the batches anew; None: a fixed order, longest last.
+    """
+    count = len(text.sources)
+    lot = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
+    rows = sorted(lot.tolist(), key=lambda row: (len(text.sources[row]), len(text.targets[row])))
+    found = [rows[at : at + size] for at in range(0, count, size)]
+    if generator is None:
+        return found
+    return [found[at] for at in torch.randperm(len(found), generator=generator).tolist()]
+
+
+def shares(planned: list[list[int]], rank: int, size: int) -> Iterator[list[int]]:
+    """One worker's rows of every batch: each size-th, so that the shares of a batch are alike in length."""
+    for rows in planned:
+        yield rows[rank::size]

@@ -1,0 +1,46 @@
+"""NLL and Word-KD over the words of a batch, with their gradient in closed form (Kim & Rush 2016, section 3.1)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class _Mixed(torch.autograd.Function):
+    """Writes the logits over by log-probabilities, then by the gradient: one (words, V) buffer in all."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, gold: Tensor, teacher: Tensor | None, alpha: float) -> Tensor:
+        student = torch.log_softmax(logits, -1)
+        loss = (alpha - 1.0) * student.gather(1, gold[:, None]).sum()
+        if teacher is not None:
+            loss = loss - alpha * torch.dot(teacher.view(-1), student.view(-1))
+        if ctx.needs_input_grad[0]:
+            student.exp_()
+            if teacher is not None:
+                student.sub_(teacher, alpha=alpha)
+            student.scatter_add_(1, gold[:, None], torch.full_like(student[:, :1], alpha - 1.0))
+            ctx.save_for_backward(student)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        scale = gradients[0]  # 1 in the trainer, which scales the weights' gradients instead of this larger buffer
+        return gradient if float(scale) == 1.0 else gradient * scale, None, None, None
+
+
+def nll(logits: Tensor, gold: Tensor) -> Tensor:
+    """- sum log p(gold); logits: (words, V), gold: (words,) ids. Returns a scalar, nats, summed over words."""
+    loss: Tensor = _Mixed.apply(logits, gold, None, 0.0)  # type: ignore[no-untyped-call]
+    return loss
+
+
+def word_kd(logits: Tensor, gold: Tensor, teacher: Tensor, *, alpha: float) -> Tensor:
+    """(1 - alpha) NLL + alpha sum_words sum_k -q(k) log p(k), section 3.1.
+
+    logits: (words, V) of the student; gold: (words,) ids; teacher: (words, V) the probabilities q, all of them.
+    Returns a scalar, nats, summed over words.
+    """
+    loss: Tensor = _Mixed.apply(logits, gold, teacher, alpha)  # type: ignore[no-untyped-call]
+    return loss

@@ -1,0 +1,152 @@
+"""The network of Kim & Rush (2016): LSTM encoder and decoder, Luong's general attention, input feeding.
+
+Sizes in comments: S source positions, T target positions, B sentences, H hidden units, L layers, V pieces.
+"""
+
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from seqkd import recurrence
+from seqkd.products import linear, product
+from seqkd.vocab import PAD
+
+CLOSED = -1e9  # added to the attention's score of a padded source position
+SPREAD = 0.1  # weights start uniform in (-SPREAD, SPREAD), section 4.1
+
+
+class Shape(NamedTuple):
+    """What a weights file alone does not say."""
+
+    vocab: int  # V, pieces
+    layers: int  # L
+    hidden: int  # H, also the embedding size
+    dropout: float  # probability
+
+
+class Memory(NamedTuple):
+    """An encoded batch."""
+
+    states: Tensor  # (B, S, H)
+    keys: Tensor  # (B, S, H), states times the attention's matrix
+    closed: Tensor  # (B, 1, S), 0 at words and CLOSED at padding
+    state: Tensor  # (L, B, H), the encoder's last state
+    cell: Tensor  # (L, B, H)
+
+    def at(self, rows: Tensor) -> Self:
+        """The memory of some sentences only, without their states' history; rows: (n,)."""
+        return self._replace(states=self.states[rows], keys=self.keys[rows], closed=self.closed[rows])
+
+
+class Step(NamedTuple):
+    """The decoder between two words, for N rows."""
+
+    fed: Tensor  # (N, H), the last attentional vector
+    state: Tensor  # (L, N, H)
+    cell: Tensor  # (L, N, H)
+
+    def at(self, rows: Tensor) -> Self:
+        return self._replace(fed=self.fed[rows], state=self.state[:, rows], cell=self.cell[:, rows])
+
+
+class Network(nn.Module):
+    """No tying, one bias a layer; gates in the order input, forget, output, candidate."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        vocab, layers, hidden, _ = shape
+
+        def weight(*size: int) -> nn.Parameter:
+            return nn.Parameter(torch.zeros(*size))
+
+        self.source_embedding, self.target_embedding = weight(vocab, hidden), weight(vocab, hidden)
+        self.encoder_input = nn.ParameterList(weight(4 * hidden, hidden) for _ in range(layers))
+        self.encoder_state = nn.ParameterList(weight(4 * hidden, hidden) for _ in range(layers))
+        self.encoder_bias = nn.ParameterList(weight(4 * hidden) for _ in range(layers))
+        self.decoder_word = weight(4 * hidden, hidden)  # the embedding's share of the first layer's gates
+        self.decoder = nn.ParameterList(weight(4 * hidden, 2 * hidden) for _ in range(layers))  # [input; own state]
+        self.decoder_bias = nn.ParameterList(weight(4 * hidden) for _ in range(layers))
+        self.attention = weight(hidden, hidden)
+        self.combine = weight(hidden, 2 * hidden)  # [context; top state]
+        self.output, self.output_bias = weight(vocab, hidden), weight(vocab)
+
+    def start(self, generator: torch.Generator) -> None:
+        """Fresh weights, uniform in (-SPREAD, SPREAD)."""
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.uniform_(-SPREAD, SPREAD, generator=generator)
+
+    def encode(self, source: Tensor, generator: torch.Generator | None = None) -> Memory:
+        """source: (S, B) ids, padded on the left. generator: draws the dropout; None: no dropout."""
+        size, batch = source.shape
+        hidden = self.shape.hidden
+        padded = source == PAD
+        live = (~padded).unsqueeze(-1).to(self.output.dtype) if bool(padded.any()) else None
+        below, states, cells = F.embedding(source, self.source_embedding), [], []
+        for layer in range(self.shape.layers):
+            keep = self._dropped((size, batch, hidden), generator if layer else None)
+            below = below if keep is None else below * keep
+            gates = linear(below, self.encoder_input[layer], self.encoder_bias[layer])
+            below, cell = recurrence.Layer.apply(gates, self.encoder_state[layer], live)  # type: ignore[no-untyped-call]
+            states.append(below[-1])
+            cells.append(cell)
+        memory = below.transpose(0, 1).contiguous()
+        closed = padded.t()[:, None].to(memory.dtype) * CLOSED
+        keys = linear(memory, self.attention.t())
+        return Memory(memory, keys, closed, torch.stack(states), torch.stack(cells))
+
+    def forward(self, source: Tensor, target: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The attentional vectors (T, B, H) after each word of target.
+
+        source: (S, B) ids padded on the left; target: (T, B) ids, BOS first, padded on the right.
+        """
+        memory = self.encode(source, generator)
+        (time, batch), (layers, hidden) = target.shape, self.shape[1:3]
+        keep = self._dropped((time, layers, batch, hidden), generator)
+        words = linear(F.embedding(target, self.target_embedding), self.decoder_word, self.decoder_bias[0])
+        vectors: Tensor = recurrence.Decoder.apply(  # type: ignore[no-untyped-call]
+            words, *memory, keep, self.combine, *self.decoder, *list(self.decoder_bias)[1:]
+        )
+        return vectors
+
+    def _dropped(self, size: tuple[int, ...], generator: torch.Generator | None) -> Tensor | None:
+        """Dropout multipliers: 0, or 1 / keep; None where nothing is dropped."""
+        keep = 1.0 - self.shape.dropout
+        if generator is None or keep == 1.0:
+            return None
+        drawn = torch.empty(size, dtype=self.output.dtype, device=self.output.device)
+        return drawn.bernoulli_(keep, generator=generator).mul_(1.0 / keep)
+
+    def logits(self, vectors: Tensor) -> Tensor:
+        """(..., H) -> (..., V)"""
+        return linear(vectors, self.output, self.output_bias)
+
+    def word_table(self) -> Tensor:
+        """(V, 4H): every target word's share of the first layer's gates, looked up instead of multiplied."""
+        return product(self.target_embedding, self.decoder_word, self.decoder_bias[0])
+
+    def step(self, words: Tensor, memory: Memory, last: Step) -> Step:
+        """One decoder step in plain torch, the reference of recurrence.Decoder.
+
+        words: (N, 4H), rows of word_table; N = B x rows a sentence, a sentence's rows together.
+        """
+        lower, states, cells = last.fed, [], []
+        for layer in range(self.shape.layers):
+            below = torch.cat((lower, last.state[layer]), -1)
+            bias = self.decoder_bias[layer] if layer else None
+            gates = linear(below, self.decoder[layer], bias)
+            gates = gates if layer else gates + words
+            enter, keep, show, candidate = gates.chunk(4, -1)
+            cell = torch.sigmoid(keep) * last.cell[layer] + torch.sigmoid(enter) * torch.tanh(candidate)
+            lower = torch.sigmoid(show) * torch.tanh(cell)
+            states.append(lower)
+            cells.append(cell)
+        sentences = memory.keys.shape[0]
+        query = lower.view(sentences, -1, self.shape.hidden)  # (B, rows, H)
+        weight = torch.softmax(torch.baddbmm(memory.closed, query, memory.keys.transpose(1, 2)), -1)
+        context = torch.bmm(weight, memory.states).view(lower.shape)
+        fed = torch.tanh(linear(torch.cat((context, lower), -1), self.combine))
+        return Step(fed, torch.stack(states), torch.stack(cells))

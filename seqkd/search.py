@@ -1,0 +1,171 @@
+"""Beam search: the teacher's mode, its n-best list, and a student's translation (Kim & Rush 2016, section 3.2).
+
+A beam of K holds K hypotheses; one that ends keeps its place, so the search stops when all K have ended. Scores are
+sums of log-probabilities, or log-probability / length ** normalise. Beam 1 is greedy search.
+Sizes in comments: B sentences in the batch, R live rows a sentence, V pieces.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from seqkd.batches import padded_left
+from seqkd.model import Memory, Network, Step
+from seqkd.nbest import Hypothesis
+from seqkd.products import product
+from seqkd.vocab import BOS, EOS, PAD
+
+LIVE_ROWS = 1500  # sentences x beam of a batch: enough for fast products, little enough for the caches
+DEAD = float("-inf")
+
+
+class _Ended(NamedTuple):
+    score: float
+    hypothesis: Hypothesis
+
+
+def longest(source: int) -> int:
+    """The most pieces (EOS included) of a hypothesis for a source of so many pieces."""
+    return 2 * source + 10
+
+
+def decode(
+    network: Network, sources: Sequence[Sequence[int]], *, beam: int, nbest: int = 1, normalise: float = 0.0
+) -> list[list[Hypothesis]]:
+    """For every source, in order, its nbest hypotheses, best first (fewer where the beam found fewer).
+
+    sources: piece ids without marks; an empty source gets one empty hypothesis. nbest: at most beam.
+    """
+    found: list[list[Hypothesis]] = [[Hypothesis((), 0.0, True)] for _ in sources]
+    with torch.inference_mode():
+        table = network.word_table()
+        for rows in _batches(sources, beam):
+            batch = _Beam(network, [sources[row] for row in rows], beam=beam, nbest=nbest, normalise=normalise)
+            for row, hypotheses in zip(rows, batch.run(table), strict=True):
+                found[row] = hypotheses
+    return found
+
+
+def _batches(sources: Sequence[Sequence[int]], beam: int) -> Iterator[list[int]]:
+    """The sources that have words, alike in length, LIVE_ROWS // beam at a time."""
+    order = sorted((row for row, ids in enumerate(sources) if ids), key=lambda row: (len(sources[row]), row))
+    size = max(1, LIVE_ROWS // beam)
+    for at in range(0, len(order), size):
+        yield order[at : at + size]
+
+
+class _Beam:
+    """The search for a batch of sentences; a sentence leaves it when its list is complete."""
+
+    def __init__(
+        self, network: Network, sources: Sequence[Sequence[int]], *, beam: int, nbest: int, normalise: float
+    ) -> None:
+        device = network.output.device
+        self.network, self.beam, self.nbest, self.normalise = network, beam, nbest, normalise
+        self.memory: Memory = network.encode(padded_left(sources).to(device))
+        self.last = Step(torch.zeros_like(self.memory.state[0]), self.memory.state, self.memory.cell)
+        self.scores = self.memory.state.new_zeros(len(sources), 1)  # (B, R) log-probabilities, best first
+        self.words = torch.full((len(sources),), BOS, device=device)  # (B x R,)
+        self.history = torch.empty(len(sources), 1, 0, dtype=torch.int32, device=device)  # (B, R, so far)
+        self.room = torch.full((len(sources),), beam, device=device)  # (B,) places not taken by ended hypotheses
+        self.sentences = list(range(len(sources)))
+        self.limit = max(longest(len(source)) for source in sources)
+        self.limits = [longest(len(source)) for source in sources]
+        self.ended: list[list[_Ended]] = [[] for _ in sources]
+
+    def run(self, table: Tensor) -> list[list[Hypothesis]]:
+        for length in range(1, self.limit + 1):
+            self.last = self.network.step(table[self.words], self.memory, self.last)
+            self._extend()
+            self._retire(length)
+            if not self.sentences:
+                break
+        return [
+            [item.hypothesis for item in sorted(items, key=lambda item: (-item.hypothesis.finished, -item.score))]
+            for items in (items[: self.beam] for items in self.ended)
+        ]
+
+    def _extend(self) -> None:
+        """Every live row by the words that may enter the beam; rows are then ordered by score."""
+        logits = product(self.last.fed, self.network.output, self.network.output_bias)  # (B x R, V)
+        normaliser = logits.logsumexp(-1, keepdim=True)
+        logits[:, (PAD, BOS)] = DEAD  # marks of the batch, never words
+        count, rows = self.scores.shape
+        width = min(int(self.room.max()), rows * (logits.shape[1] - 2))
+        each = min(width, logits.shape[1] - 2)
+        best, word = logits.topk(each, -1)  # before the normaliser is taken off, which changes no row's order
+        best = best - normaliser + self.scores.reshape(-1, 1)
+        self.scores, chosen = best.view(count, -1).topk(width, -1)  # (B, width)
+        parent = chosen // each
+        word = word.view(count, -1).gather(1, chosen)
+        taken = torch.arange(width, device=word.device) >= self.room[:, None]
+        self.scores = self.scores.masked_fill(taken, DEAD)
+        self.words = word.view(-1)
+        self._follow(parent)
+        self.history = torch.cat((self.history, word.int()[:, :, None]), 2)
+
+    def _follow(self, parent: Tensor) -> None:
+        """Brings state and history to the chosen rows; parent: (B, width) rows within a sentence."""
+        count, rows, length = self.history.shape
+        width = parent.shape[1]
+        if rows == 1 and width == 1:
+            return
+        self.last = self.last.at((parent + torch.arange(count, device=parent.device)[:, None] * rows).view(-1))
+        self.history = self.history.gather(1, parent[:, :, None].expand(-1, -1, length))
+
+    def _retire(self, length: int) -> None:
+        """Takes the rows that ended out of the beam, and the sentences that are done out of the batch."""
+        words = self.words.view(self.scores.shape)
+        alive = self.scores > DEAD
+        ends = (words == EOS) & alive
+        at_limit = any(self.limits[sentence] <= length for sentence in self.sentences)
+        if not bool(ends.any()) and not at_limit:
+            return
+        self._record(ends, length, finished=True)
+        self.room = self.room - ends.sum(1)
+        alive = alive & ~ends
+        top = torch.where(alive, self.scores, DEAD).amax(1).tolist()
+        done = [self._complete(sentence, score, length) for sentence, score in zip(self.sentences, top, strict=True)]
+        over = torch.tensor([self.limits[sentence] <= length for sentence in self.sentences], device=alive.device)
+        self._record(alive & over[:, None], length, finished=False)
+        going = torch.tensor([not (ready or cut) for ready, cut in zip(done, over.tolist(), strict=True)])
+        self._shrink(alive, going.nonzero()[:, 0].to(alive.device))
+
+    def _complete(self, sentence: int, best: float, length: int) -> bool:
+        """Whether nothing alive can change the sentence's list any more."""
+        ended = self.ended[sentence]
+        if len(ended) >= self.beam or best == DEAD:
+            return True
+        if len(ended) < self.nbest or self.normalise:
+            return False
+        return sorted(item.score for item in ended)[-self.nbest] >= best  # a sum of logs only falls
+
+    def _record(self, rows: Tensor, length: int, *, finished: bool) -> None:
+        """Moves rows (B, R) to their sentences' lists."""
+        if not bool(rows.any()):
+            return
+        places = rows.nonzero()
+        ids, scores = self.history[rows].tolist(), self.scores[rows].double().tolist()
+        for (at, _), sequence, score in zip(places.tolist(), ids, scores, strict=True):
+            words = tuple(sequence[:-1] if finished else sequence)
+            normal = score / length**self.normalise
+            self.ended[self.sentences[at]].append(_Ended(normal, Hypothesis(words, score, finished)))
+
+    def _shrink(self, alive: Tensor, going: Tensor) -> None:
+        """Keeps the live rows of the sentences in going, in front and best first."""
+        if not len(going):
+            self.sentences = []
+            return
+        count, width = self.scores.shape
+        scores = torch.where(alive, self.scores, DEAD)[going]
+        self.scores, order = scores.sort(dim=1, descending=True, stable=True)
+        most = int(alive[going].sum(1).max())
+        self.scores, order = self.scores[:, :most], order[:, :most]
+        if len(going) < count:
+            self.memory, self.room = self.memory.at(going), self.room[going]
+            self.sentences = [self.sentences[at] for at in going.tolist()]
+        rows = (going[:, None] * width + order).view(-1)
+        self.last, self.words = self.last.at(rows), self.words[rows]
+        self.history = self.history.view(count * width, -1)[rows].view(len(going), most, -1)
