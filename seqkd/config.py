@@ -105,6 +105,12 @@ class Evaluate(Record):
     normalise: Share = 0.0
 
 
+class Speed(Record):
+    models: Annotated[list[Name], Field(min_length=1)]  # whose words per second Table 2 shows
+    sentences: Positive  # the first of the test set
+    rounds: Positive  # alternating over the models; the median counts
+
+
 class Params(Record):
     seed: Annotated[int, Field(ge=0)]
     data: Data
@@ -118,6 +124,7 @@ class Params(Record):
     finetune: dict[Name, Finetune]
     prune: Prune
     evaluate: Evaluate
+    speed: Speed
 
     @property
     def models(self) -> list[str]:
@@ -136,10 +143,15 @@ class Params(Record):
         return "teacher" if model == "teacher" else "student"
 
 
+def _cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Machine(Record):
     """What describes this machine and changes no result's meaning; machine.yaml, absent: all cores."""
 
-    workers: Positive = Field(default_factory=lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)  # fmt: skip
+    workers: Positive = Field(default_factory=_cores)  # processes of one thread each
     device: Literal["auto", "cpu", "cuda"] = "auto"
     products: Literal["auto", "mkl", "onednn"] = "auto"  # the library of fp32 matrix products on a CPU
 
@@ -168,7 +180,11 @@ def read(path: Path, record: type[R]) -> R:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run this in the project's folder.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        line = f", line {error.problem_mark.line + 1}" if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark else ""  # fmt: skip
+        line = (
+            f", line {error.problem_mark.line + 1}"
+            if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark
+            else ""
+        )
         raise InputError(f"{path}{line}: not valid YAML; correct the syntax there.") from None
     return parse(record, values if values is not None else {}, where=str(path))
 
@@ -182,6 +198,7 @@ def params(path: Path = Path("params.yaml")) -> Params:
         *((f"distill.{row}.text", item.text, texts) for row, item in found.distill.items()),
         *((f"finetune.{row}.text", item.text, texts) for row, item in found.finetune.items()),
         *((f"finetune.{row}.init", item.init, starts - {row}) for row, item in found.finetune.items()),
+        *(("speed.models", name, starts) for name in found.speed.models),
         ("prune.model", found.prune.model, starts),
         ("prune.retrain", found.prune.retrain, texts),
         ("prune.finetune", found.prune.finetune, texts),

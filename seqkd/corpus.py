@@ -48,7 +48,9 @@ def read(path: Path) -> list[Pair]:
             if len(parts) != 3 or not parts[0].isdigit():
                 raise InputError(f"{path}, line {number}: not 'id, source, target'; make the file anew with dvc repro.")
             if int(parts[0]) in seen:
-                raise InputError(f"{path}, line {number}: id {parts[0]} stands twice; make the file anew with dvc repro.")
+                raise InputError(
+                    f"{path}, line {number}: id {parts[0]} stands twice; make the file anew with dvc repro."
+                )
             seen.add(int(parts[0]))
             pairs.append(Pair(int(parts[0]), parts[1], parts[2]))
     return pairs
@@ -62,6 +64,7 @@ def join(sources: Iterable[Pair], targets: dict[int, str], *, where: str) -> lis
     if gaps or surplus:
         example = gaps[0] if gaps else min(surplus)
         raise InputError(
-            f"{where}: {len(gaps)} ids without a line and {len(surplus)} lines without an id (id {example}, say); make it anew."
+            f"{where}: {len(gaps)} ids without a line and {len(surplus)} lines without an id"
+            f" (id {example}, say); make it anew."
         )
     return pairs

@@ -29,7 +29,7 @@ def onednn_is_faster() -> bool:
 
 def available() -> bool:
     """Whether this torch has oneDNN's linear product (a private operator, hence the guard)."""
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     try:
         probe = torch.ops.mkldnn._linear_pointwise(torch.eye(2), torch.eye(2), None, "none", [], "")

@@ -24,13 +24,15 @@ def _cell(gates: Tensor, cell: Tensor, *, new: Tensor, squashed: Tensor, state: 
     torch.mul(gates[:, 2 * hidden : 3 * hidden], squashed, out=state)
 
 
-def _cell_backward(gates: Tensor, cell: Tensor, squashed: Tensor, *, state: Tensor, later: Tensor, out: Tensor) -> Tensor:
+def _cell_backward(
+    gates: Tensor, cell: Tensor, squashed: Tensor, *, state: Tensor, later: Tensor, out: Tensor
+) -> Tensor:
     """Gradients through _cell: state and later are those of the new state and cell.
 
     Writes the gradient of the gates before activation to out (batch, 4 hidden); returns that of the old cell.
     """
     hidden = cell.shape[-1]
-    enter, keep, show, candidate = gates.split(hidden, dim=1)
+    enter, keep, show, candidate = torch.split(gates, hidden, dim=1)
     shown = state * show
     to_cell = (later + shown).addcmul_(shown * squashed, squashed, value=-1)
     torch.mul(to_cell, candidate, out=out[:, :hidden])
@@ -114,7 +116,7 @@ class Decoder(torch.autograd.Function):
     ) -> Tensor:
         time, batch, width = words.shape
         hidden, layers = width // 4, state.shape[0]
-        matrices, biases = weights[:layers], (None, *weights[layers:])
+        matrices, biases = weights[:layers], weights[layers:]
         gates = words.new_empty(layers, time, batch, width)
         cells = words.new_empty(layers, time + 1, batch, hidden)
         cells[:, 0] = cell
@@ -135,7 +137,7 @@ class Decoder(torch.autograd.Function):
                 if layer == 0:
                     torch.add(product(entering, matrices[0]), words[t], out=activated)
                 else:
-                    torch.add(product(entering, matrices[layer]), biases[layer], out=activated)
+                    torch.add(product(entering, matrices[layer]), biases[layer - 1], out=activated)
                 states[layer] = words.new_empty(batch, hidden)
                 _cell(
                     activated,
@@ -164,8 +166,7 @@ class Decoder(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         memory, keys, keep, combine, gates, cells, squashed, below, above, raw, attention, *matrices = ctx.saved_tensors
         of_out = gradients[0]
-        time, batch, hidden = raw.shape
-        layers = len(matrices)
+        time, layers, hidden = raw.shape[0], len(matrices), raw.shape[2]
         to_gates, to_combined = torch.empty_like(gates), torch.empty_like(raw)
         to_context, to_scores = torch.empty_like(raw), torch.empty_like(attention)
         back, back_combine, remembered = [matrix.t() for matrix in matrices], combine.t(), memory.transpose(1, 2)

@@ -28,7 +28,7 @@ class Teacher:
         size = int(ends[-1]) * network.shape.hidden * 4
         if size <= LARGEST_STORE:
             store = torch.empty(int(ends[-1]), network.shape.hidden, device=network.output.device)
-            self.store = store.share_memory_() if team.size > 1 else store
+            self.store = team.shared(store)
 
     @torch.no_grad()
     def read(self, team: Team) -> None:

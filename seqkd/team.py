@@ -20,18 +20,19 @@ class Team:
         parameters = list(network.parameters())
         count = sum(parameter.numel() for parameter in parameters)
         self.size, self.rank = size, 0
-        self.context = processes.get_context("fork" if sys.platform == "linux" else "spawn")
+        self.context: Any = processes.get_context("fork" if sys.platform == "linux" else "spawn")
         self.barrier = self.context.Barrier(size) if size > 1 else None
         like = parameters[0]
-        self.weights = self._shared(torch.empty(count, dtype=like.dtype, device=like.device))
-        self.gradients = self._shared(torch.zeros(size, count, dtype=like.dtype, device=like.device))
-        self.sums = self._shared(torch.zeros(size, 4, dtype=torch.float64))
+        self.weights = self.shared(torch.empty(count, dtype=like.dtype, device=like.device))
+        self.gradients = self.shared(torch.zeros(size, count, dtype=like.dtype, device=like.device))
+        self.sums = self.shared(torch.zeros(size, 4, dtype=torch.float64))
         self.network = network
         with torch.no_grad():
             self.weights.copy_(torch.cat([parameter.detach().reshape(-1) for parameter in parameters]))
 
-    def _shared(self, tensor: Tensor) -> Tensor:
-        return tensor.share_memory_() if self.size > 1 else tensor
+    def shared(self, tensor: Tensor) -> Tensor:
+        """The tensor, moved to memory that the processes to come will share."""
+        return tensor.share_memory_() if self.size > 1 else tensor  # type: ignore[no-untyped-call]
 
     def join(self, rank: int) -> None:
         """Makes the network's parameters and gradients views of the shared ones, in this process."""

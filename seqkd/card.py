@@ -1,0 +1,43 @@
+"""The model card: what a model's folder tells whoever receives it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from seqkd.checkpoint import Model
+
+
+def text(
+    *, name: str, model: Model, settings: Mapping[str, Any], about: Mapping[str, Any], dev: Mapping[str, str]
+) -> str:
+    """Markdown. settings: of the training; about: the corpus's about.json; dev: scores on the development set."""
+    shape = model.network.shape
+    parameters = sum(parameter.numel() for parameter in model.network.parameters())
+    left = parameters if model.mask is None else int(model.mask.sum())
+    origins = [
+        f"- {origin.get('package') or origin.get('file') or origin.get('dataset') or 'text'}"
+        f" {origin.get('version', '')}, licence: {origin.get('licence', 'not stated')}"
+        for origin in about.get("origin", [])
+    ]
+    lines = [
+        f"# {name}",
+        "",
+        f"Translates {about.get('source')} to {about.get('target')}: LSTM encoder-decoder with attention,"
+        f" {shape.layers}x{shape.hidden}, {parameters:,} parameters, {left:,} of them not pruned,"
+        f" {shape.vocab:,} joint subwords.",
+        "",
+        f"Use: `seqkd translate --model {name}` with the path of this folder; text in, text out, a sentence a line.",
+        "",
+        "## Corpus",
+        "",
+        f"{about.get('corpus')}, {about.get('pairs', {}).get('train', 0):,} training pairs.",
+        *origins,
+        "",
+        "## Training",
+        "",
+        *(f"- {key}: {value}" for key, value in settings.items()),
+        "",
+        "## On the development set",
+        "",
+        *(f"- {key}: {value}" for key, value in dev.items()),
+    ]
+    return "\n".join(lines).replace("  ", " ") + "\n"

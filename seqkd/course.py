@@ -1,0 +1,107 @@
+"""A model's training, from the pipeline's files to its folder: what train, distill, finetune and prune share."""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from seqkd import batches, card, checkpoint, corpus, products, resume, scores, search, snapshot, trainer
+from seqkd.checkpoint import Model
+from seqkd.config import Machine, Optim, Params
+from seqkd.errors import InputError
+from seqkd.model import Network, Shape
+from seqkd.trainer import Epoch, Lesson
+from seqkd.vocab import Vocab
+
+
+@dataclass(frozen=True)
+class Course:
+    """One training: its name, the text it reads, the loss, and where it stands in the pipeline."""
+
+    name: str
+    text: Path  # the pairs to train on
+    corpus: Path  # the folder of dev.tsv and about.json
+    settings: Optim
+    start: str  # what the weights were before, in words
+    alpha: float = 0.0
+    teacher: Path | None = None
+
+
+def device(machine: Machine) -> torch.device:
+    """Where to compute; also settles the library of matrix products. Raises InputError for a GPU that is not there."""
+    products.choose(machine.products)
+    torch.set_num_threads(1)
+    if machine.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("machine.yaml: device is cuda, but torch finds no GPU; write cpu or auto.")
+    return torch.device("cuda" if machine.device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def fresh(shape: Shape, *, seed: int, device: torch.device) -> Network:
+    """A network with random weights, the same on every device."""
+    network = Network(shape)
+    network.start(torch.Generator().manual_seed(seed))
+    return network.to(device)
+
+
+def read(path: Path, vocab: Vocab, *, longest: int | None = None) -> batches.Text:
+    """A text in pieces; with longest, without the pairs that are longer or have an empty side."""
+    pairs = corpus.read(path)
+    coded = [(vocab.encode(pair.source), vocab.encode(pair.target)) for pair in pairs]
+    if longest is not None:
+        coded = [pair for pair in coded if all(0 < len(ids) <= longest for ids in pair)]
+    if not coded:
+        raise InputError(f"{path}: no pair to train on; raise data.max_tokens or check the corpus.")
+    return batches.Text([source for source, _ in coded], [target for _, target in coded])
+
+
+def follow(model: Model, course: Course, params: Params, machine: Machine) -> list[Epoch]:
+    """Trains model in place; takes up where an interrupted run of exactly this course ended."""
+    where = model.network.output.device
+    teacher = checkpoint.load(course.teacher, where).network if course.teacher and course.alpha else None
+    files = [course.text, course.corpus, *([course.teacher] if course.teacher else [])]
+    weights = torch.cat([parameter.detach().cpu().flatten() for parameter in model.network.parameters()])
+    state = resume.folder(
+        resume.key(repr(course), repr(params.data), repr(params.seed), repr(machine), *files, weights.numpy().tobytes())
+    )
+    lesson = Lesson(
+        text=read(course.text, model.vocab, longest=params.data.max_tokens),
+        dev=read(course.corpus / "dev.tsv", model.vocab),
+        settings=course.settings,
+        seed=params.seed,
+        alpha=course.alpha,
+        teacher=teacher,
+        mask=model.mask,
+        label=course.name,
+        resume=state,
+    )
+    curve = trainer.train(model.network, lesson, machine)
+    snapshot.clear(state)
+    return curve
+
+
+def finish(model: Model, course: Course, curve: list[Epoch], *, out: Path, curve_out: Path) -> None:
+    """Writes the model's folder, with what it reached on dev on its card, and its curve."""
+    dev = corpus.read(course.corpus / "dev.tsv")
+    answers = search.decode(model.network, [model.vocab.encode(pair.source) for pair in dev], beam=1)
+    reached = scores.bleu([model.vocab.decode(best.ids) for best, *_ in answers], [pair.target for pair in dev])
+    about = json.loads((course.corpus / "about.json").read_text(encoding="utf-8"))
+    kept = curve[-1] if course.settings.keep == "last" else min(curve, key=lambda line: line.dev_perplexity)
+    with corpus.replacing(curve_out) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(Epoch._fields)
+        writer.writerows([f"{value:.6g}" for value in line] for line in curve)
+    text = card.text(
+        name=course.name,
+        model=model,
+        settings={
+            "text": course.text.stem,
+            "start": course.start,
+            "alpha": course.alpha,
+            **course.settings.model_dump(),
+        },
+        about=about,
+        dev={"perplexity": f"{kept.dev_perplexity:.2f}", "BLEU, greedy": f"{reached.value:.2f} ({reached.signature})"},
+    )
+    checkpoint.save(out, model, card=text)

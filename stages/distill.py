@@ -1,0 +1,29 @@
+"""distill: a student from random weights on a row's text and loss."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seqkd import checkpoint, config, course
+from seqkd.checkpoint import Model
+from seqkd.model import Shape
+
+Row = Annotated[str, typer.Argument(help="A row of distill in params.yaml.")]
+Teacher = Annotated[Path, typer.Option(help="The teacher's folder; its vocabulary becomes the student's.")]
+Text = Annotated[Path, typer.Option(help="The pairs to train on.")]
+Corpus = Annotated[Path, typer.Option(help="The folder of dev.tsv and about.json.")]
+Curve = Annotated[Path, typer.Option(help="The training curve to write.")]
+Out = Annotated[Path, typer.Option(help="The model's folder to write.")]
+
+
+def main(row: Row, *, teacher: Teacher, text: Text, corpus: Corpus, curve: Curve, out: Out) -> None:
+    """Train a student from random weights on (1 - alpha) NLL + alpha Word-KD."""
+    params, machine = config.params(), config.machine()
+    device, size, settings = course.device(machine), params.student, params.distill[row]
+    pieces = checkpoint.load(teacher).vocab
+    shape = Shape(pieces.size, size.layers, size.hidden, size.dropout)
+    model = Model(course.fresh(shape, seed=params.seed, device=device), pieces, None)
+    plan = course.Course(row, text, corpus, params.optim.student, "random", settings.alpha, teacher)
+    lines = course.follow(model, plan, params, machine)
+    course.finish(model, plan, lines, out=out, curve_out=curve)

@@ -1,0 +1,30 @@
+"""train: the teacher and the baseline student, from random weights on human text."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seqkd import config, course, vocab
+from seqkd.checkpoint import Model
+from seqkd.model import Shape
+
+Name = Annotated[str, typer.Argument(help="The model's name.")]
+Role = Annotated[str, typer.Option(help="The section of params.yaml with its size: teacher or student.")]
+Text = Annotated[Path, typer.Option(help="The pairs to train on.")]
+Corpus = Annotated[Path, typer.Option(help="The folder of dev.tsv and about.json.")]
+Vocab = Annotated[Path, typer.Option(help="The sentencepiece model.")]
+Curve = Annotated[Path, typer.Option(help="The training curve to write.")]
+Out = Annotated[Path, typer.Option(help="The model's folder to write.")]
+
+
+def main(name: Name, *, role: Role, text: Text, corpus: Corpus, vocabulary: Vocab, curve: Curve, out: Out) -> None:
+    """Train a network from random weights on NLL."""
+    params, machine = config.params(), config.machine()
+    size: config.Network = getattr(params, role)
+    pieces = vocab.load(vocabulary)
+    shape = Shape(pieces.size, size.layers, size.hidden, size.dropout)
+    model = Model(course.fresh(shape, seed=params.seed, device=course.device(machine)), pieces, None)
+    plan = course.Course(name, text, corpus, getattr(params.optim, role), start="random")
+    lines = course.follow(model, plan, params, machine)
+    course.finish(model, plan, lines, out=out, curve_out=curve)

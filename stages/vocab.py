@@ -1,0 +1,19 @@
+"""vocab: one joint sentencepiece vocabulary of both sides of the training text."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seqkd import config, corpus, vocab
+
+Text = Annotated[Path, typer.Option(help="The training pairs.")]
+Out = Annotated[Path, typer.Option(help="The sentencepiece model to write.")]
+
+
+def main(*, text: Text, out: Out) -> None:
+    """Learn the joint vocabulary."""
+    pairs, size = corpus.read(text), config.params().vocab.size
+    made = vocab.train((side for pair in pairs for side in (pair.source, pair.target)), out, size=size)
+    pieces = sum(len(made.encode(pair.target)) for pair in pairs) / len(pairs)
+    print(f"{made.size:,} pieces; a target sentence has {pieces:.1f} on average")
