@@ -1,0 +1,141 @@
+"""The hand-written loops against torch.nn.LSTM, against the plain step, and by hand."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from seqkd import batches, model, recurrence
+from seqkd.vocab import BOS, EOS, PAD
+
+TEXT = batches.Text([[5, 6, 7], [8, 9], [4]], [[5, 6], [7], [8, 9, 10, 11]])
+
+
+def network(layers: int, dropout: float = 0.0) -> model.Network:
+    made = model.Network(model.Shape(20, layers, 6, dropout)).double()
+    made.start(torch.Generator().manual_seed(1))
+    return made
+
+
+def reordered(weight: Tensor) -> Tensor:
+    """Gates from our order (input, forget, output, candidate) to torch's (input, forget, candidate, output)."""
+    enter, keep, show, candidate = weight.chunk(4)
+    return torch.cat((enter, keep, candidate, show))
+
+
+def test_a_layer_equals_nn_lstm_in_values_and_gradients() -> None:
+    torch.manual_seed(2)
+    x = torch.randn(4, 3, 5, dtype=torch.double)
+    into = torch.randn(20, 5, dtype=torch.double, requires_grad=True)
+    weight = torch.randn(20, 5, dtype=torch.double, requires_grad=True)
+    states, cell = recurrence.Layer.apply(x @ into.t(), weight, None)  # type: ignore[no-untyped-call]
+    lstm = torch.nn.LSTM(5, 5, bias=False).double()
+    lstm.load_state_dict({"weight_ih_l0": reordered(into.detach()), "weight_hh_l0": reordered(weight.detach())})
+    expected, (_, expected_cell) = lstm(x)
+    assert states.shape == (4, 3, 5)
+    assert cell.shape == (3, 5)
+    torch.testing.assert_close(states, expected)
+    torch.testing.assert_close(cell, expected_cell[0])
+    ours = torch.autograd.grad(states.sin().sum() + cell.cos().sum(), (into, weight))
+    trained = [weight for _, weight in lstm.named_parameters()]
+    theirs = torch.autograd.grad(expected.sin().sum() + expected_cell.cos().sum(), trained)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(reordered(one), other)
+
+
+def test_one_lstm_step_by_hand() -> None:
+    gates = torch.tensor([[[0.0, math.log(3.0), 0.0, 1.0]]])  # input 1/2, forget 3/4, output 1/2, candidate tanh 1
+    states, cell = recurrence.Layer.apply(gates, torch.zeros(4, 1), None)  # type: ignore[no-untyped-call]
+    assert cell.item() == pytest.approx(0.5 * math.tanh(1.0))
+    assert states.item() == pytest.approx(0.5 * math.tanh(0.5 * math.tanh(1.0)))
+
+
+def test_one_attention_step_by_hand() -> None:
+    """Two source states, scores h W s, their softmax, and tanh of the combined vector."""
+    net = network(1)
+    memory = model.Memory(
+        states=torch.tensor([[[1.0] * 6, [3.0] * 6]]).double(),
+        keys=torch.tensor([[[0.0] * 6, [1.0] * 6]]).double(),
+        closed=torch.zeros(1, 1, 2).double(),
+        state=torch.zeros(1, 1, 6).double(),
+        cell=torch.zeros(1, 1, 6).double(),
+    )
+    with torch.no_grad():
+        net.combine.zero_()
+        net.combine[:, :6] = torch.eye(6) * 0.1
+        step = net.step(
+            torch.zeros(1, 24).double(), memory, model.Step(memory.state[0], memory.state, memory.cell + 1.0)
+        )
+    score = 6 * float(step.state[0, 0, 0])
+    second = math.exp(score) / (1.0 + math.exp(score))
+    assert step.state[0, 0, 0].item() == pytest.approx(0.5 * math.tanh(0.5))
+    assert step.fed[0, 0].item() == pytest.approx(math.tanh(0.1 * (1.0 * (1 - second) + 3.0 * second)))
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_the_decoder_loop_equals_the_plain_steps_in_values_and_gradients(layers: int) -> None:
+    net = network(layers)
+    batch = batches.make(TEXT, [0, 1, 2])
+    fast = net(batch.source, batch.entered)
+    memory = net.encode(batch.source)
+    table = net.target_embedding @ net.decoder_word.t() + net.decoder_bias[0]
+    step, vectors = model.Step(torch.zeros_like(memory.state[0]), memory.state, memory.cell), []
+    for words in batch.entered:
+        step = net.step(table[words], memory, step)
+        vectors.append(step.fed)
+    plain = torch.stack(vectors)
+    assert fast.shape == (5, 3, 6)
+    torch.testing.assert_close(fast, plain)
+    torch.testing.assert_close(net.word_table(), table)
+    trained = [(name, weight) for name, weight in net.named_parameters() if not name.startswith("output")]
+    ours = torch.autograd.grad(fast.sin().sum(), [weight for _, weight in trained])
+    theirs = torch.autograd.grad(plain.sin().sum(), [weight for _, weight in trained])
+    for (name, _), one, other in zip(trained, ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, msg=lambda text, name=name: f"{name}: {text}")  # type: ignore[misc]
+
+
+def test_the_gradient_with_dropout_matches_finite_differences() -> None:
+    net = network(2, dropout=0.5)
+    batch = batches.make(TEXT, [0, 2])
+
+    def loss() -> Tensor:
+        vectors: Tensor = net(batch.source, batch.entered, torch.Generator().manual_seed(5))
+        return vectors.sin().sum()
+
+    weights = [net.decoder[0], net.decoder[1], net.combine, net.encoder_state[1], net.attention, net.source_embedding]
+    for weight, gradient in zip(weights, torch.autograd.grad(loss(), weights), strict=True):
+        at = int(gradient.abs().argmax())
+        with torch.no_grad():
+            weight.view(-1)[at] += 1e-5
+            above = loss()
+            weight.view(-1)[at] -= 2e-5
+            below = loss()
+            weight.view(-1)[at] += 1e-5
+        assert float(gradient.view(-1)[at]) == pytest.approx(float(above - below) / 2e-5, rel=1e-5)
+
+
+def test_a_sentence_reads_the_same_alone_and_padded() -> None:
+    net = network(2)
+    together = net(*batches.make(TEXT, [0, 1, 2])[1:3])
+    for row in range(3):
+        alone = net(*batches.make(TEXT, [row])[1:3])
+        torch.testing.assert_close(alone[:, 0], together[: len(alone), row])
+
+
+def test_batches_are_padded_left_and_right_with_marks_on_the_target() -> None:
+    batch = batches.make(TEXT, [0, 1])
+    assert batch.source.t().tolist() == [[5, 6, 7], [PAD, 8, 9]]
+    assert batch.entered.t().tolist() == [[BOS, 5, 6], [BOS, 7, PAD]]
+    assert batch.expected.t().tolist() == [[5, 6, EOS], [7, EOS, PAD]]
+
+
+def test_a_plan_holds_every_row_once_in_batches_alike_in_length() -> None:
+    text = batches.Text([[1] * (1 + row * 7 % 5) for row in range(50)], [[1]] * 50)
+    planned = batches.plan(text, 8, torch.Generator().manual_seed(1))
+    assert sorted(row for rows in planned for row in rows) == list(range(50))
+    assert planned != batches.plan(text, 8, torch.Generator().manual_seed(2))
+    spans = [{len(text.sources[row]) for row in rows} for rows in planned]
+    assert max(max(span) - min(span) for span in spans) <= 1
+    dealt = [list(batches.shares(planned, rank, 3)) for rank in range(3)]
+    assert sorted(row for share in dealt for rows in share for row in rows) == list(range(50))
