@@ -1,0 +1,129 @@
+"""What the stages measured, as records: scores, curves, speeds and audits of the rows that params.yaml names."""
+
+import csv
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from seqkd import config
+from seqkd.config import Params, Record
+from seqkd.errors import InputError
+
+
+class _Measured(Record, extra="ignore"):
+    """Written by a stage; what a later version adds to it does no harm."""
+
+
+class Beam(_Measured):
+    bleu: float  # 0 to 100
+    chrf: float
+    length_ratio: float  # words of the translations to those of the references
+
+
+class Scored(_Measured):
+    model: str
+    parameters: int  # all
+    remaining: int  # not zero
+    bytes: int  # of the weights file
+    perplexity: float  # per target token of the human test targets
+    mode_probability: float  # p(t = y_hat): mean probability of the model's own widest-beam output
+    signature_bleu: str
+    signature_chrf: str
+    beams: dict[str, Beam]  # by width
+
+    def bleu(self, beam: int) -> float:
+        return self.beams[str(beam)].bleu
+
+
+class Speed(_Measured):
+    model: str
+    beam: int
+    words_per_second: float  # of the source
+
+
+class Epoch(NamedTuple):
+    epoch: int
+    updates: int
+    rate: float
+    train_loss: float  # nats per target token
+    dev_perplexity: float
+
+
+def pruned(params: Params) -> dict[str, float]:
+    """Each pruned model's name and the share of its weights that is gone."""
+    return {f"prune-{ratio}": ratio for ratio in params.prune.ratios}
+
+
+def scores(folder: Path, params: Params) -> dict[str, Scored]:
+    """The scores of every model and pruned model of params, in that order. Raises InputError where one is missing."""
+    found = {}
+    for model in [*params.models, *pruned(params)]:
+        path = folder / f"{model}.json"
+        found[model] = config.parse(Scored, _json(path), where=str(path))
+        for beam in params.evaluate.beams:
+            if str(beam) not in found[model].beams:
+                raise InputError(f"{path}: no scores for beam {beam}, which evaluate.beams names; run dvc repro.")
+    return found
+
+
+def curves(folder: Path, params: Params) -> dict[str, list[Epoch]]:
+    """The epochs of every unpruned model of params. Raises InputError where a file is missing or broken."""
+    found = {}
+    for model in params.models:
+        path = folder / f"{model}.csv"
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = [[row[name] for name in Epoch._fields] for row in csv.DictReader(file)]
+            found[model] = [Epoch(int(row[0]), int(row[1]), *map(float, row[2:])) for row in rows]
+        except FileNotFoundError:
+            raise InputError(f"{path}: the curve of {model} is missing; run dvc repro.") from None
+        except (KeyError, TypeError, ValueError):
+            raise InputError(f"{path}: not a curve with {', '.join(Epoch._fields)}; run dvc repro.") from None
+    return found
+
+
+def audits(folder: Path, params: Params) -> dict[str, dict[str, Any]]:
+    """The audit of every row of select. Raises InputError where one is missing."""
+    return {row: _json(folder / f"{row}.json") for row in params.select}
+
+
+class Results(NamedTuple):
+    """All that the report shows, by row of params.yaml."""
+
+    scores: dict[str, Scored]
+    curves: dict[str, list[Epoch]]
+    audits: dict[str, dict[str, Any]]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: params.yaml has a row {path.stem} without results; run dvc repro.") from None
+    except ValueError:
+        raise InputError(f"{path}: not valid JSON; delete it and run dvc repro.") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: not a record; delete it and run dvc repro.")
+    return found
+
+
+def speeds(records: Iterable[Mapping[str, Any]]) -> list[Speed]:
+    """What was measured, as records."""
+    return [config.parse(Speed, dict(record), where="speeds") for record in records]
+
+
+def closed(params: Params, scored: Mapping[str, Scored], *, model: str, beam: int) -> float | None:
+    """The share of the BLEU gap between baseline and teacher that a student closes; None where there is no gap."""
+    low, high = scored["baseline"].bleu(beam), scored["teacher"].bleu(beam)
+    if params.role(model) == "teacher" or model == "baseline" or high <= low:
+        return None
+    return (scored[model].bleu(beam) - low) / (high - low)
+
+
+def named(beam: int) -> str:
+    """A beam's width in words."""
+    return "greedy" if beam == 1 else f"beam {beam}"
+
+
+__all__ = ["Epoch", "Results", "Scored", "Speed", "audits", "closed", "curves", "named", "pruned", "scores", "speeds"]

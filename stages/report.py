@@ -1,0 +1,30 @@
+"""report: Tables 1 and 3, metrics.json and the plots, from the rows that params.yaml names."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seqkd import config, corpus, plots, results, table
+
+Scores = Annotated[Path, typer.Option(help="The folder of the scores.")]
+Curves = Annotated[Path, typer.Option(help="The folder of the curves.")]
+Audits = Annotated[Path, typer.Option(help="The folder of the audits.")]
+Out = Annotated[Path, typer.Option(help="The folder of the reports.")]
+
+
+def main(*, scores: Scores, curves: Curves, audits: Audits, out: Out) -> None:
+    """Write the tables and plots of the rows in params.yaml, and print Table 1."""
+    params = config.params()
+    found = results.Results(
+        results.scores(scores, params), results.curves(curves, params), results.audits(audits, params)
+    )
+    methods = table.methods(params, found.scores)
+    table.write(methods, out, "table1")
+    table.write(table.pruning(params, found.scores), out, "table3")
+    with corpus.replacing(out / "metrics.json") as file:
+        json.dump(table.metrics(params, found.scores), file, indent=2)
+        file.write("\n")
+    plots.write(params, found, out / "plots")
+    print(table.plain(methods))

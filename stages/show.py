@@ -1,0 +1,21 @@
+"""show: the tables of the report, as text."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seqkd import table
+
+TITLES = {"table1": "Every method", "table2": "Speed", "table3": "Pruning"}
+Reports = Annotated[Path, typer.Option(help="The folder of the reports.")]
+
+
+def main(*, reports: Reports) -> None:
+    """Print Tables 1, 2 and 3; Table 2 only where speed was measured."""
+    for name, title in TITLES.items():
+        path = reports / f"{name}.csv"
+        if name == "table2" and not path.exists():
+            print(f"Table 2. {title}: not measured yet; run dvc repro.\n")
+        else:
+            print(f"Table {name[-1]}. {title}\n\n{table.plain(table.read(path))}\n")
