@@ -103,12 +103,12 @@ def _audit(found: Mapping[str, Any]) -> str:
     faults = ", ".join(f"{name} {share:.2%}" for name, share in found["chosen"].items())
     length = found["length_ratio"]
     sentences = [
-        f"<b>{escape(found['row'])}</b> takes for each of {found['lines']:,} lines, from {sizes['mean']:.1f} hypotheses of "
-        f"{escape(settings['nbest'])} ({sizes['distinct']:.1f} different texts), {escape(closest)}.",
+        f"<b>{escape(found['row'])}</b> takes for each of {found['lines']:,} lines, from {sizes['mean']:.1f} hypotheses"
+        f" of {escape(settings['nbest'])} ({sizes['distinct']:.1f} different texts), {escape(closest)}.",
         f"That is the first in {first:.0%} of the lines, number {found['mean_rank'] + 1:.1f} on average;",
         f"in {found['ties']:.1%} several were equally close,",
         f"in {found['unmatched']:.1%} the choice shares no word with the human target.",
-        f"Against the human text, BLEU is {found['bleu_chosen']:.1f} where the first would have {found['bleu_first']:.1f}",
+        f"Against the human text, BLEU is {found['bleu_chosen']:.1f} where the first have {found['bleu_first']:.1f}",
         f"({found['oracle_gain']:+.1f}), and the length {length['chosen']:.3f} of it, the first {length['first']:.3f}.",
         f"Faults among the chosen: {faults}.",
     ]

@@ -139,9 +139,9 @@ def shown(frame: pd.DataFrame, *, without: Sequence[str] = ()) -> dict[str, list
 
 def notes(frame: pd.DataFrame) -> list[str]:
     """What the headings mean, and the signatures of the scores."""
-    text = " ".join(shown(frame)).replace("\n", " ").split(" ")
-    signed = [column for column in frame.columns if column.startswith("signature_")]
-    signatures = [f"sacreBLEU {it}" for column in signed for it in frame[column].unique()]
+    text = " ".join(shown(frame)).split()
+    scores = {"signature_bleu": "BLEU", "signature_chrf": "chrF"}
+    signatures = [f"{scores[it]}: sacreBLEU {text}" for it in scores if it in frame for text in frame[it].unique()]
     return [note for heading, note in NOTES.items() if heading in text] + signatures
 
 
@@ -196,9 +196,9 @@ def headline(frame: pd.DataFrame) -> list[str]:
         closed = best[f"closed_{beam}"]
         way = f"the teacher: {top:.1f}" if pd.isna(closed) else f"{closed:.0%} of the way to the teacher's {top:.1f}"
         told.append(f"{results.named(beam)} from {before:.1f} to {after:.1f} ({way})")
-    change = f"perplexity goes from {baseline['perplexity']:.1f} to {best['perplexity']:.1f}"
+    change = f"perplexity of the human targets goes from {baseline['perplexity']:.1f} to {best['perplexity']:.1f}"
     sure = f"p(t=ŷ) from {baseline['mode_probability']:.1%} to {best['mode_probability']:.1%}"
-    return [f"{best['model']} lifts the student's BLEU, {'; '.join(told)}.", f"With it {change}, {sure}."]
+    return [f"{best['model']} takes the student's BLEU, {'; '.join(told)}.", f"Its {change}, {sure}."]
 
 
 def write(frame: pd.DataFrame, folder: Path, name: str) -> None:

@@ -1,0 +1,99 @@
+"""Made-up rows and results, shared by the tests of what is reported."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seqkd import config, results
+from seqkd.config import Distill, Finetune, Params, Prune, Select
+from seqkd.results import Results
+
+ROOT = Path(__file__).resolve().parent.parent
+BLEU = {  # K=1, K=5
+    "teacher": (28.0, 30.0),
+    "teacher-near": (29.5, 30.25),
+    "baseline": (18.0, 20.0),
+    "words": (19.0, 20.5),
+    "whole": (24.0, 24.5),
+    "whole-near": (26.0, 26.5),
+    "prune-0.5": (25.5, 26.0),
+    "prune-0.9": (20.0, 20.5),
+}
+
+
+@pytest.fixture(scope="session")
+def params() -> Params:
+    """The project's settings with rows of our own: five methods, two pruned models."""
+    rows = {
+        "select": {"mode": Select(nbest="k5", pick="score"), "near": Select(nbest="k35", pick="bleu")},
+        "distill": {"words": Distill(text="gold", alpha=0.5), "whole": Distill(text="mode", alpha=0.0)},
+        "finetune": {
+            "whole-near": Finetune(text="near", alpha=0.25, init="whole"),
+            "teacher-near": Finetune(text="near", alpha=0.0, init="teacher"),
+        },
+        "prune": Prune(model="whole-near", ratios=[0.5, 0.9], retrain="mode", finetune="near"),
+    }
+    found = config.params(ROOT / "params.yaml")
+    return found.model_copy(update={**rows, "evaluate": found.evaluate.model_copy(update={"beams": [1, 5]})})
+
+
+def score(model: str) -> dict[str, Any]:
+    size = 4_000_000 if model.startswith("teacher") else 1_000_000
+    left = round(size * (1 - float(model.removeprefix("prune-")))) if model.startswith("prune-") else size
+    beams = {
+        beam: {"bleu": bleu, "chrf": bleu + 20, "length_ratio": 0.97}
+        for beam, bleu in zip("15", BLEU[model], strict=True)
+    }
+    measured = {"perplexity": 12.345, "mode_probability": 0.0625, "bytes": 4 * left + 100}
+    signed = {"signature_bleu": "nrefs:1|tok:13a", "signature_chrf": "nrefs:1|nc:6"}
+    return {"model": model, "parameters": size, "remaining": left, "beams": beams, **measured, **signed}
+
+
+def audit(row: str, pick: str, ranks: list[int]) -> dict[str, Any]:
+    faults = {"empty": 0.0, "truncated": 0.01, "unknown": 0.0}
+    return {
+        "row": row,
+        "settings": {"nbest": "k9", "pick": pick, "smoothing": "add-k", "smoothing_value": 1.0},
+        "lines": sum(ranks),
+        "hypotheses": len(ranks) * sum(ranks),
+        "hypotheses_per_line": {"least": len(ranks), "mean": len(ranks), "most": len(ranks), "distinct": 2.5},
+        "ranks": ranks,
+        "mean_rank": 0.5,
+        "ties": 0.02,
+        "unmatched": 0.001,
+        "bleu_chosen": 45.25,
+        "bleu_first": 40.0,
+        "oracle_gain": 5.25,
+        "signature": "nrefs:1|tok:13a",
+        "length_ratio": {"chosen": 0.98, "first": 0.95},
+        "chosen": faults,
+        "all": faults,
+    }
+
+
+@pytest.fixture
+def measured(tmp_path: Path) -> Path:
+    """A folder with scores, curves and audit of every row, and of one that params no longer names."""
+    for name in ("scores", "curves", "audit"):
+        (tmp_path / name).mkdir()
+    for model in BLEU:
+        (tmp_path / "scores" / f"{model}.json").write_text(json.dumps(score(model)))
+        lines = [f"{epoch},{100 * epoch},0.001,3.5,{100 / epoch + BLEU[model][0]}" for epoch in range(1, 6)]
+        text = "\n".join(["epoch,updates,rate,train_loss,dev_perplexity", *lines])
+        (tmp_path / "curves" / f"{model}.csv").write_text(text + "\n")
+    for row, pick, ranks in (("mode", "score", [100, 0, 0]), ("near", "bleu", [50, 30, 20])):
+        (tmp_path / "audit" / f"{row}.json").write_text(json.dumps(audit(row, pick, ranks)))
+    for stale in ("scores/gone.json", "curves/gone.csv", "audit/gone.json"):
+        (tmp_path / stale).write_text("no longer a row")
+    return tmp_path
+
+
+@pytest.fixture
+def found(measured: Path, params: Params) -> Results:
+    return Results(
+        results.scores(measured / "scores", params),
+        results.curves(measured / "curves", params),
+        results.audits(measured / "audit", params),
+    )

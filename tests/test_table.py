@@ -1,0 +1,108 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from seqkd import config, results, table
+from seqkd.config import Params
+from seqkd.errors import InputError
+from seqkd.results import Results, Speed
+
+
+def test_a_method_is_its_text_its_loss_and_its_start(found: Results, params: Params) -> None:
+    frame = table.methods(params, found.scores)
+    assert frame[["model", "text", "loss", "start"]].to_numpy().tolist() == [
+        ["teacher", "human", "NLL", "random"],
+        ["teacher-near", "near", "NLL", "teacher"],
+        ["baseline", "human", "NLL", "random"],
+        ["words", "human", "0.5 NLL + 0.5 Word-KD", "random"],
+        ["whole", "mode", "NLL", "random"],
+        ["whole-near", "near", "0.75 NLL + 0.25 Word-KD", "whole"],
+    ]
+
+
+def test_students_gain_over_the_baseline_and_teachers_over_the_teacher(found: Results, params: Params) -> None:
+    frame = table.methods(params, found.scores).set_index("model")
+    assert frame["gain_1"].fillna(0).tolist() == [0, 1.5, 0, 1.0, 6.0, 8.0]
+    assert frame["gain_5"].fillna(0).tolist() == [0, 0.25, 0, 0.5, 4.5, 6.5]
+    assert frame["gain_1"].isna().tolist() == [True, False, True, False, False, False]
+    assert frame["closed_1"].dropna().to_dict() == {"words": 0.1, "whole": 0.6, "whole-near": 0.8}
+
+
+def test_table_1_fits_a_terminal_and_ends_with_its_signatures(found: Results, params: Params) -> None:
+    text = table.plain(table.methods(params, found.scores))
+    assert max(map(len, text.splitlines())) <= 120
+    assert all(model in text for model in params.models)
+    assert text.splitlines()[-2:] == ["BLEU: sacreBLEU nrefs:1|tok:13a", "chrF: sacreBLEU nrefs:1|nc:6"]
+    narrow = table.plain(table.methods(params, found.scores), width=90)
+    assert "chrF" not in narrow.split("\n\n")[0]
+    assert "+8.0" in narrow
+
+
+def test_table_1_as_markdown(found: Results, params: Params) -> None:
+    lines = table.markdown(table.methods(params, found.scores)).splitlines()
+    heads, cells = ([cell.strip() for cell in lines[place].split("|")[1:-1]] for place in (0, 7))
+    assert heads[:8] == ["model", "text", "loss", "start", "size", "BLEU K=1", "gain K=1", "gap K=1"]
+    assert cells[:8] == ["whole-near", "near", "0.75 NLL + 0.25 Word-KD", "whole", "1.00M", "26.0", "+8.0", "80%"]
+    assert cells[8:] == ["26.5", "+6.5", "65%", "46.0", "46.5", "12.3", "6.2%"]
+    assert "- BLEU: sacreBLEU nrefs:1|tok:13a" in lines
+
+
+def test_table_2_is_in_ratios_to_the_teachers_widest_beam(found: Results) -> None:
+    speeds = [Speed(model="teacher", beam=beam, words_per_second=speed) for beam, speed in ((1, 400.0), (5, 100.0))]
+    speeds += results.speeds([{"model": "whole", "beam": 1, "words_per_second": 1500.0, "rounds": 3}])
+    frame = table.speed_table(speeds, found.scores).set_index("model")
+    assert frame["ratio_1"].tolist() == [4.0, 15.0]
+    assert frame.loc["teacher", "ratio_5"] == 1.0
+    assert frame["ratio_5"].isna().tolist() == [False, True]
+    assert frame["bleu_1"].tolist() == [28.0, 24.0]
+    with pytest.raises(InputError, match="the teacher"):
+        table.speed_table(speeds[2:], found.scores)
+
+
+def test_table_3_begins_with_the_whole_model(found: Results, params: Params) -> None:
+    frame = table.pruning(params, found.scores)
+    assert frame["model"].tolist() == ["whole-near", "prune-0.5", "prune-0.9"]
+    assert frame["pruned"].tolist() == [0.0, 0.5, 0.9]
+    assert frame["remaining"].tolist() == [1_000_000, 500_000, 100_000]
+    assert frame["bytes"].tolist() == [4_000_100, 2_000_100, 400_100]
+    assert frame["bleu_5"].tolist() == [26.5, 26.0, 20.5]
+
+
+def test_what_is_written_is_read_and_shown_alike(tmp_path: Path, found: Results, params: Params) -> None:
+    first, third = table.methods(params, found.scores), table.pruning(params, found.scores)
+    for name, frame in (("table1", first), ("table3", third)):
+        table.write(frame, tmp_path, name)
+        again = table.read(tmp_path / f"{name}.csv")
+        assert table.plain(again) == table.plain(frame)
+        assert (tmp_path / f"{name}.md").read_text() == table.markdown(again) == table.markdown(frame)
+    with pytest.raises(InputError, match="no such table yet"):
+        table.read(tmp_path / "table2.csv")
+
+
+def test_metrics_have_two_levels_and_two_decimals(found: Results, params: Params) -> None:
+    metrics = table.metrics(params, found.scores)
+    assert list(metrics) == [*params.models, "prune-0.5", "prune-0.9"]
+    assert metrics["teacher-near"] == {"bleu_1": 29.5, "bleu_5": 30.25, "perplexity": 12.35}
+    assert metrics["prune-0.9"] == {"bleu_1": 20.0, "bleu_5": 20.5}
+
+
+def test_metrics_of_the_projects_own_rows_have_at_most_forty_leaves() -> None:
+    own = config.params(Path(__file__).resolve().parent.parent / "params.yaml")
+    assert len(own.models) * (len(own.evaluate.beams) + 1) + len(own.prune.ratios) * len(own.evaluate.beams) <= 40
+
+
+def test_the_headline_names_the_best_student_and_the_gap_it_closes(found: Results, params: Params) -> None:
+    first, second = table.headline(table.methods(params, found.scores))
+    assert first == (
+        "whole-near takes the student's BLEU, greedy from 18.0 to 26.0 (80% of the way to the teacher's 28.0); "
+        "beam 5 from 20.0 to 26.5 (65% of the way to the teacher's 30.0)."
+    )
+    assert second.startswith("Its perplexity of the human targets goes from 12.3 to 12.3, ")
+    level = {**found.scores, "teacher": found.scores["baseline"]}
+    assert "no gap" in table.headline(table.methods(params, level))[0]
+
+
+def test_html_cells_are_escaped() -> None:
+    text = table.page(pd.DataFrame([{"model": "<b>", "bleu_1": 7.0}]))
+    assert '<td class="word">&lt;b&gt;</td><td>7.0</td>' in text
