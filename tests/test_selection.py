@@ -1,4 +1,3 @@
-import json
 import random
 from functools import partial
 from pathlib import Path
@@ -135,25 +134,8 @@ def test_the_audits_bleu_is_the_corpus_bleu_of_the_texts(lists: tuple[Path, Path
     assert tally.chosen == tally.first
 
 
-def test_faults_and_ties_are_counted() -> None:
-    tally = Tally()
-    tally.line([Hypothesis((1, 5), -1.0, False), Hypothesis((), -2.0, True)], ["⁇ a", ""], 0)
-    tally.compared([2, 4, 0, 0, 0, 0, 2, 1, 0, 0], [2, 4, 0, 0, 0, 0, 2, 1, 0, 0])
-    found = audit.record(tally, "row", SCORE)
-    assert found["chosen"] == {"empty": 0.0, "truncated": 1.0, "unknown": 1.0}
-    assert found["all"] == {"empty": 0.5, "truncated": 0.5, "unknown": 0.5}
-    assert found["unmatched"] == 1.0
-    assert found["length_ratio"]["chosen"] == 0.5
-
-
 def test_a_list_of_another_text_is_refused(lists: tuple[Path, Path, list[Pair]]) -> None:
     folder, model, pairs = lists
     other = [*pairs[:500], *pairs[501:], Pair(9999, "", "x")]
     with pytest.raises(InputError, match="id 1500 stands where the text has id 1503"):
         selection.choose(selection.parts(folder, other)[0], model=model, settings=BLEU)
-
-
-def test_an_audit_is_written_with_sorted_keys_and_no_time(tmp_path: Path) -> None:
-    audit.write(tmp_path / "row.json", {"b": 1, "a": 2})
-    assert (tmp_path / "row.json").read_text() == '{\n  "a": 2,\n  "b": 1\n}\n'
-    assert json.loads((tmp_path / "row.json").read_text()) == {"a": 2, "b": 1}

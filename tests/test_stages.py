@@ -1,0 +1,128 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from seqkd import config, corpus, nbest, vocab
+from seqkd.corpus import Pair
+from seqkd.errors import InputError
+from seqkd.nbest import Hypothesis
+from stages import report, select, show
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with the project's settings and one worker."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "machine.yaml").write_text("workers: 1\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _lists(folder: Path) -> list[Pair]:
+    """gold.tsv, joint.model and an n-best list whose second hypothesis is the human target."""
+    pairs = [Pair(2 * line, f"house {line}", f"ein Haus mit {line} Türen") for line in range(30)]
+    corpus.write(folder / "gold.tsv", pairs)
+    pieces = vocab.train([pair.target for pair in pairs], folder / "joint.model", size=50)
+    texts = {pair.id: [f"ein Haus mit Türen {pair.id}", pair.target] for pair in pairs}
+    entries = [
+        (line, [Hypothesis(tuple(pieces.encode(text)), -float(rank), True) for rank, text in enumerate(found)])
+        for line, found in texts.items()
+    ]
+    nbest.write_part(folder / "lists", 0, entries)
+    return pairs
+
+
+def _select(folder: Path, row: str) -> None:
+    select.main(
+        row,
+        nbest=folder / "lists",
+        gold=folder / "gold.tsv",
+        vocab=folder / "joint.model",
+        out=folder / f"{row}.tsv",
+        audit_file=folder / f"{row}.json",
+    )
+
+
+def test_select_writes_a_text_with_the_ids_of_the_human_one(project: Path) -> None:
+    pairs = _lists(project)
+    row = next(row for row, settings in config.params().select.items() if settings.pick == "bleu")
+    _select(project, row)
+    assert corpus.read(project / f"{row}.tsv") == pairs
+    audit = json.loads((project / f"{row}.json").read_text())
+    assert audit["ranks"] == [0, 30]
+    written = [project / f"{row}.tsv", project / f"{row}.json"]
+    before = [path.read_bytes() for path in written]
+    (project / "machine.yaml").write_text("workers: 2\n")
+    _select(project, row)
+    assert [path.read_bytes() for path in written] == before
+
+
+def test_select_refuses_a_list_of_another_text(project: Path) -> None:
+    pairs = _lists(project)
+    corpus.write(project / "gold.tsv", [pair._replace(id=pair.id + 1) for pair in pairs])
+    row = next(iter(config.params().select))
+    with pytest.raises(InputError, match="id 0 stands where the text has id 1"):
+        _select(project, row)
+    assert not (project / f"{row}.tsv").exists()
+
+
+def test_select_refuses_an_unknown_row_by_name(project: Path) -> None:
+    with pytest.raises(InputError, match="select has no row 'nonsense'; name one of "):
+        _select(project, "nonsense")
+
+
+def _measure(folder: Path) -> None:
+    """Made-up results of every row of params.yaml."""
+    params = config.params()
+    scored = {
+        "parameters": 1000,
+        "remaining": 1000,
+        "bytes": 4000,
+        "perplexity": 9.0,
+        "mode_probability": 0.1,
+        "signature_bleu": "nrefs:1",
+        "signature_chrf": "nrefs:1",
+    }
+    for name in ("scores", "curves", "audit"):
+        (folder / name).mkdir()
+    for place, model in enumerate([*params.models, *(f"prune-{ratio}" for ratio in params.prune.ratios)]):
+        beams = {
+            str(beam): {"bleu": 20.0 - place, "chrf": 40.0, "length_ratio": 1.0} for beam in params.evaluate.beams
+        }
+        (folder / "scores" / f"{model}.json").write_text(json.dumps(scored | {"model": model, "beams": beams}))
+        curve = "epoch,updates,rate,train_loss,dev_perplexity\n1,9,0.1,2.0,9.5\n"
+        (folder / "curves" / f"{model}.csv").write_text(curve)
+    for row, settings in params.select.items():
+        audit = {"lines": 4, "ranks": [3, 1], "mean_rank": 0.25, "ties": 0.0, "bleu_first": 30.0, "bleu_chosen": 33.0}
+        (folder / "audit" / f"{row}.json").write_text(json.dumps(audit | {"settings": settings.model_dump()}))
+
+
+def test_report_writes_tables_metrics_and_plots_and_show_prints_them(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _measure(project)
+    report.main(scores=project / "scores", curves=project / "curves", audits=project / "audit", out=project / "reports")
+    printed = capsys.readouterr().out
+    written = {path.name for path in (project / "reports").iterdir()}
+    assert written == {"metrics.json", "plots", "table1.csv", "table1.md", "table3.csv", "table3.md"}
+    models = config.params().models
+    assert all(model in printed for model in models)
+    assert list(json.loads((project / "reports" / "metrics.json").read_text()))[: len(models)] == models
+    show.main(reports=project / "reports")
+    shown = capsys.readouterr().out
+    assert printed.strip() in shown
+    assert "Table 2. Speed: not measured yet" in shown
+    assert "Table 3. Pruning" in shown
+
+
+def test_report_is_one_sentence_where_a_row_has_no_results(project: Path) -> None:
+    _measure(project)
+    (project / "scores" / "baseline.json").unlink()
+    with pytest.raises(InputError, match=r"a row baseline without results; run dvc repro\.$"):
+        report.main(
+            scores=project / "scores", curves=project / "curves", audits=project / "audit", out=project / "reports"
+        )
