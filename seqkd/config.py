@@ -113,6 +113,7 @@ class Speed(Record):
 
 class Params(Record):
     seed: Annotated[int, Field(ge=0)]
+    precision: Literal["fp32", "bf16"]  # of large products while training and decoding; bf16: inputs rounded, sums fp32
     data: Data
     vocab: Vocab
     teacher: Network

@@ -12,6 +12,7 @@ from seqkd.checkpoint import Model
 from seqkd.config import Machine, Optim, Params
 from seqkd.errors import InputError
 from seqkd.model import Network, Shape
+from seqkd.products import Precision
 from seqkd.trainer import Epoch, Lesson
 from seqkd.vocab import Vocab
 
@@ -29,9 +30,9 @@ class Course:
     teacher: Path | None = None
 
 
-def device(machine: Machine) -> torch.device:
-    """Where to compute; also settles the library of matrix products. Raises InputError for a GPU that is not there."""
-    products.choose(machine.products)
+def device(machine: Machine, precision: Precision = "fp32") -> torch.device:
+    """Where to compute; also settles how products are taken. Raises InputError for a GPU that is not there."""
+    products.choose(machine.products, precision)
     torch.set_num_threads(1)
     if machine.device == "cuda" and not torch.cuda.is_available():
         raise InputError("machine.yaml: device is cuda, but torch finds no GPU; write cpu or auto.")
@@ -63,7 +64,15 @@ def follow(model: Model, course: Course, params: Params, machine: Machine) -> li
     files = [course.text, course.corpus, *([course.teacher] if course.teacher else [])]
     weights = torch.cat([parameter.detach().cpu().flatten() for parameter in model.network.parameters()])
     state = resume.folder(
-        resume.key(repr(course), repr(params.data), repr(params.seed), repr(machine), *files, weights.numpy().tobytes())
+        resume.key(
+            repr(course),
+            repr(params.data),
+            repr(params.seed),
+            params.precision,
+            repr(machine),
+            *files,
+            weights.numpy().tobytes(),
+        )
     )
     lesson = Lesson(
         text=read(course.text, model.vocab, longest=params.data.max_tokens),

@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from seqkd import fused, kernels
 
 
 class _Mixed(torch.autograd.Function):
@@ -11,6 +14,10 @@ class _Mixed(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, gold: Tensor, teacher: Tensor | None, alpha: float) -> Tensor:
+        if fused.usable(logits):
+            loss, gradient = _compiled(logits, gold, teacher, alpha)
+            ctx.save_for_backward(gradient)
+            return loss
         student = torch.log_softmax(logits, -1)
         loss = (alpha - 1.0) * student.gather(1, gold[:, None]).sum()
         if teacher is not None:
@@ -28,6 +35,16 @@ class _Mixed(torch.autograd.Function):
         (gradient,) = ctx.saved_tensors
         scale = gradients[0]  # 1 in the trainer, which scales the weights' gradients instead of this larger buffer
         return gradient if float(scale) == 1.0 else gradient * scale, None, None, None
+
+
+def _compiled(logits: Tensor, gold: Tensor, teacher: Tensor | None, alpha: float) -> tuple[Tensor, Tensor]:
+    """The loss and its gradient (words, V), in one pass over each word."""
+    gradient, shares = torch.empty_like(logits), fused.NONE if teacher is None else teacher.numpy()
+    values, highest = logits.detach(), logits.detach().amax(-1)
+    loss = kernels.mixed_loss(
+        values.numpy(), highest.numpy(), gold.numpy(), shares, np.float32(alpha), gradient.numpy()
+    )
+    return logits.new_tensor(loss), gradient
 
 
 def nll(logits: Tensor, gold: Tensor) -> Tensor:

@@ -3,13 +3,14 @@
 Sizes in comments: S source positions, T target positions, B sentences, H hidden units, L layers, V pieces.
 """
 
+from types import ModuleType
 from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqkd import recurrence
+from seqkd import fused, recurrence
 from seqkd.products import linear, product
 from seqkd.vocab import PAD
 
@@ -90,7 +91,7 @@ class Network(nn.Module):
             keep = self._dropped((size, batch, hidden), generator if layer else None)
             below = below if keep is None else below * keep
             gates = linear(below, self.encoder_input[layer], self.encoder_bias[layer])
-            below, cell = recurrence.Layer.apply(gates, self.encoder_state[layer], live)  # type: ignore[no-untyped-call]
+            below, cell = self._loops().Layer.apply(gates, self.encoder_state[layer], live)
             states.append(below[-1])
             cells.append(cell)
         memory = below.transpose(0, 1).contiguous()
@@ -107,10 +108,13 @@ class Network(nn.Module):
         (time, batch), (layers, hidden) = target.shape, self.shape[1:3]
         keep = self._dropped((time, layers, batch, hidden), generator)
         words = linear(F.embedding(target, self.target_embedding), self.decoder_word, self.decoder_bias[0])
-        vectors: Tensor = recurrence.Decoder.apply(  # type: ignore[no-untyped-call]
+        vectors: Tensor = self._loops().Decoder.apply(
             words, *memory, keep, self.combine, *self.decoder, *list(self.decoder_bias)[1:]
         )
         return vectors
+
+    def _loops(self) -> ModuleType:
+        return fused if fused.usable(self.output) else recurrence
 
     def _dropped(self, size: tuple[int, ...], generator: torch.Generator | None) -> Tensor | None:
         """Dropout multipliers: 0, or 1 / keep; None where nothing is dropped."""

@@ -9,6 +9,7 @@ from seqkd import checkpoint, course, search, workers
 from seqkd.checkpoint import Model
 from seqkd.config import Machine
 from seqkd.nbest import Hypothesis
+from seqkd.products import Precision
 
 
 class Job(NamedTuple):
@@ -20,16 +21,17 @@ class Job(NamedTuple):
     beam: int
     nbest: int = 1
     normalise: float = 0.0
+    precision: Precision = "fp32"
 
 
 @cache
-def _load(folder: Path, machine: Machine) -> Model:
-    return checkpoint.load(folder, course.device(machine))
+def _load(folder: Path, machine: Machine, precision: Precision) -> Model:
+    return checkpoint.load(folder, course.device(machine, precision))
 
 
 def run(job: Job) -> list[list[Hypothesis]]:
     """For every source, in order, its hypotheses, best first."""
-    model = _load(job.model, job.machine)
+    model = _load(job.model, job.machine, job.precision)
     sources = [model.vocab.encode(source) for source in job.sources]
     return search.decode(model.network, sources, beam=job.beam, nbest=job.nbest, normalise=job.normalise)
 

@@ -1,6 +1,7 @@
 """decode: the teacher's n-best list for every training source."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -20,13 +21,11 @@ def main(row: Row, *, teacher: Teacher, text: Text, out: Out) -> None:
     """Decode a text by beam search, part by part; finished parts survive an interruption."""
     params, machine = config.params(), config.machine()
     settings, pairs = params.decode[row], corpus.read(text)
-    state = resume.folder(resume.key(repr(settings), teacher, text))
+    state = resume.folder(resume.key(repr(settings), params.precision, teacher, text))
     missing = [index for index in range(nbest.count(len(pairs))) if not nbest.part_path(state, index).exists()]
     texts = [pairs[nbest.positions(index)] for index in missing]
-    jobs = [
-        Job(teacher, machine, [pair.source for pair in part], settings.beam, settings.beam, settings.normalise)
-        for part in texts
-    ]
+    beam, job = settings.beam, partial(Job, teacher, machine)
+    jobs = [job([pair.source for pair in part], beam, beam, settings.normalise, params.precision) for part in texts]
     done = len(pairs) - sum(len(part) for part in texts)
     with Progress(len(pairs), unit="sentences", label=f"decode {row}", done=done) as progress:
         for index, part, found in zip(missing, texts, translator.run_all(jobs, machine), strict=True):

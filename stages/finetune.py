@@ -20,7 +20,7 @@ def main(row: Row, *, init: Init, teacher: Teacher, text: Text, corpus: Corpus, 
     """Fine-tune a model on (1 - alpha) NLL + alpha Word-KD."""
     params, machine = config.params(), config.machine()
     settings = params.finetune[row]
-    model = checkpoint.load(init, course.device(machine))
+    model = checkpoint.load(init, course.device(machine, params.precision))
     plan = course.Course(row, text, corpus, params.optim.tune, settings.init, settings.alpha, teacher)
     lines = course.follow(model, plan, params, machine)
     course.finish(model, plan, lines, out=out, curve_out=curve)

@@ -21,7 +21,7 @@ def main(
 ) -> None:
     """Prune a model and retrain what is left."""
     params, machine = config.params(), config.machine()
-    whole = checkpoint.load(model, course.device(machine))
+    whole = checkpoint.load(model, course.device(machine, params.precision))
     kept = pruning.mask(whole.network, ratio)
     pruning.apply(whole.network, kept)
     pruned = whole._replace(mask=kept)

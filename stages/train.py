@@ -24,7 +24,7 @@ def main(name: Name, *, role: Role, text: Text, corpus: Corpus, vocabulary: Voca
     size: config.Network = getattr(params, role)
     pieces = vocab.load(vocabulary)
     shape = Shape(pieces.size, size.layers, size.hidden, size.dropout)
-    model = Model(course.fresh(shape, seed=params.seed, device=course.device(machine)), pieces, None)
+    model = Model(course.fresh(shape, seed=params.seed, device=course.device(machine, params.precision)), pieces, None)
     plan = course.Course(name, text, corpus, getattr(params.optim, role), start="random")
     lines = course.follow(model, plan, params, machine)
     course.finish(model, plan, lines, out=out, curve_out=curve)

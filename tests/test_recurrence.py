@@ -2,11 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from seqkd import batches, model, recurrence
+from seqkd import batches, fused, kernels, model, recurrence
 from seqkd.vocab import BOS, EOS, PAD
 
 TEXT = batches.Text([[5, 6, 7], [8, 9], [4]], [[5, 6], [7], [8, 9, 10, 11]])
@@ -139,3 +140,28 @@ def test_a_plan_holds_every_row_once_in_batches_alike_in_length() -> None:
     assert max(max(span) - min(span) for span in spans) <= 1
     dealt = [list(batches.shares(planned, rank, 3)) for rank in range(3)]
     assert sorted(row for share in dealt for rows in share for row in rows) == list(range(50))
+
+
+@pytest.mark.parametrize(("layers", "hidden", "dropout"), [(1, 6, 0.0), (2, 16, 0.4), (3, 33, 0.4)])
+def test_the_compiled_loops_equal_the_plain_ones_in_values_and_gradients(
+    layers: int, hidden: int, dropout: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = model.Network(model.Shape(20, layers, hidden, dropout))
+    net.start(torch.Generator().manual_seed(1))
+    batch = batches.make(TEXT, [0, 1, 2])
+    found = []
+    for usable in (True, False):
+        monkeypatch.setattr(fused, "usable", lambda tensor, usable=usable: usable)
+        vectors = net(batch.source, batch.entered, torch.Generator().manual_seed(5))
+        trained = [weight for name, weight in net.named_parameters() if not name.startswith("output")]
+        found.append([vectors, *torch.autograd.grad((vectors * 3).sin().sum(), trained)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_the_compiled_exp_is_exact_to_float32_over_its_range() -> None:
+    x = np.linspace(-86.0, 88.0, 20_001, dtype=np.float32)
+    ours = np.array([kernels.exp(value) for value in x[::50]])
+    np.testing.assert_allclose(ours, np.exp(x[::50].astype(np.float64)), rtol=1e-5)
+    near = np.linspace(-1.0, 1.0, 401, dtype=np.float32)
+    np.testing.assert_allclose([kernels.exp(value) for value in near], np.exp(near.astype(np.float64)), rtol=3e-7)

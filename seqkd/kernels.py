@@ -1,0 +1,209 @@
+# mypy: disable-error-code="no-untyped-def"
+"""The pointwise parts of a time step and of the loss, each as one compiled loop over float32 arrays on a CPU.
+
+A step of the network is a few small products and some thirty pointwise operations; as single operations of torch the
+latter cost more than the products. Here each chain of them is one pass. exp is 2^k times a polynomial of the rest,
+exact to 2e-7; sigmoid and tanh come from it. `recurrence` and `losses` are the same in plain torch.
+Sizes: B sentences, H hidden units, S source positions, V pieces. An array of size 0 stands for "none".
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+FAST = {"reassoc", "contract", "nsz", "arcp"}  # sums may be reordered (always in the same way), NaN stays NaN
+compiled = numba.njit(cache=True, fastmath=FAST, error_model="numpy", nogil=True)
+inlined = numba.njit(cache=True, fastmath=FAST, error_model="numpy", inline="always")
+
+ONE, HALF, TWO = np.float32(1.0), np.float32(0.5), np.float32(2.0)
+LOG2_E, LN_2 = np.float32(1.4426950408889634), np.float32(0.6931471805599453)
+LOWEST, HIGHEST = np.float32(-87.0), np.float32(88.0)
+FACTORIALS = tuple(np.float32(1.0 / f) for f in (720.0, 120.0, 24.0, 6.0, 2.0))
+
+
+@intrinsic
+def _float_of_bits(_: Any, bits: Any) -> Any:
+    def generate(__: Any, builder: Any, ___: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return types.float32(types.int32), generate
+
+
+@inlined
+def exp(x):
+    x = min(max(x, LOWEST), HIGHEST)
+    power = np.int32(np.floor(x * LOG2_E + HALF))
+    x = x - np.float32(power) * LN_2
+    f6, f5, f4, f3, f2 = FACTORIALS
+    series = ((((f6 * x + f5) * x + f4) * x + f3) * x + f2) * x * x + x + ONE
+    return series * _float_of_bits(np.int32((power + np.int32(127)) << np.int32(23)))  # type: ignore[call-arg]
+
+
+@inlined
+def sigmoid(x):
+    return ONE / (ONE + exp(-x))
+
+
+@inlined
+def tanh(x):
+    return ONE - TWO / (exp(TWO * x) + ONE)
+
+
+@compiled
+def cell(gates, added, live, old, new, squashed, own, own_at, up, up_at, keep):
+    """One LSTM step; gates: (B, 4H) products, become activations; added: (B or 1, 4H).
+
+    live: (B,) or none; old, new: (B, H) cells; squashed: (B, H). The state goes to own[:, own_at:] and, times keep
+    (B, H), to up[:, up_at:].
+    """
+    batch, hidden = old.shape
+    for b in range(batch):
+        plus = added[b if added.shape[0] > 1 else 0]
+        gate = gates[b]
+        for j in range(3 * hidden):
+            gate[j] = sigmoid(gate[j] + plus[j])
+        for j in range(3 * hidden, 4 * hidden):
+            gate[j] = tanh(gate[j] + plus[j])
+        alive = live[b] if live.size else ONE
+        for j in range(hidden):
+            value = (gate[hidden + j] * old[b, j] + gate[j] * gate[3 * hidden + j]) * alive
+            new[b, j] = value
+            value = tanh(value)
+            squashed[b, j] = value
+            own[b, own_at + j] = gate[2 * hidden + j] * value
+        if up.size:
+            for j in range(hidden):
+                up[b, up_at + j] = own[b, own_at + j] * (keep[b, j] if keep.size else ONE)
+
+
+@compiled
+def cell_backward(gates, live, old, squashed, upper, keep, later, to_cell, out):
+    """Gradients through cell; that of the state is upper[:, :H] * keep + later[:, -H:], that of the new cell to_cell.
+
+    Writes the gates' to out (B, 4H) and the old cell's to to_cell (B, H).
+    """
+    batch, hidden = old.shape
+    at = later.shape[1] - hidden
+    for b in range(batch):
+        gate, to = gates[b], out[b]
+        alive = live[b] if live.size else ONE
+        for j in range(hidden):
+            enter, forget, show, candidate = gate[j], gate[hidden + j], gate[2 * hidden + j], gate[3 * hidden + j]
+            top = squashed[b, j]
+            state = (upper[b, j] * (keep[b, j] if keep.size else ONE) + later[b, at + j]) * alive
+            inner = to_cell[b, j] * alive + state * show * (ONE - top * top)
+            to[j] = inner * candidate * enter * (ONE - enter)
+            to[hidden + j] = inner * old[b, j] * forget * (ONE - forget)
+            to[2 * hidden + j] = state * top * show * (ONE - show)
+            to[3 * hidden + j] = inner * enter * (ONE - candidate * candidate)
+            to_cell[b, j] = inner * forget
+
+
+@compiled
+def attend(above, keys, memory, closed, weights):
+    """Luong's general attention; above: (B, 2H) holds the top state on the right and gets the context on the left.
+
+    keys, memory: (B, S, H); closed: (B, S); weights: (B, S), written.
+    """
+    batch, source, hidden = keys.shape
+    for b in range(batch):
+        query, context, weight = above[b, hidden:], above[b, :hidden], weights[b]
+        highest = np.float32(-np.inf)
+        for s in range(source):
+            score, key = np.float32(0.0), keys[b, s]
+            for j in range(hidden):
+                score += query[j] * key[j]
+            weight[s] = score + closed[b, s]
+            highest = max(highest, weight[s])
+        total = np.float32(0.0)
+        for s in range(source):
+            weight[s] = exp(weight[s] - highest)
+            total += weight[s]
+        context[:] = 0
+        for s in range(source):
+            weight[s] /= total
+            share, state = weight[s], memory[b, s]
+            for j in range(hidden):
+                context[j] += share * state[j]
+
+
+@compiled
+def attend_backward(combined, weights, keys, memory, to_scores, upper):
+    """Gradients through attend; combined: (B, 2H) of [context; top state]; writes to_scores (B, S), upper (B, H)."""
+    batch, source, hidden = keys.shape
+    for b in range(batch):
+        to_context, weight, to_score, top = combined[b, :hidden], weights[b], to_scores[b], upper[b]
+        mean = np.float32(0.0)
+        for s in range(source):
+            of_weight, state = np.float32(0.0), memory[b, s]
+            for j in range(hidden):
+                of_weight += to_context[j] * state[j]
+            to_score[s] = of_weight
+            mean += of_weight * weight[s]
+        for j in range(hidden):
+            top[j] = combined[b, hidden + j]
+        for s in range(source):
+            to_score[s] = weight[s] * (to_score[s] - mean)
+            share, key = to_score[s], keys[b, s]
+            for j in range(hidden):
+                top[j] += share * key[j]
+
+
+@compiled
+def squash(raw, keep, out, fed):
+    """The attentional vector: raw (B, H) becomes its tanh; times keep it goes to out (B, H) and fed[:, :H]."""
+    batch, hidden = raw.shape
+    for b in range(batch):
+        for j in range(hidden):
+            value = tanh(raw[b, j])
+            raw[b, j] = value
+            value *= keep[b, j] if keep.size else ONE
+            out[b, j] = value
+            if fed.size:
+                fed[b, j] = value
+
+
+@compiled
+def squash_backward(of_out, fed, keep, raw, to_combined):
+    """to_combined = (of_out + fed[:, :H]) * keep * (1 - raw^2), all (B, H)"""
+    batch, hidden = raw.shape
+    for b in range(batch):
+        for j in range(hidden):
+            value = (of_out[b, j] + fed[b, j]) * (keep[b, j] if keep.size else ONE)
+            to_combined[b, j] = value * (ONE - raw[b, j] * raw[b, j])
+
+
+@compiled
+def mixed_loss(logits, highest, gold, teacher, alpha, gradient):
+    """(1 - alpha) NLL + alpha Word-KD summed over words (float64).
+
+    logits, gradient: (words, V); highest: (words,) of logits; teacher: (words, V) or none.
+    gradient gets p - (1 - alpha) onehot - alpha q.
+    """
+    words, size = logits.shape
+    loss = 0.0
+    for n in range(words):
+        logit, to = logits[n], gradient[n]
+        most, total = highest[n], np.float32(0.0)
+        for k in range(size):
+            value = exp(logit[k] - most)
+            to[k] = value
+            total += value
+        scale, normaliser = ONE / total, most + np.log(total)
+        word = gold[n]
+        loss -= (1.0 - alpha) * (logit[word] - normaliser)
+        if teacher.size:
+            share, expected = teacher[n], np.float32(0.0)
+            for k in range(size):
+                expected += share[k] * (logit[k] - normaliser)
+                to[k] = to[k] * scale - alpha * share[k]
+            loss -= alpha * expected
+        else:
+            for k in range(size):
+                to[k] *= scale
+        to[word] -= ONE - alpha
+    return loss

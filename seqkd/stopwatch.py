@@ -1,0 +1,35 @@
+"""Words per second of several models, measured alternately so that a busy machine slows all of them alike."""
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+
+from seqkd import search
+from seqkd.checkpoint import Model
+from seqkd.progress import Progress
+
+
+def measure(
+    models: Mapping[str, Model], sources: Sequence[str], *, beams: Sequence[int], rounds: int
+) -> list[dict[str, str | int | float]]:
+    """For each model and beam: source words per second from text to text, the median of the rounds, in this process."""
+    words = sum(len(source.split()) for source in sources)
+    pairs = [(name, beam) for name in models for beam in beams]
+    speeds: dict[tuple[str, int], list[float]] = {pair: [] for pair in pairs}
+    with Progress(rounds * len(pairs), unit="runs", label="speed") as progress:
+        for _ in range(rounds):
+            for name, beam in pairs:
+                speeds[name, beam].append(words / _seconds(models[name], sources, beam))
+                progress.add(1, note=f"{name}, beam {beam}")
+    return [
+        {"model": name, "beam": beam, "words_per_second": round(statistics.median(found), 1)}
+        for (name, beam), found in speeds.items()
+    ]
+
+
+def _seconds(model: Model, sources: Sequence[str], beam: int) -> float:
+    began = time.perf_counter()
+    coded = [model.vocab.encode(source) for source in sources]
+    for best, *_ in search.decode(model.network, coded, beam=beam):
+        model.vocab.decode(best.ids)
+    return time.perf_counter() - began
