@@ -1,12 +1,15 @@
 """Batches of sentences alike in length, and one batch as tensors."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
-from seqkd.vocab import BOS, EOS, PAD
+from seqkd import corpus
+from seqkd.errors import InputError
+from seqkd.vocab import BOS, EOS, PAD, Vocab
 
 
 class Batch(NamedTuple):
@@ -32,6 +35,19 @@ class Text(NamedTuple):
     def tokens(self, rows: Sequence[int]) -> int:
         """Target words to predict, EOS included."""
         return sum(len(self.targets[row]) + 1 for row in rows)
+
+
+def read(path: Path, vocab: Vocab, *, longest: int | None = None) -> Text:
+    """A corpus file in pieces; with longest, without the pairs that are longer or have an empty side.
+
+    Raises InputError when no pair is left.
+    """
+    coded = [(vocab.encode(pair.source), vocab.encode(pair.target)) for pair in corpus.read(path)]
+    if longest is not None:
+        coded = [pair for pair in coded if all(0 < len(ids) <= longest for ids in pair)]
+    if not coded:
+        raise InputError(f"{path}: no pair is left; raise data.max_tokens in params.yaml or check the corpus.")
+    return Text([source for source, _ in coded], [target for _, target in coded])
 
 
 def padded_left(sentences: Sequence[Sequence[int]]) -> Tensor:

@@ -7,14 +7,11 @@ from pathlib import Path
 
 import torch
 
-from seqkd import batches, card, checkpoint, corpus, products, resume, scores, search, snapshot, trainer
+from seqkd import batches, card, checkpoint, corpus, resume, scores, search, snapshot, trainer
 from seqkd.checkpoint import Model
 from seqkd.config import Machine, Optim, Params
-from seqkd.errors import InputError
 from seqkd.model import Network, Shape
-from seqkd.products import Precision
 from seqkd.trainer import Epoch, Lesson
-from seqkd.vocab import Vocab
 
 
 @dataclass(frozen=True)
@@ -30,31 +27,11 @@ class Course:
     teacher: Path | None = None
 
 
-def device(machine: Machine, precision: Precision = "fp32") -> torch.device:
-    """Where to compute; also settles how products are taken. Raises InputError for a GPU that is not there."""
-    products.choose(machine.products, precision)
-    torch.set_num_threads(1)
-    if machine.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("machine.yaml: device is cuda, but torch finds no GPU; write cpu or auto.")
-    return torch.device("cuda" if machine.device != "cpu" and torch.cuda.is_available() else "cpu")
-
-
 def fresh(shape: Shape, *, seed: int, device: torch.device) -> Network:
     """A network with random weights, the same on every device."""
     network = Network(shape)
     network.start(torch.Generator().manual_seed(seed))
     return network.to(device)
-
-
-def read(path: Path, vocab: Vocab, *, longest: int | None = None) -> batches.Text:
-    """A text in pieces; with longest, without the pairs that are longer or have an empty side."""
-    pairs = corpus.read(path)
-    coded = [(vocab.encode(pair.source), vocab.encode(pair.target)) for pair in pairs]
-    if longest is not None:
-        coded = [pair for pair in coded if all(0 < len(ids) <= longest for ids in pair)]
-    if not coded:
-        raise InputError(f"{path}: no pair to train on; raise data.max_tokens or check the corpus.")
-    return batches.Text([source for source, _ in coded], [target for _, target in coded])
 
 
 def follow(model: Model, course: Course, params: Params, machine: Machine) -> list[Epoch]:
@@ -75,8 +52,8 @@ def follow(model: Model, course: Course, params: Params, machine: Machine) -> li
         )
     )
     lesson = Lesson(
-        text=read(course.text, model.vocab, longest=params.data.max_tokens),
-        dev=read(course.corpus / "dev.tsv", model.vocab),
+        text=batches.read(course.text, model.vocab, longest=params.data.max_tokens),
+        dev=batches.read(course.corpus / "dev.tsv", model.vocab),
         settings=course.settings,
         seed=params.seed,
         alpha=course.alpha,

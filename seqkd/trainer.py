@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from seqkd import batches, losses, snapshot
+from seqkd import batches, likelihood, losses, snapshot
 from seqkd.batches import Text
 from seqkd.config import Machine, Optim
 from seqkd.model import Network
@@ -57,22 +57,6 @@ def train(network: Network, lesson: Lesson, machine: Machine) -> list[Epoch]:
     return curve
 
 
-def perplexity(network: Network, text: Text, team: Team | None = None) -> float:
-    """exp of the mean NLL per target word (EOS included) of the text's targets."""
-    rank, size = (team.rank, team.size) if team else (0, 1)
-    nats, words = 0.0, 0.0
-    with torch.no_grad():
-        for rows in batches.plan(text, 64)[rank::size]:
-            batch = batches.make(text, rows).to(network.output.device)
-            kept = batch.expected != PAD
-            logits = network.logits(network(batch.source, batch.entered)[kept])
-            nats += float(losses.nll(logits, batch.expected[kept]))
-            words += int(kept.sum())
-    if team:
-        nats, words = team.total(nats, words)
-    return math.exp(nats / words)
-
-
 def _work(team: Team, network: Network, lesson: Lesson, teacher: Teacher | None) -> list[Epoch]:
     """One process's part of the training."""
     if teacher is not None:
@@ -86,7 +70,7 @@ def _work(team: Team, network: Network, lesson: Lesson, teacher: Teacher | None)
     try:
         while not _ended(curve, lesson.settings):
             loss = _epoch(pupil, len(curve) + 1, teacher, progress)
-            seen = perplexity(network, lesson.dev, team)
+            seen = _perplexity(team, network, lesson.dev)
             curve.append(Epoch(len(curve) + 1, pupil.updates, pupil.rate, loss, seen))
             if progress:
                 progress.note = f"epoch {len(curve)} of {epochs}: dev perplexity {seen:.2f}"
@@ -101,6 +85,11 @@ def _work(team: Team, network: Network, lesson: Lesson, teacher: Teacher | None)
     if lesson.settings.keep == "best" and team.rank == 0:
         team.weights.copy_(best)
     return curve
+
+
+def _perplexity(team: Team, network: Network, text: Text) -> float:
+    nats, words = team.total(*likelihood.nats(network, text, rank=team.rank, size=team.size))
+    return math.exp(nats / words)
 
 
 def _ended(curve: list[Epoch], settings: Optim) -> bool:

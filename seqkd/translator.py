@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from seqkd import checkpoint, course, search, workers
+from seqkd import checkpoint, hardware, search, workers
 from seqkd.checkpoint import Model
 from seqkd.config import Machine
 from seqkd.nbest import Hypothesis
@@ -26,7 +26,7 @@ class Job(NamedTuple):
 
 @cache
 def _load(folder: Path, machine: Machine, precision: Precision) -> Model:
-    return checkpoint.load(folder, course.device(machine, precision))
+    return checkpoint.load(folder, hardware.settle(machine, precision))
 
 
 def run(job: Job) -> list[list[Hypothesis]]:
@@ -38,7 +38,7 @@ def run(job: Job) -> list[list[Hypothesis]]:
 
 def run_all(jobs: Iterable[Job], machine: Machine) -> Iterator[list[list[Hypothesis]]]:
     """The jobs' results in the jobs' order; on a GPU one process has it all."""
-    processes = 1 if course.device(machine).type == "cuda" else machine.workers
+    processes = 1 if hardware.settle(machine).type == "cuda" else machine.workers
     return workers.ordered(run, jobs, processes=processes)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from seqkd import checkpoint, config, course
+from seqkd import checkpoint, config, course, hardware
 from seqkd.checkpoint import Model
 from seqkd.model import Shape
 
@@ -20,7 +20,7 @@ Out = Annotated[Path, typer.Option(help="The model's folder to write.")]
 def main(row: Row, *, teacher: Teacher, text: Text, corpus: Corpus, curve: Curve, out: Out) -> None:
     """Train a student from random weights on (1 - alpha) NLL + alpha Word-KD."""
     params, machine = config.params(), config.machine()
-    device, size, settings = course.device(machine, params.precision), params.student, params.distill[row]
+    device, size, settings = hardware.settle(machine, params.precision), params.student, params.distill[row]
     pieces = checkpoint.load(teacher).vocab
     shape = Shape(pieces.size, size.layers, size.hidden, size.dropout)
     model = Model(course.fresh(shape, seed=params.seed, device=device), pieces, None)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from seqkd import checkpoint, config, corpus, course, scores, trainer, translator
+from seqkd import batches, checkpoint, config, corpus, hardware, likelihood, scores, translator
 
 Source = Annotated[Path, typer.Option("--model", help="The model's folder.")]
 Test = Annotated[Path, typer.Option(help="The test pairs.")]
@@ -18,7 +18,7 @@ Out = Annotated[Path, typer.Option(help="The scores to write.")]
 def main(*, model: Source, test: Test, translations: Translations, out: Out) -> None:
     """Translate and score the test set at every beam of params.yaml."""
     settings, machine = config.params().evaluate, config.machine()
-    pairs, loaded = corpus.read(test), checkpoint.load(model, course.device(machine))
+    pairs, loaded = corpus.read(test), checkpoint.load(model, hardware.settle(machine))
     gold = [pair.target for pair in pairs]
     parameters = sum(parameter.numel() for parameter in loaded.network.parameters())
     record = {
@@ -26,7 +26,7 @@ def main(*, model: Source, test: Test, translations: Translations, out: Out) -> 
         "parameters": parameters,
         "remaining": parameters if loaded.mask is None else int(loaded.mask.sum()),
         "bytes": checkpoint.size(model),
-        "perplexity": trainer.perplexity(loaded.network, course.read(test, loaded.vocab)),
+        "perplexity": likelihood.perplexity(loaded.network, batches.read(test, loaded.vocab)),
     }
     beams = {}
     for beam in sorted(settings.beams):

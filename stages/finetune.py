@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from seqkd import checkpoint, config, course
+from seqkd import checkpoint, config, course, hardware
 
 Row = Annotated[str, typer.Argument(help="A row of finetune in params.yaml.")]
 Init = Annotated[Path, typer.Option(help="The folder of the model to start from.")]
@@ -20,7 +20,7 @@ def main(row: Row, *, init: Init, teacher: Teacher, text: Text, corpus: Corpus, 
     """Fine-tune a model on (1 - alpha) NLL + alpha Word-KD."""
     params, machine = config.params(), config.machine()
     settings = params.finetune[row]
-    model = checkpoint.load(init, course.device(machine, params.precision))
+    model = checkpoint.load(init, hardware.settle(machine, params.precision))
     plan = course.Course(row, text, corpus, params.optim.tune, settings.init, settings.alpha, teacher)
     lines = course.follow(model, plan, params, machine)
     course.finish(model, plan, lines, out=out, curve_out=curve)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from seqkd import checkpoint, config, course, pruning
+from seqkd import checkpoint, config, course, hardware, pruning
 
 Ratio = Annotated[float, typer.Argument(help="The share of all parameters to prune.")]
 Source = Annotated[Path, typer.Option("--model", help="The folder of the model to prune.")]
@@ -21,7 +21,7 @@ def main(
 ) -> None:
     """Prune a model and retrain what is left."""
     params, machine = config.params(), config.machine()
-    whole = checkpoint.load(model, course.device(machine, params.precision))
+    whole = checkpoint.load(model, hardware.settle(machine, params.precision))
     kept = pruning.mask(whole.network, ratio)
     pruning.apply(whole.network, kept)
     pruned = whole._replace(mask=kept)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from seqkd import checkpoint, config, corpus, course, page, plots, results, stopwatch, table
+from seqkd import checkpoint, config, corpus, hardware, page, plots, results, stopwatch, table
 
 Models = Annotated[Path, typer.Option(help="The folder of the models.")]
 Corpus = Annotated[Path, typer.Option(help="The folder of test.tsv and about.json.")]
@@ -17,7 +17,7 @@ Reports = Annotated[Path, typer.Option(help="The folder of the tables; Table 2 a
 def main(*, models: Models, corpus_folder: Corpus, scores: Scores, audits: Audits, reports: Reports) -> None:
     """Measure Table 2, and write the page that shows all tables."""
     params, machine = config.params(), config.machine()
-    settings, device = params.speed, course.device(machine)
+    settings, device = params.speed, hardware.settle(machine)
     sources = [pair.source for pair in corpus.read(corpus_folder / "test.tsv")[: settings.sentences]]
     loaded = {name: checkpoint.load(models / name, device) for name in settings.models}
     measured = stopwatch.measure(loaded, sources, beams=params.evaluate.beams, rounds=settings.rounds)

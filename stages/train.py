@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from seqkd import config, course, vocab
+from seqkd import config, course, hardware, vocab
 from seqkd.checkpoint import Model
 from seqkd.model import Shape
 
@@ -22,9 +22,9 @@ def main(name: Name, *, role: Role, text: Text, corpus: Corpus, vocabulary: Voca
     """Train a network from random weights on NLL."""
     params, machine = config.params(), config.machine()
     size: config.Network = getattr(params, role)
-    pieces = vocab.load(vocabulary)
+    device, pieces = hardware.settle(machine, params.precision), vocab.load(vocabulary)
     shape = Shape(pieces.size, size.layers, size.hidden, size.dropout)
-    model = Model(course.fresh(shape, seed=params.seed, device=course.device(machine, params.precision)), pieces, None)
+    model = Model(course.fresh(shape, seed=params.seed, device=device), pieces, None)
     plan = course.Course(name, text, corpus, getattr(params.optim, role), start="random")
     lines = course.follow(model, plan, params, machine)
     course.finish(model, plan, lines, out=out, curve_out=curve)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seqkd import model, pruning, trainer
+from seqkd import likelihood, model, pruning, trainer
 from seqkd.batches import Text
 from seqkd.config import Machine, Optim
 from seqkd.teacher import Teacher
@@ -104,7 +104,7 @@ def test_the_best_epoch_is_kept_when_asked_for() -> None:
     net = network(dropout=0.0)
     wild = settings(rate=0.5, schedule="constant", epochs=4, keep="best", method="sgd", clip=50.0)
     curve = trainer.train(net, lesson(settings=wild), Machine(workers=1))
-    assert trainer.perplexity(net, DEV) == pytest.approx(min(line.dev_perplexity for line in curve), rel=1e-5)
+    assert likelihood.perplexity(net, DEV) == pytest.approx(min(line.dev_perplexity for line in curve), rel=1e-5)
 
 
 def test_patience_ends_a_training_that_no_longer_gets_better() -> None:
@@ -125,7 +125,7 @@ def test_perplexity_of_an_even_network_is_its_vocabulary() -> None:
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.zero_()
-    assert trainer.perplexity(net, DEV) == pytest.approx(12.0)
+    assert likelihood.perplexity(net, DEV) == pytest.approx(12.0)
 
 
 def test_the_kept_vectors_give_the_teachers_own_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
