@@ -28,6 +28,26 @@ def _rows(tensor: Tensor | None, time: int, none: Array = NONE) -> list[Array]:
     return [none] * time if tensor is None else list(_array(tensor.contiguous()))
 
 
+def step(gates: Tensor, words: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """recurrence.step, without autograd; gates are used up."""
+    state, new, squashed = torch.empty_like(cell), torch.empty_like(cell), torch.empty_like(cell)
+    arrays = [_array(it) for it in (cell, new, squashed, state)]
+    kernels.cell(_array(gates), _array(words), NO_ROW, *arrays, 0, NONE, 0, NONE)  # type: ignore[call-arg]
+    return state, new
+
+
+def best(logits: Tensor, scores: Tensor, room: Tensor, *, barred: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    """search.best for float32 on a CPU, in one pass over the logits."""
+    width, blocks = int(room.max()), logits.shape[1] // kernels.BLOCK
+    width = min(width, scores.shape[1] * (logits.shape[1] - len(barred)))
+    highest = torch.unflatten(logits[:, : blocks * kernels.BLOCK], 1, (blocks, kernels.BLOCK)).amax(-1)
+    found = scores.new_empty(scores.shape[0], width)
+    parents, words = torch.empty(found.shape, dtype=torch.int64), torch.empty(found.shape, dtype=torch.int64)
+    given, made = (logits, highest, scores, room.clamp(max=width)), (found, parents, words)
+    kernels.best(*map(_array, given), barred, *map(_array, made))  # type: ignore[call-arg]
+    return found, parents, words
+
+
 class Layer(torch.autograd.Function):
     """recurrence.Layer: one LSTM layer from a zero state, padding on the left."""
 

@@ -22,6 +22,7 @@ inlined = numba.njit(cache=True, fastmath=FAST, error_model="numpy", inline="alw
 ONE, HALF, TWO = np.float32(1.0), np.float32(0.5), np.float32(2.0)
 LOG2_E, LN_2 = np.float32(1.4426950408889634), np.float32(0.6931471805599453)
 LOWEST, HIGHEST = np.float32(-87.0), np.float32(88.0)
+BLOCK = 64  # words whose largest logit is looked at first in the search
 FACTORIALS = tuple(np.float32(1.0 / f) for f in (720.0, 120.0, 24.0, 6.0, 2.0))
 
 
@@ -207,3 +208,49 @@ def mixed_loss(logits, highest, gold, teacher, alpha, gradient):
                 to[k] *= scale
         to[word] -= ONE - alpha
     return loss
+
+
+@compiled
+def best(logits, highest, scores, room, barred, found, parents, words):
+    """The continuations with which a beam goes on: for each sentence the room[b] best, best first.
+
+    logits: (B x R, V) of the live rows; highest: (B x R, V // BLOCK), the largest of each whole block of them;
+    scores: (B, R), best first, -inf for a row that is not live; barred: words that are never written.
+    Writes found (B, W) log-probabilities, -inf beyond room, and parents, words (B, W), the rows and pieces they add.
+    A row can only lose, so one that is not above the last place is skipped, and within a row each such block.
+    """
+    sentences, rows = scores.shape
+    size, blocks = logits.shape[1], highest.shape[1]
+    for b in range(sentences):
+        places, taken, last = room[b], 0, np.float32(-np.inf)
+        value, parent, word = found[b], parents[b], words[b]
+        value[:] = -np.inf
+        parent[:] = 0
+        word[:] = 0
+        for r in range(rows):
+            if scores[b, r] <= last:
+                break
+            logit, block = logits[b * rows + r], highest[b * rows + r]
+            most = np.float32(-np.inf)
+            for n in range(blocks):
+                most = block[n] if block[n] > most else most
+            for k in range(blocks * BLOCK, size):
+                most = logit[k] if logit[k] > most else most
+            total = np.float32(0.0)
+            for k in range(size):
+                total += exp(logit[k] - most)
+            base = scores[b, r] - most - np.log(total)
+            for n in range(blocks + 1):
+                if n < blocks and block[n] + base <= last:
+                    continue
+                for k in range(n * BLOCK, min(size, (n + 1) * BLOCK)):
+                    score = logit[k] + base
+                    if score <= last or k in barred:
+                        continue
+                    at = taken if taken < places else places - 1
+                    while at > 0 and value[at - 1] < score:
+                        value[at], parent[at], word[at] = value[at - 1], parent[at - 1], word[at - 1]
+                        at -= 1
+                    value[at], parent[at], word[at] = score, r, k
+                    taken = min(taken + 1, places)
+                    last = value[places - 1] if taken == places else last

@@ -49,7 +49,8 @@ class Step(NamedTuple):
     cell: Tensor  # (L, N, H)
 
     def at(self, rows: Tensor) -> Self:
-        return self._replace(fed=self.fed[rows], state=self.state[:, rows], cell=self.cell[:, rows])
+        fed = self.fed.index_select(0, rows)
+        return self._replace(fed=fed, state=self.state.index_select(1, rows), cell=self.cell.index_select(1, rows))
 
 
 class Network(nn.Module):
@@ -133,19 +134,16 @@ class Network(nn.Module):
         return product(self.target_embedding, self.decoder_word, self.decoder_bias[0])
 
     def step(self, words: Tensor, memory: Memory, last: Step) -> Step:
-        """One decoder step in plain torch, the reference of recurrence.Decoder.
+        """One decoder step, with autograd in plain torch: the reference of recurrence.Decoder.
 
         words: (N, 4H), rows of word_table; N = B x rows a sentence, a sentence's rows together.
         """
         lower, states, cells = last.fed, [], []
+        loops = recurrence if torch.is_grad_enabled() else self._loops()
         for layer in range(self.shape.layers):
-            below = torch.cat((lower, last.state[layer]), -1)
-            bias = self.decoder_bias[layer] if layer else None
-            gates = linear(below, self.decoder[layer], bias)
-            gates = gates if layer else gates + words
-            enter, keep, show, candidate = gates.chunk(4, -1)
-            cell = torch.sigmoid(keep) * last.cell[layer] + torch.sigmoid(enter) * torch.tanh(candidate)
-            lower = torch.sigmoid(show) * torch.tanh(cell)
+            gates = linear(torch.cat((lower, last.state[layer]), -1), self.decoder[layer])
+            added = self.decoder_bias[layer][None] if layer else words
+            lower, cell = loops.step(gates, added, last.cell[layer])
             states.append(lower)
             cells.append(cell)
         sentences = memory.keys.shape[0]

@@ -45,6 +45,16 @@ def _cell_backward(
     return to_cell.mul_(keep)
 
 
+def step(gates: Tensor, words: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """One LSTM step with autograd; gates: (batch, 4 hidden) products; words: what is added to them, (batch or 1, same).
+
+    cell: (batch, hidden). Returns state and cell.
+    """
+    enter, keep, show, candidate = (gates + words).chunk(4, -1)
+    cell = torch.sigmoid(keep) * cell + torch.sigmoid(enter) * torch.tanh(candidate)
+    return torch.sigmoid(show) * torch.tanh(cell), cell
+
+
 class Layer(torch.autograd.Function):
     """One LSTM layer from a zero state.
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from seqkd import fused
 from seqkd.batches import padded_left
 from seqkd.model import Memory, Network, Step
 from seqkd.nbest import Hypothesis
@@ -19,6 +20,25 @@ from seqkd.vocab import BOS, EOS, PAD
 
 LIVE_ROWS = 1500  # sentences x beam of a batch: enough for fast products, little enough for the caches
 DEAD = float("-inf")
+
+
+def best(logits: Tensor, scores: Tensor, room: Tensor, *, barred: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    """The continuations with which each beam goes on: the room best of a sentence, best first.
+
+    logits: (B x R, V); scores: (B, R) log-probabilities so far; room: (B,); barred: words that are never written.
+    Returns (B, W) each: log-probabilities, -inf beyond a sentence's room; the rows they continue; the words they add.
+    """
+    (count, rows), size = scores.shape, logits.shape[1] - len(barred)
+    normaliser = logits.logsumexp(-1, keepdim=True)
+    allowed = logits.index_fill(1, torch.tensor(barred, device=logits.device), DEAD)
+    width = min(int(room.max()), rows * size)
+    values, word = allowed.topk(
+        min(width, size), -1
+    )  # before the normaliser is taken off, which changes no row's order
+    values = values - normaliser + scores.reshape(-1, 1)
+    found, chosen = values.reshape(count, -1).topk(width, -1)
+    beyond = torch.arange(width, device=room.device) >= room[:, None]
+    return found.masked_fill(beyond, DEAD), chosen // word.shape[1], word.reshape(count, -1).gather(1, chosen)
 
 
 class _Ended(NamedTuple):
@@ -90,18 +110,8 @@ class _Beam:
     def _extend(self) -> None:
         """Every live row by the words that may enter the beam; rows are then ordered by score."""
         logits = product(self.last.fed, self.network.output, self.network.output_bias)  # (B x R, V)
-        normaliser = logits.logsumexp(-1, keepdim=True)
-        logits[:, (PAD, BOS)] = DEAD  # marks of the batch, never words
-        count, rows = self.scores.shape
-        width = min(int(self.room.max()), rows * (logits.shape[1] - 2))
-        each = min(width, logits.shape[1] - 2)
-        best, word = logits.topk(each, -1)  # before the normaliser is taken off, which changes no row's order
-        best = best - normaliser + self.scores.reshape(-1, 1)
-        self.scores, chosen = best.view(count, -1).topk(width, -1)  # (B, width)
-        parent = chosen // each
-        word = word.view(count, -1).gather(1, chosen)
-        taken = torch.arange(width, device=word.device) >= self.room[:, None]
-        self.scores = self.scores.masked_fill(taken, DEAD)
+        continued = fused.best if fused.usable(logits) else best
+        self.scores, parent, word = continued(logits, self.scores, self.room, barred=(PAD, BOS))
         self.words = word.view(-1)
         self._follow(parent)
         self.history = torch.cat((self.history, word.int()[:, :, None]), 2)

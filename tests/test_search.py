@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from seqkd import model, search
+from seqkd import fused, model, search
 from seqkd.batches import padded_left
 from seqkd.vocab import BOS, EOS, PAD
 
@@ -108,3 +108,29 @@ def test_an_empty_source_gets_an_empty_hypothesis_in_its_place() -> None:
     assert answers[1][0].ids == ()
     assert math.isclose(answers[1][0].logprob, 0.0)
     assert answers[0][0].ids == search.decode(network, [[4]], beam=2)[0][0].ids
+
+
+def test_the_compiled_choice_of_continuations_is_the_plain_one() -> None:
+    generator = torch.Generator().manual_seed(7)
+    for rows, room, size in ((1, [5, 5], 200), (4, [4, 2], 200), (5, [5, 1], 64), (3, [9, 9], 5)):
+        logits = torch.randn(2 * rows, size, generator=generator) * 3
+        scores = -torch.rand(2, rows, generator=generator).sort(1).values * 4
+        scores[1, -1] = float("-inf") if rows > 1 else -1.0
+        for one, other in zip(
+            fused.best(logits, scores, torch.tensor(room), barred=(PAD, BOS)),
+            search.best(logits, scores, torch.tensor(room), barred=(PAD, BOS)),
+            strict=True,
+        ):
+            live = search.best(logits, scores, torch.tensor(room), barred=(PAD, BOS))[0] > float("-inf")
+            torch.testing.assert_close(one[live], other[live], rtol=1e-5, atol=1e-5)
+            assert one.shape == other.shape
+
+
+@pytest.mark.parametrize("beam", [1, 5])
+def test_the_compiled_search_finds_what_the_plain_one_finds(beam: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = random_network(vocab=150).float()
+    found = search.decode(network, SOURCES, beam=beam, nbest=beam)
+    monkeypatch.setattr(fused, "usable", lambda tensor: False)
+    for one, other in zip(found, search.decode(network, SOURCES, beam=beam, nbest=beam), strict=True):
+        assert [item.ids for item in one] == [item.ids for item in other]
+        assert [item.logprob for item in one] == pytest.approx([item.logprob for item in other], rel=1e-4)
