@@ -34,6 +34,7 @@ class Vocab(Record):
 class Network(Record):
     size: str  # LxH: layers x hidden units, the paper's notation
     dropout: Ratio  # on the input of layers >= 2 and on the attentional vector
+    spread: Annotated[float, Field(gt=0)] = 0.1  # weights start uniform in (-spread, spread); small networks need more
 
     @field_validator("size")
     @classmethod

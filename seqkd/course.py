@@ -1,17 +1,18 @@
 """A model's training, from the pipeline's files to its folder: what train, distill, finetune and prune share."""
 
-import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from seqkd import batches, card, checkpoint, corpus, resume, scores, search, snapshot, trainer
+from seqkd import batches, card, checkpoint, config, corpus, curve, resume, scores, search, snapshot, trainer
 from seqkd.checkpoint import Model
 from seqkd.config import Machine, Optim, Params
+from seqkd.curve import Epoch
 from seqkd.model import Network, Shape
-from seqkd.trainer import Epoch, Lesson
+from seqkd.trainer import Lesson
+from seqkd.vocab import Vocab
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,11 @@ class Course:
     teacher: Path | None = None
 
 
-def fresh(shape: Shape, *, seed: int, device: torch.device) -> Network:
-    """A network with random weights, the same on every device."""
-    network = Network(shape)
-    network.start(torch.Generator().manual_seed(seed))
-    return network.to(device)
+def fresh(vocab: Vocab, settings: config.Network, *, seed: int, device: torch.device) -> Model:
+    """A network of a section of params.yaml with random weights, the same on every device."""
+    network = Network(Shape(vocab.size, settings.layers, settings.hidden, settings.dropout))
+    network.start(torch.Generator().manual_seed(seed), spread=settings.spread)
+    return Model(network.to(device), vocab, None)
 
 
 def follow(model: Model, course: Course, params: Params, machine: Machine) -> list[Epoch]:
@@ -62,22 +63,19 @@ def follow(model: Model, course: Course, params: Params, machine: Machine) -> li
         label=course.name,
         resume=state,
     )
-    curve = trainer.train(model.network, lesson, machine)
+    epochs = trainer.train(model.network, lesson, machine)
     snapshot.clear(state)
-    return curve
+    return epochs
 
 
-def finish(model: Model, course: Course, curve: list[Epoch], *, out: Path, curve_out: Path) -> None:
+def finish(model: Model, course: Course, epochs: list[Epoch], *, out: Path, curve_out: Path) -> None:
     """Writes the model's folder, with what it reached on dev on its card, and its curve."""
     dev = corpus.read(course.corpus / "dev.tsv")
     answers = search.decode(model.network, [model.vocab.encode(pair.source) for pair in dev], beam=1)
     reached = scores.bleu([model.vocab.decode(best.ids) for best, *_ in answers], [pair.target for pair in dev])
     about = json.loads((course.corpus / "about.json").read_text(encoding="utf-8"))
-    kept = curve[-1] if course.settings.keep == "last" else min(curve, key=lambda line: line.dev_perplexity)
-    with corpus.replacing(curve_out) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Epoch._fields)
-        writer.writerows([f"{value:.6g}" for value in line] for line in curve)
+    kept = epochs[-1] if course.settings.keep == "last" else min(epochs, key=lambda line: line.dev_perplexity)
+    curve.write(curve_out, epochs)
     text = card.text(
         name=course.name,
         model=model,

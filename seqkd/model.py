@@ -15,7 +15,6 @@ from seqkd.products import linear, product
 from seqkd.vocab import PAD
 
 CLOSED = -1e9  # added to the attention's score of a padded source position
-SPREAD = 0.1  # weights start uniform in (-SPREAD, SPREAD), section 4.1
 
 
 class Shape(NamedTuple):
@@ -75,11 +74,11 @@ class Network(nn.Module):
         self.combine = weight(hidden, 2 * hidden)  # [context; top state]
         self.output, self.output_bias = weight(vocab, hidden), weight(vocab)
 
-    def start(self, generator: torch.Generator) -> None:
-        """Fresh weights, uniform in (-SPREAD, SPREAD)."""
+    def start(self, generator: torch.Generator, *, spread: float = 0.1) -> None:
+        """Fresh weights, uniform in (-spread, spread)."""
         with torch.no_grad():
             for parameter in self.parameters():
-                parameter.uniform_(-SPREAD, SPREAD, generator=generator)
+                parameter.uniform_(-spread, spread, generator=generator)
 
     def encode(self, source: Tensor, generator: torch.Generator | None = None) -> Memory:
         """source: (S, B) ids, padded on the left. generator: draws the dropout; None: no dropout."""

@@ -1,13 +1,13 @@
 """What the stages measured, as records: scores, curves, speeds and audits of the rows that params.yaml names."""
 
-import csv
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seqkd import config
+from seqkd import config, curve
 from seqkd.config import Params, Record
+from seqkd.curve import Epoch
 from seqkd.errors import InputError
 
 
@@ -42,14 +42,6 @@ class Speed(_Measured):
     words_per_second: float  # of the source
 
 
-class Epoch(NamedTuple):
-    epoch: int
-    updates: int
-    rate: float
-    train_loss: float  # nats per target token
-    dev_perplexity: float
-
-
 def pruned(params: Params) -> dict[str, float]:
     """Each pruned model's name and the share of its weights that is gone."""
     return {f"prune-{ratio}": ratio for ratio in params.prune.ratios}
@@ -69,18 +61,7 @@ def scores(folder: Path, params: Params) -> dict[str, Scored]:
 
 def curves(folder: Path, params: Params) -> dict[str, list[Epoch]]:
     """The epochs of every unpruned model of params. Raises InputError where a file is missing or broken."""
-    found = {}
-    for model in params.models:
-        path = folder / f"{model}.csv"
-        try:
-            with path.open(encoding="utf-8", newline="") as file:
-                rows = [[row[name] for name in Epoch._fields] for row in csv.DictReader(file)]
-            found[model] = [Epoch(int(row[0]), int(row[1]), *map(float, row[2:])) for row in rows]
-        except FileNotFoundError:
-            raise InputError(f"{path}: the curve of {model} is missing; run dvc repro.") from None
-        except (KeyError, TypeError, ValueError):
-            raise InputError(f"{path}: not a curve with {', '.join(Epoch._fields)}; run dvc repro.") from None
-    return found
+    return {model: curve.read(folder / f"{model}.csv") for model in params.models}
 
 
 def audits(folder: Path, params: Params) -> dict[str, dict[str, Any]]:

@@ -16,6 +16,8 @@ def measure(
     words = sum(len(source.split()) for source in sources)
     pairs = [(name, beam) for name in models for beam in beams]
     speeds: dict[tuple[str, int], list[float]] = {pair: [] for pair in pairs}
+    for name, beam in pairs:
+        _seconds(models[name], sources[:8], beam)  # the first call loads and compiles
     with Progress(rounds * len(pairs), unit="runs", label="speed") as progress:
         for _ in range(rounds):
             for name, beam in pairs:

@@ -1,9 +1,9 @@
 """Training a network on a text: from scratch, fine-tuning and retraining after pruning are one loop."""
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from seqkd import batches, likelihood, losses, snapshot
 from seqkd.batches import Text
 from seqkd.config import Machine, Optim
+from seqkd.curve import Epoch
 from seqkd.model import Network
 from seqkd.progress import Progress
 from seqkd.teacher import Teacher
@@ -18,16 +19,6 @@ from seqkd.team import Team
 from seqkd.vocab import PAD
 
 FEWEST_ROWS = 8  # sentences of a batch below which one more process costs more than it brings
-
-
-class Epoch(NamedTuple):
-    """One line of a training curve."""
-
-    epoch: int
-    updates: int  # so far
-    rate: float  # of the last update
-    train_loss: float  # nats per target word, EOS included, with dropout
-    dev_perplexity: float  # of the human targets
 
 
 @dataclass(frozen=True)
@@ -64,23 +55,19 @@ def _work(team: Team, network: Network, lesson: Lesson, teacher: Teacher | None)
     pupil = _Pupil(team, network, lesson)
     curve, best = pupil.restore()
     words = lesson.text.tokens(range(len(lesson.text.targets)))
-    quiet = team.rank > 0
-    epochs = lesson.settings.epochs
-    progress = None if quiet else Progress(words * epochs, unit="words", label=lesson.label, done=words * len(curve))
-    try:
+    epochs, seen = lesson.settings.epochs, words * len(curve)
+    told = Progress(words * epochs, unit="words", label=lesson.label, done=seen) if team.rank == 0 else nullcontext()
+    with told as progress:
         while not _ended(curve, lesson.settings):
             loss = _epoch(pupil, len(curve) + 1, teacher, progress)
-            seen = _perplexity(team, network, lesson.dev)
-            curve.append(Epoch(len(curve) + 1, pupil.updates, pupil.rate, loss, seen))
+            dev = _perplexity(team, network, lesson.dev)
+            curve.append(Epoch(len(curve) + 1, pupil.updates, pupil.rate, loss, dev))
             if progress:
-                progress.note = f"epoch {len(curve)} of {epochs}: dev perplexity {seen:.2f}"
+                progress.note = f"epoch {len(curve)} of {epochs}: dev perplexity {dev:.2f}"
             pupil.after(curve)
-            if seen <= min(line.dev_perplexity for line in curve):
+            if dev <= min(line.dev_perplexity for line in curve):
                 best = team.weights.clone()
             pupil.save(curve, best)
-    finally:
-        if progress:
-            progress.__exit__(None, None, None)
     team.wait()
     if lesson.settings.keep == "best" and team.rank == 0:
         team.weights.copy_(best)

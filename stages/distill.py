@@ -6,8 +6,6 @@ from typing import Annotated
 import typer
 
 from seqkd import checkpoint, config, course, hardware
-from seqkd.checkpoint import Model
-from seqkd.model import Shape
 
 Row = Annotated[str, typer.Argument(help="A row of distill in params.yaml.")]
 Teacher = Annotated[Path, typer.Option(help="The teacher's folder; its vocabulary becomes the student's.")]
@@ -20,10 +18,8 @@ Out = Annotated[Path, typer.Option(help="The model's folder to write.")]
 def main(row: Row, *, teacher: Teacher, text: Text, corpus: Corpus, curve: Curve, out: Out) -> None:
     """Train a student from random weights on (1 - alpha) NLL + alpha Word-KD."""
     params, machine = config.params(), config.machine()
-    device, size, settings = hardware.settle(machine, params.precision), params.student, params.distill[row]
-    pieces = checkpoint.load(teacher).vocab
-    shape = Shape(pieces.size, size.layers, size.hidden, size.dropout)
-    model = Model(course.fresh(shape, seed=params.seed, device=device), pieces, None)
+    device, settings = hardware.settle(machine, params.precision), params.distill[row]
+    model = course.fresh(checkpoint.load(teacher).vocab, params.student, seed=params.seed, device=device)
     plan = course.Course(row, text, corpus, params.optim.student, "random", settings.alpha, teacher)
     lines = course.follow(model, plan, params, machine)
     course.finish(model, plan, lines, out=out, curve_out=curve)

@@ -6,8 +6,6 @@ from typing import Annotated
 import typer
 
 from seqkd import config, course, hardware, vocab
-from seqkd.checkpoint import Model
-from seqkd.model import Shape
 
 Name = Annotated[str, typer.Argument(help="The model's name.")]
 Role = Annotated[str, typer.Option(help="The section of params.yaml with its size: teacher or student.")]
@@ -23,8 +21,7 @@ def main(name: Name, *, role: Role, text: Text, corpus: Corpus, vocabulary: Voca
     params, machine = config.params(), config.machine()
     size: config.Network = getattr(params, role)
     device, pieces = hardware.settle(machine, params.precision), vocab.load(vocabulary)
-    shape = Shape(pieces.size, size.layers, size.hidden, size.dropout)
-    model = Model(course.fresh(shape, seed=params.seed, device=device), pieces, None)
+    model = course.fresh(pieces, size, seed=params.seed, device=device)
     plan = course.Course(name, text, corpus, getattr(params.optim, role), start="random")
     lines = course.follow(model, plan, params, machine)
     course.finish(model, plan, lines, out=out, curve_out=curve)

@@ -9,6 +9,7 @@ from torch import Tensor
 from seqkd import likelihood, model, pruning, trainer
 from seqkd.batches import Text
 from seqkd.config import Machine, Optim
+from seqkd.curve import Epoch
 from seqkd.teacher import Teacher
 from seqkd.team import Team
 from seqkd.trainer import Lesson
@@ -74,7 +75,7 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(tmp_path: Path, wo
 
     keep = trainer._Pupil.after
 
-    def stop(pupil: trainer._Pupil, lines: list[trainer.Epoch]) -> None:
+    def stop(pupil: trainer._Pupil, lines: list[Epoch]) -> None:
         keep(pupil, lines)
         if len(lines) == 2 and pupil.team.rank == 0:
             raise StopError

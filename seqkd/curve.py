@@ -1,0 +1,36 @@
+"""A training curve: one line an epoch."""
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from seqkd import corpus
+from seqkd.errors import InputError
+
+
+class Epoch(NamedTuple):
+    epoch: int
+    updates: int  # so far
+    rate: float  # of the last update
+    train_loss: float  # nats per target word, EOS included, with dropout
+    dev_perplexity: float  # of the human targets
+
+
+def write(path: Path, epochs: Iterable[Epoch]) -> None:
+    with corpus.replacing(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(Epoch._fields)
+        writer.writerows([f"{value:.6g}" for value in line] for line in epochs)
+
+
+def read(path: Path) -> list[Epoch]:
+    """The epochs that write wrote. Raises InputError where the file is missing or broken."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [[row[name] for name in Epoch._fields] for row in csv.DictReader(file)]
+        return [Epoch(int(row[0]), int(row[1]), *map(float, row[2:])) for row in rows]
+    except FileNotFoundError:
+        raise InputError(f"{path}: the curve of {path.stem} is missing; run dvc repro.") from None
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{path}: not a curve with {', '.join(Epoch._fields)}; run dvc repro.") from None
