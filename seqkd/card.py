@@ -1,5 +1,6 @@
 """The model card: what a model's folder tells whoever receives it."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,11 +14,7 @@ def text(
     shape = model.network.shape
     parameters = sum(parameter.numel() for parameter in model.network.parameters())
     left = parameters if model.mask is None else int(model.mask.sum())
-    origins = [
-        f"- {origin.get('package') or origin.get('file') or origin.get('dataset') or 'text'}"
-        f" {origin.get('version', '')}, licence: {origin.get('licence', 'not stated')}"
-        for origin in about.get("origin", [])
-    ]
+    origin = json.dumps(about.get("origin", {}), indent=2, ensure_ascii=False)
     lines = [
         f"# {name}",
         "",
@@ -30,7 +27,11 @@ def text(
         "## Corpus",
         "",
         f"{about.get('corpus')}, {about.get('pairs', {}).get('train', 0):,} training pairs.",
-        *origins,
+        "Where it comes from, and under which licence:",
+        "",
+        "```json",
+        origin,
+        "```",
         "",
         "## Training",
         "",
@@ -40,4 +41,4 @@ def text(
         "",
         *(f"- {key}: {value}" for key, value in dev.items()),
     ]
-    return "\n".join(lines).replace("  ", " ") + "\n"
+    return "\n".join(lines) + "\n"

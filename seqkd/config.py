@@ -34,7 +34,8 @@ class Vocab(Record):
 class Network(Record):
     size: str  # LxH: layers x hidden units, the paper's notation
     dropout: Ratio  # on the input of layers >= 2 and on the attentional vector
-    spread: Annotated[float, Field(gt=0)] = 0.1  # weights start uniform in (-spread, spread); small networks need more
+    spread: Annotated[float, Field(gt=0)] = 0.1  # weights start uniform in (-spread, spread); the paper: 0.1
+    embedding_spread: Annotated[float, Field(gt=0)] = 0.1  # those of the two embeddings
 
     @field_validator("size")
     @classmethod

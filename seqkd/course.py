@@ -31,7 +31,8 @@ class Course:
 def fresh(vocab: Vocab, settings: config.Network, *, seed: int, device: torch.device) -> Model:
     """A network of a section of params.yaml with random weights, the same on every device."""
     network = Network(Shape(vocab.size, settings.layers, settings.hidden, settings.dropout))
-    network.start(torch.Generator().manual_seed(seed), spread=settings.spread)
+    spreads = {"spread": settings.spread, "embedding_spread": settings.embedding_spread}
+    network.start(torch.Generator().manual_seed(seed), **spreads)
     return Model(network.to(device), vocab, None)
 
 

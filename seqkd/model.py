@@ -74,11 +74,13 @@ class Network(nn.Module):
         self.combine = weight(hidden, 2 * hidden)  # [context; top state]
         self.output, self.output_bias = weight(vocab, hidden), weight(vocab)
 
-    def start(self, generator: torch.Generator, *, spread: float = 0.1) -> None:
-        """Fresh weights, uniform in (-spread, spread)."""
+    def start(self, generator: torch.Generator, *, spread: float = 0.1, embedding_spread: float = 0.1) -> None:
+        """Fresh weights, uniform in (-spread, spread), those of the embeddings in their own range."""
+        embeddings = (self.source_embedding, self.target_embedding)
         with torch.no_grad():
             for parameter in self.parameters():
-                parameter.uniform_(-spread, spread, generator=generator)
+                bound = embedding_spread if any(parameter is it for it in embeddings) else spread
+                parameter.uniform_(-bound, bound, generator=generator)
 
     def encode(self, source: Tensor, generator: torch.Generator | None = None) -> Memory:
         """source: (S, B) ids, padded on the left. generator: draws the dropout; None: no dropout."""

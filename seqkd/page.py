@@ -119,11 +119,19 @@ def _provenance(told: Mapping[str, Any]) -> str:
     """Where the text is from, how much of it there is, and what was dropped."""
     pairs = ", ".join(f"{name} {count:,}" for name, count in told.get("pairs", {}).items())
     rows = [("corpus", told.get("corpus", "")), ("pairs", pairs), ("split by seed", told.get("seed", ""))]
-    for origin in told.get("origin", []):
-        rows += [("", ""), *origin.items()]
+    rows += [("", ""), *_facts(told.get("origin", {}))]
     dropped = sorted(told.get("dropped", {}).items(), key=lambda item: -item[1])
     rows += [("", ""), *((f"dropped: {cause}", f"{count:,}") for cause, count in dropped)]
     return "<dl>" + "".join(f"<dt>{escape(str(it))}</dt><dd>{escape(str(value))}</dd>" for it, value in rows) + "</dl>"
+
+
+def _facts(value: Any, name: str = "") -> list[tuple[str, Any]]:
+    """A nested record as lines of name and value."""
+    if isinstance(value, dict):
+        return [fact for key, inner in value.items() for fact in _facts(inner, f"{name} {key}".strip())]
+    if isinstance(value, list):
+        return [fact for inner in value for fact in _facts(inner, name)]
+    return [(name, value)]
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ ABOUT = {
     "target": "de",
     "pairs": {"train": 16000, "dev": 1000, "test": 1000},
     "dropped": {"too <long>": 7, "repeated": 12},
-    "origin": [{"package": "made-up", "licence": "MIT", "version": "1.0"}],
+    "origin": {"packages": [{"package": "made-up", "licence": "MIT", "version": "1.0"}]},
 }
 
 
