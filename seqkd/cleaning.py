@@ -164,7 +164,8 @@ def split(lines: list[Line], *, seed: int, dev: int, test: int) -> tuple[Split, 
 def official(parts: Split) -> tuple[Split, Counter[str]]:
     """A given split, dev and test left whole but for empty sides; train loses its repeats and what they hold."""
     filled = Split(*([line for line in lines if line.source and line.target] for lines in parts))
-    drops = Counter({f"{name}, an empty side": len(getattr(parts, name)) - len(getattr(filled, name)) for name in parts._fields})
+    sides = zip(parts._fields, parts, filled, strict=True)
+    drops = Counter({f"{name}, an empty side": len(before) - len(after) for name, before, after in sides})
     once = list(dict.fromkeys(filled.train))
     drops["train, repeated"] = len(filled.train) - len(once)
     train = unseen(once, [*filled.dev, *filled.test])

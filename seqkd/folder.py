@@ -45,7 +45,8 @@ def lines(path: Path) -> Iterator[str]:
     number = 0
     with path.open("rb") as raw:
         try:
-            for number, line in enumerate(_shown(raw, path), start=1):
+            for line in _shown(raw, path):
+                number += 1
                 yield line.decode("utf-8").removeprefix("\ufeff").rstrip("\r\n")
         except UnicodeDecodeError:
             raise InputError(f"{path}, line {number}: not UTF-8; convert the file.") from None
@@ -71,7 +72,7 @@ def _shown(raw: BinaryIO, path: Path) -> Iterator[bytes]:
 
 def _paths(folder: Path, part: str, languages: tuple[str, str]) -> list[Path]:
     """The two files of a part; none for a dev or test that is absent. Raises InputError for one without the other."""
-    found = {language: [folder / name for name in (f"{part}.{language}", f"{part}.{language}.gz")] for language in languages}
+    found = {language: [folder / f"{part}.{language}{end}" for end in ("", ".gz")] for language in languages}
     paths = [path for names in found.values() for path in names if path.exists()]
     for language, names in found.items():
         here = [path for path in names if path.exists()]

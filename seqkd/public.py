@@ -1,4 +1,4 @@
-"""Public corpora by name: mtdata's own index says where they are, its downloader fetches them, its parser reads them."""
+"""Public corpora by name: mtdata's own index says where they are, its downloader and parser fetch and read them."""
 
 import difflib
 import logging
@@ -22,7 +22,9 @@ class Public(Record):
     train: Annotated[list[str], Field(min_length=1)]  # mtdata's names: GROUP-NAME-VERSION-LANGUAGE-LANGUAGE
     dev: str
     test: str
-    replace: dict[str, str] = {}  # what the corpus writes in a way of its own, and what is meant
+    replace: dict[str, str] = Field(
+        default_factory=dict
+    )  # what the corpus writes in a way of its own, and what is meant
 
 
 def prepare(recipe: Public, *, source: str, target: str, downloads: Path) -> Cleaned:
@@ -78,7 +80,8 @@ def read(found: "Entry", files: object, *, source: str, target: str) -> Iterator
     order = [str(language) for language in found.did.langs]
     wanted = [str(bcp47(language)) for language in (source, target)]
     if sorted(order) != sorted(wanted):
-        raise InputError(f"{found.did} is {' and '.join(order)}, not {' and '.join(wanted)}; set data.source and data.target.")
+        spoken, asked = " and ".join(order), " and ".join(wanted)
+        raise InputError(f"{found.did} is {spoken}, not {asked}; set data.source and data.target.")
     for first, second, *_ in Parser(files, ext=found.in_ext or None, ent=found).read_segs(show_pbar=False):
         if not found.is_noisy(first, second):
             yield (first, second) if order == wanted else (second, first)

@@ -1,5 +1,6 @@
 """data.corpus of params.yaml made into numbered train, dev and test pairs, with an account of where they come from."""
 
+import itertools
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -31,11 +32,9 @@ def prepare(data: config.Data, *, seed: int, downloads: Path) -> Prepared:
     if data.source == data.target:
         raise InputError(f"data.source and data.target are both {data.source!r}; set them to two languages.")
     parts, drops, origin = _cleaned(data, seed=seed, downloads=downloads)
-    pairs: list[list[Pair]] = []
-    for lines in parts:
-        first = sum(map(len, pairs))
-        pairs.append([Pair(first + index, line.source, line.target) for index, line in enumerate(lines)])
-    about = {
+    ids = itertools.count()
+    train, dev, test = ([Pair(next(ids), line.source, line.target) for line in lines] for lines in parts)
+    about: dict[str, object] = {
         "corpus": data.corpus,
         "source": data.source,
         "target": data.target,
@@ -44,7 +43,7 @@ def prepare(data: config.Data, *, seed: int, downloads: Path) -> Prepared:
         "dropped": dict(drops),
         "pairs": {name: len(lines) for name, lines in parts._asdict().items()},
     }
-    return Prepared(*pairs, about=about)
+    return Prepared(train, dev, test, about)
 
 
 def _cleaned(data: config.Data, *, seed: int, downloads: Path) -> Cleaned:
@@ -53,14 +52,18 @@ def _cleaned(data: config.Data, *, seed: int, downloads: Path) -> Cleaned:
         return folder.prepare(path, source=data.source, target=data.target, seed=seed)
     if not path.exists():
         recipes = ", ".join(sorted(map(str, Path("corpora").glob("*.yaml"))))
-        raise InputError(f"data.corpus: {path} does not exist; name a folder, a tab-separated file or a recipe: {recipes}.")
+        raise InputError(
+            f"data.corpus: {path} does not exist; name a folder, a tab-separated file, or one of {recipes}."
+        )
     if path.suffix != ".yaml":
         return folder.prepare_file(path, seed=seed)
+    source, target = data.source, data.target
     match config.read(path, Kind).kind:
         case "wheels":
-            recipe = config.read(path, wheels.Wheels)
-            return wheels.prepare(recipe, source=data.source, target=data.target, seed=seed, downloads=downloads)
+            found = config.read(path, wheels.Wheels)
+            return wheels.prepare(found, source=source, target=target, seed=seed, downloads=downloads)
         case "grammar":
-            return grammar.prepare(config.read(path, grammar.Grammar), source=data.source, target=data.target, seed=seed)
+            return grammar.prepare(config.read(path, grammar.Grammar), source=source, target=target, seed=seed)
         case "mtdata":
-            return public.prepare(config.read(path, public.Public), source=data.source, target=data.target, downloads=downloads)
+            named = config.read(path, public.Public)
+            return public.prepare(named, source=source, target=target, downloads=downloads)

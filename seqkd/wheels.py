@@ -49,8 +49,9 @@ def prepare(recipe: Wheels, *, source: str, target: str, seed: int, downloads: P
         found = texts(wheel, package, source=source, target=target)
         spoken.update(languages(wheel, package))
         lines += found
-        account = {"package": package.name, "version": package.version, "file": wheel.name, "sha256": cleaning.digest(wheel)}
-        origin.append({**account, "licence": licence(wheel), "texts in both languages": len(found)})
+        account = {"package": package.name, "version": package.version, "licence": licence(wheel)}
+        file = {"file": wheel.name, "sha256": cleaning.digest(wheel)}
+        origin.append({**account, **file, "texts in both languages": len(found)})
     if not lines:
         few = ", ".join(name for name, _ in spoken.most_common(12))
         raise InputError(f"the wheels have no texts in both {source!r} and {target!r}; they have {few}, and others.")
@@ -127,7 +128,8 @@ def languages(wheel: Path, package: Package) -> Counter[str]:
 def _files(archive: zipfile.ZipFile, package: Package) -> dict[str, dict[str, str]]:
     """group -> language -> name in the archive, of the files that fit the package's pattern."""
     parts = re.split(r"(\{language\}|\*)", package.files)
-    shape = re.compile("".join({"{language}": "(?P<l>[^/]+)", "*": "[^/]*"}.get(part, re.escape(part)) for part in parts))
+    wild = {"{language}": "(?P<l>[^/]+)", "*": "[^/]*"}
+    shape = re.compile("".join(wild.get(part, re.escape(part)) for part in parts))
     found: dict[str, dict[str, str]] = {}
     for match in filter(None, map(shape.fullmatch, archive.namelist())):
         name = match[0]
