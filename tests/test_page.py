@@ -38,7 +38,7 @@ def test_the_page_holds_the_tables_the_audits_and_the_data(reports: Path) -> Non
     assert "80% of the way" in text
     assert "takes for each of 100 lines" in text
     assert "(+5.2)" in text
-    assert "<dt>licence</dt><dd>MIT</dd>" in text
+    assert "<dt>packages licence</dt><dd>MIT</dd>" in text
     assert "too &lt;long&gt;" in text
     assert "Not measured yet" in text
 
