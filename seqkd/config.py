@@ -146,6 +146,12 @@ class Params(Record):
         return "teacher" if model == "teacher" else "student"
 
 
+class Overlay(Record):
+    """Some of the keys of params.yaml, checked once they are merged."""
+
+    model_config = ConfigDict(extra="allow")
+
+
 def _cores() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -194,7 +200,11 @@ def read(path: Path, record: type[R]) -> R:
 
 def params(path: Path = Path("params.yaml")) -> Params:
     """The settings, with every name that a row mentions checked against the rows it may name."""
-    found = read(path, Params)
+    return checked(read(path, Params), where=str(path))
+
+
+def checked(found: Params, *, where: str) -> Params:
+    """The same settings. Raises InputError for a name in a row that no row has which it may name."""
     texts, starts = {"gold", *found.select}, {"teacher", "baseline", *found.distill, *found.finetune}
     named: list[tuple[str, str, set[str]]] = [
         *((f"select.{row}.nbest", item.nbest, set(found.decode)) for row, item in found.select.items()),
@@ -208,7 +218,7 @@ def params(path: Path = Path("params.yaml")) -> Params:
     ]
     for key, value, allowed in named:
         if value not in allowed:
-            raise InputError(f"{path}: {key} is {value!r}; it must be one of {', '.join(sorted(allowed))}.")
+            raise InputError(f"{where}: {key} is {value!r}; it must be one of {', '.join(sorted(allowed))}.")
     return found
 
 
@@ -216,4 +226,4 @@ def machine(path: Path = Path("machine.yaml")) -> Machine:
     return read(path, Machine) if path.exists() else Machine()
 
 
-__all__ = ["Machine", "Network", "Optim", "Params", "machine", "params", "parse", "read"]
+__all__ = ["Machine", "Network", "Optim", "Params", "checked", "machine", "params", "parse", "read"]

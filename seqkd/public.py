@@ -22,9 +22,7 @@ class Public(Record):
     train: Annotated[list[str], Field(min_length=1)]  # mtdata's names: GROUP-NAME-VERSION-LANGUAGE-LANGUAGE
     dev: str
     test: str
-    replace: dict[str, str] = Field(
-        default_factory=dict
-    )  # what the corpus writes in a way of its own, and what is meant
+    replace: dict[str, str] = Field(default_factory=dict)  # a corpus's own way to write something: what is meant
 
 
 def prepare(recipe: Public, *, source: str, target: str, downloads: Path) -> Cleaned:

@@ -1,0 +1,51 @@
+"""An overlay laid over params.yaml: the settings it names change, the comments and everything else stay."""
+
+from io import StringIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ruamel.yaml import YAML
+
+from seqkd import config, corpus
+from seqkd.errors import InputError
+
+
+class Change(NamedTuple):
+    key: str  # its path, with dots
+    before: object  # None: there was no such key
+    after: object
+
+
+def use(overlay: Path, *, params: Path) -> list[Change]:
+    """What changed in params. Raises InputError, and changes nothing, for settings that would not be valid."""
+    wanted = config.read(overlay, config.Overlay).model_extra or {}
+    config.read(params, config.Params)
+    yaml = YAML()
+    yaml.width = 4096  # a row stays on its line
+    yaml.preserve_quotes = True
+    settings = yaml.load(params.read_text(encoding="utf-8"))
+    changes = _merge(settings, wanted, where=f"{overlay}: ")
+    text = StringIO()
+    yaml.dump(settings, text)
+    merged = YAML(typ="safe").load(text.getvalue())
+    config.checked(config.parse(config.Params, merged, where=str(overlay)), where=str(overlay))
+    if changes:
+        with corpus.replacing(params) as file:
+            file.write(text.getvalue())
+    return changes
+
+
+def _merge(settings: dict[str, Any], wanted: dict[str, Any], *, where: str) -> list[Change]:
+    """The changes made to settings: sections merge key by key, anything else is replaced."""
+    changes: list[Change] = []
+    for key, value in wanted.items():
+        before = settings.get(key)
+        if isinstance(before, dict) and isinstance(value, dict):
+            inner = _merge(before, value, where=f"{where}{key}.")
+            changes += [change._replace(key=f"{key}.{change.key}") for change in inner]
+        elif isinstance(before, dict):
+            raise InputError(f"{where}{key} is {value!r}; it must be a section with keys, as in params.yaml.")
+        elif before != value:
+            settings[key] = value
+            changes.append(Change(key, before, value))
+    return changes
