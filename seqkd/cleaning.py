@@ -141,11 +141,12 @@ def split(lines: list[Line], *, seed: int, dev: int, test: int) -> tuple[Split, 
     """
     own = _own(lines)
     order = sorted(own, key=lambda group: hashlib.sha256(f"{seed}/{group}".encode()).digest())
+    least = min((count for count in own.values() if count), default=1)
     place: dict[str, str] = {}
     for part, wanted in (("test", test), ("dev", dev)):
         held = 0
         for group in order:
-            if held < wanted and group not in place and 0 < own[group] <= max(1, wanted // 10):
+            if held < wanted and group not in place and 0 < own[group] <= max(least, wanted // 10):
                 place[group] = part
                 held += own[group]
         if held < wanted:

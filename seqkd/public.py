@@ -50,7 +50,10 @@ def entry(name: str, downloads: Path) -> "Entry":
     try:
         return INDEX[DatasetId.parse(name)]
     except Exception:  # mtdata raises Exception itself for a malformed name
-        near = difflib.get_close_matches(name, [str(known) for known in INDEX.entries], n=1)
+        names = [str(known) for known in INDEX.entries]
+        group = name.partition("-")[0].casefold()
+        likely = [known for known in names if known.partition("-")[0].casefold() == group]
+        near = difflib.get_close_matches(name, likely or names, n=1)
         raise InputError(f"mtdata knows no corpus {name}{f'; is it {near[0]}?' if near else '.'}") from None
 
 

@@ -1,0 +1,117 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from seqkd import config, corpus, grammar, public, recipe, wheels
+from seqkd.config import Data
+from seqkd.errors import InputError
+from seqkd.recipe import Prepared
+from stages import preprocess
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = "kind: grammar\npairs: 30\ndev: 4\ntest: 5\n"
+RECORDS: dict[str, type[config.Record]] = {"wheels": wheels.Wheels, "grammar": grammar.Grammar, "mtdata": public.Public}
+
+
+def _prepare(path: Path, *, source: str = "en", target: str = "de") -> Prepared:
+    data = Data(corpus=str(path), source=source, target=target, max_tokens=50)
+    return recipe.prepare(data, seed=7, downloads=path.parent / "downloads")
+
+
+def _refused(path: Path, *, source: str = "en", target: str = "de") -> str:
+    with pytest.raises(InputError) as error:
+        _prepare(path, source=source, target=target)
+    return str(error.value)
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """A file of 40 pairs, and one with an empty side."""
+    path = tmp_path / "pairs.tsv"
+    path.write_text("".join(f"word {number}\tWort {number}\n" for number in range(40)) + "empty\t\n")
+    return path
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "corpora").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_is_a_valid_record_of_its_kind(path: Path) -> None:
+    kind = config.read(path, recipe.Kind).kind
+    assert config.read(path, RECORDS[kind]).model_dump()["kind"] == kind
+
+
+def test_ids_count_up_through_train_dev_and_test(pairs: Path) -> None:
+    parts = _prepare(pairs)
+    assert [pair.id for part in parts[:3] for pair in part] == list(range(40))
+    assert [len(part) for part in parts[:3]] == [32, 4, 4]
+
+
+def test_about_tells_the_origin_and_every_drop(pairs: Path) -> None:
+    about = _prepare(pairs).about
+    assert about["pairs"] == {"train": 32, "dev": 4, "test": 4}
+    assert about["dropped"] == {"train, an empty side": 1}
+    assert (about["source"], about["target"], about["seed"]) == ("en", "de", 7)
+    assert json.loads(json.dumps(about)) == about
+
+
+def test_a_recipe_of_the_grammar_yields_as_many_pairs_as_it_says(tmp_path: Path) -> None:
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    assert [len(part) for part in _prepare(path)[:3]] == [30, 4, 5]
+
+
+def test_a_folder_is_read_as_one(tmp_path: Path) -> None:
+    for part in ("train", "dev", "test"):
+        (tmp_path / f"{part}.en").write_text(f"{part} house\n")
+        (tmp_path / f"{part}.de").write_text(f"{part} Haus\n")
+    assert [part[0].target for part in _prepare(tmp_path)[:3]] == ["train Haus", "dev Haus", "test Haus"]
+
+
+def test_a_language_into_itself_is_refused(pairs: Path) -> None:
+    assert _refused(pairs, target="en") == ("data.source and data.target are both 'en'; set them to two languages.")
+
+
+def test_a_corpus_that_does_not_exist_is_refused_with_the_recipes_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "corpora").mkdir()
+    (tmp_path / "corpora" / "own.yaml").write_text(SMALL)
+    monkeypatch.chdir(tmp_path)
+    assert _refused(Path("corpora/onw.yaml")) == (
+        "data.corpus: corpora/onw.yaml does not exist; name a folder, a tab-separated file, or one of corpora/own.yaml."
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("kind: [", ", line 1: not valid YAML; correct the syntax there."),
+        ("pairs: 3\n", ": kind is missing; add it."),
+        ("kind: web\n", ": kind is 'web': input should be 'wheels', 'grammar' or 'mtdata'."),
+        (f"{SMALL}train: 3\n", ": train is not a known key; remove it or correct its spelling."),
+        ("kind: mtdata\ntrain: []\ndev: a\ntest: b\n", ": train is []: list should have at least 1 item"),
+    ],
+)
+def test_a_broken_recipe_is_refused_by_file_and_key(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    assert _refused(path).startswith(f"{path}{message}")
+
+
+def test_preprocess_writes_what_the_next_stages_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (ROOT / "params.yaml").read_text("utf-8").replace("corpora/homeassistant.yaml", "small.yaml")
+    (tmp_path / "params.yaml").write_text(text)
+    (tmp_path / "small.yaml").write_text(SMALL)
+    monkeypatch.chdir(tmp_path)
+    written = [Path("gold.tsv"), Path("out/dev.tsv"), Path("out/test.tsv"), Path("out/about.json")]
+    before: list[bytes] = []
+    for _ in range(2):
+        preprocess.main(gold=Path("gold.tsv"), out=Path("out"), downloads=Path("downloads"))
+        assert before in ([], [path.read_bytes() for path in written])
+        before = [path.read_bytes() for path in written]
+        shutil.rmtree("out")
+        Path("gold.tsv").rename("again.tsv")
+    assert len(corpus.read(Path("again.tsv"))) == 30
+    assert "small.yaml, en to de: 30 training pairs, 4 dev, 5 test" in capsys.readouterr().out

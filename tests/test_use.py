@@ -1,0 +1,103 @@
+import difflib
+import shutil
+from pathlib import Path
+
+import pytest
+
+from seqkd import config, overlay
+from seqkd.errors import InputError
+from seqkd.overlay import Change
+from stages import use
+
+ROOT = Path(__file__).resolve().parent.parent
+OVERLAYS = sorted((ROOT / "configs").glob("*.yaml"))
+
+
+@pytest.fixture
+def params(tmp_path: Path) -> Path:
+    return Path(shutil.copy(ROOT / "params.yaml", tmp_path))
+
+
+def _overlay(params: Path, text: str) -> Path:
+    path = params.with_name("own.yaml")
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _comments(path: Path) -> list[str]:
+    return [line.split("#")[1].strip() for line in path.read_text("utf-8").splitlines() if "#" in line]
+
+
+@pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: path.stem)
+def test_every_overlay_makes_valid_settings_and_keeps_the_comments(path: Path, params: Path) -> None:
+    comments = _comments(params)
+    assert overlay.use(path, params=params)
+    assert (ROOT / config.params(params).data.corpus).exists()
+    assert _comments(params) == comments
+    assert overlay.use(path, params=params) == []
+
+
+def test_the_paper_s_settings_are_the_paper_s(params: Path) -> None:
+    sizes = {}
+    for name in ("wmt14-en-de", "ted-th-en"):
+        overlay.use(ROOT / "configs" / f"{name}.yaml", params=params)
+        found = config.params(params)
+        sizes[name] = (found.teacher.size, found.student.size, found.data.source, found.data.target)
+        rates = [row.rate for row in (found.optim.teacher, found.optim.student, found.optim.tune, found.optim.retrain)]
+        assert rates == [1.0, 1.0, 0.1, 0.2]
+        scratch = found.optim.teacher.model_dump()
+        assert scratch == found.optim.student.model_dump()
+        assert scratch.items() >= {"method": "sgd", "schedule": "halve", "epochs": 13, "halve_from": 9}.items()
+        assert scratch.items() >= {"batch": 64, "loss_per": "sentence", "clip": 5.0}.items()
+    assert sizes == {"wmt14-en-de": ("4x1000", "2x500", "en", "de"), "ted-th-en": ("2x500", "2x100", "th", "en")}
+
+
+def test_only_the_lines_that_an_overlay_names_change(params: Path) -> None:
+    before = params.read_text("utf-8").splitlines()
+    changes = overlay.use(_overlay(params, "seed: 99\nstudent: {dropout: 0.25}\n"), params=params)
+    old = config.params(ROOT / "params.yaml")
+    assert changes == [Change("seed", old.seed, 99), Change("student.dropout", old.student.dropout, 0.25)]
+    compared = list(difflib.ndiff(before, params.read_text("utf-8").splitlines()))
+    assert sum(line.startswith("+ ") for line in compared) == sum(line.startswith("- ") for line in compared) == 2
+    assert config.params(params).student.model_dump() == old.student.model_dump() | {"dropout": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("student: {widht: 3}\n", "student.widht is not a known key; remove it or correct its spelling."),
+        ("student: 2x64\n", "student is '2x64'; it must be a section with keys, as in params.yaml."),
+        ("student: {size: 64}\n", "student.size is 64: input should be a valid string."),
+        ("prune: {model: nobody}\n", "prune.model is 'nobody'; it must be one of "),
+        ("- seed\n", "(the whole file) is ['seed']: input should be a valid dictionary or instance of Overlay."),
+    ],
+)
+def test_settings_that_would_not_be_valid_are_refused_and_change_nothing(params: Path, text: str, message: str) -> None:
+    before = params.read_bytes()
+    path = _overlay(params, text)
+    with pytest.raises(InputError) as error:
+        overlay.use(path, params=params)
+    assert str(error.value).startswith(f"{path}: {message}")
+    assert params.read_bytes() == before
+    assert sorted(params.parent.iterdir()) == [path, params]
+
+
+def test_an_absent_overlay_and_a_broken_one_are_refused(params: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.yaml: no such file"):
+        overlay.use(params.with_name("none.yaml"), params=params)
+    path = _overlay(params, "seed: 1\nstudent: {\n")
+    with pytest.raises(InputError, match=r"own\.yaml, line 3: not valid YAML; correct the syntax there\."):
+        overlay.use(path, params=params)
+
+
+def test_use_prints_what_changed(params: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = _overlay(params, "seed: 99\nspeed: {rounds: 77}\n")
+    old = config.params(params)
+    use.main(file=path, params=params)
+    use.main(file=path, params=params)
+    assert capsys.readouterr().out.splitlines() == [
+        f"seed: {old.seed} -> 99",
+        f"speed.rounds: {old.speed.rounds} -> 77",
+        f"{params}: 2 settings changed",
+        f"{params} is already so; nothing changed",
+    ]
