@@ -11,12 +11,13 @@ DVC = Path(".dvc")
 
 
 def key(*parts: str | bytes | Path) -> str:
-    """64 hexadecimal digits of exactly this work: the settings, and the contents of each file or folder.
+    """64 hexadecimal digits of exactly this work: the settings, the contents of each file or folder, and this library,
+    for work begun by other code must not be ended by this one.
 
     Raises FileNotFoundError for a path that does not exist.
     """
     whole = hashlib.sha256()
-    for part in parts:
+    for part in (*sorted(Path(__file__).parent.glob("*.py")), *parts):
         kind = "path" if isinstance(part, Path) else "text" if isinstance(part, str) else "bytes"
         whole.update(f"{kind}:{_digest(part)}\n".encode())
     return whole.hexdigest()
