@@ -126,6 +126,15 @@ def sections(trees: Mapping[str, ast.Module], path: str, function: str) -> set[s
 # dvc.yaml in plain Python
 
 
+def leaves(value: Any, key: str) -> Iterator[str]:
+    """The dotted keys of every single value under a key."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from leaves(inner, f"{key}.{name}")
+    else:
+        yield key
+
+
 def lookup(values: Any, key: str) -> Any:
     """The value at a dotted key; KeyError for none."""
     for part in key.split("."):
@@ -235,6 +244,17 @@ def test_every_section_a_stage_reads_is_tracked_by_dvc() -> None:
         listed = {key.split(".")[0] for key in tracked(spec)}
         missing = sections(trees, stage_file(spec), "main") - listed
         assert not missing, f"dvc.yaml, {name}: add to params what the stage reads: {sorted(missing)}"
+
+
+def test_a_size_is_listed_by_itself_too_because_dvcs_run_cache_overlooks_it_inside_a_section() -> None:
+    """DVC drops every key named size or nfiles, wherever it stands, from the key under which it keeps old runs: with
+    only `student` listed, a student of another size would get the outs of the last one."""
+    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    for name, spec in instances().items():
+        listed = tracked(spec)
+        hidden = [leaf for key in listed for leaf in leaves(lookup(values, key), key) if leaf != key]
+        missing = {leaf for leaf in hidden if leaf.endswith((".size", ".nfiles"))} - set(listed)
+        assert not missing, f"dvc.yaml, {name}: add to params, beside its section: {sorted(missing)}"
 
 
 def test_every_stage_of_the_pipeline_writes_something_of_its_own() -> None:
