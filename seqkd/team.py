@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch import multiprocessing as processes
 
+POLITE = 0.005  # seconds of waiting after which a process gives its core away
 LOOK = 1.0  # seconds of waiting after which a process looks whether the others are still there
 FAILED = -1 << 62
 ORDERED = platform.machine().lower() in ("x86_64", "amd64")
@@ -57,8 +58,8 @@ class Team:
     def wait(self) -> None:
         """Returns when every process has come here; raises BrokenBarrierError when one has failed.
 
-        Waits busily, giving the core away each time: a semaphore's sleep and waking cost more than a small network's
-        step. A process's stores come before its count in the order that x86 keeps, and that a sleep keeps elsewhere.
+        Waits busily, for a semaphore's sleep and waking cost more than a small network's step; only a long wait gives
+        the core away. A process's stores come before its count in the order that x86 keeps, and a sleep elsewhere.
         """
         if self.size == 1:
             return
@@ -66,11 +67,13 @@ class Team:
         if not ORDERED:
             time.sleep(1e-4)
         counts[self.rank] = meeting = counts[self.rank] + 1
-        look = time.monotonic() + LOOK
+        began = time.monotonic()
         while (least := int(counts.min())) < meeting:
-            if least < 0 or (time.monotonic() > look and not self.others_live()):
+            waited = time.monotonic() - began
+            if least < 0 or (waited > LOOK and not self.others_live()):
                 raise BrokenBarrierError
-            _give_way()
+            if waited > POLITE:
+                time.sleep(0)
 
     def abandon(self) -> None:
         """Tells the others that this process has failed."""
@@ -119,10 +122,3 @@ def _fellow(team: Team, rank: int, work: Callable[..., Any], arguments: tuple[An
     except BaseException:
         team.abandon()
         raise
-
-
-def _give_way() -> None:
-    if hasattr(os, "sched_yield"):
-        os.sched_yield()
-    else:
-        time.sleep(0)

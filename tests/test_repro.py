@@ -141,6 +141,11 @@ def test_an_edit_of_a_plot_trains_nothing(project: Project) -> None:
     plots.write_text(before)
 
 
+def test_a_student_of_another_size_is_trained_and_not_taken_from_an_earlier_run(project: Project) -> None:
+    command = ("dvc", "exp", "run", "--temp", "--name", "wider", "-S", "student.size=1x12", "train@baseline")
+    assert "Running stage 'train@baseline'" in project.run(*command)
+
+
 def test_a_temporary_experiment_reruns_what_its_setting_touches_and_is_listed_by_row(project: Project) -> None:
     """It runs in a clone, with the clone's own code and the project's cache."""
     told = project.run("dvc", "exp", "run", "--temp", "--name", "cooler", "-S", "distill.words.alpha=0.25")
