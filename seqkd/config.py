@@ -222,6 +222,13 @@ def checked(found: Params, *, where: str) -> Params:
     return found
 
 
+def row(table: dict[str, R], name: str, *, section: str) -> R:
+    """A row of a section of params.yaml. Raises InputError, with the rows there are, for another name."""
+    if name not in table:
+        raise InputError(f"params.yaml: {section} has no row {name!r}; name one of {', '.join(table)}, or add it.")
+    return table[name]
+
+
 def machine(path: Path = Path("machine.yaml")) -> Machine:
     return read(path, Machine) if path.exists() else Machine()
 

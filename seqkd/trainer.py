@@ -12,6 +12,7 @@ from seqkd import batches, likelihood, losses, snapshot
 from seqkd.batches import Text
 from seqkd.config import Machine, Optim
 from seqkd.curve import Epoch
+from seqkd.errors import InputError
 from seqkd.model import Network
 from seqkd.progress import Progress
 from seqkd.teacher import Teacher
@@ -110,7 +111,12 @@ def _epoch(pupil: "_Pupil", epoch: int, teacher: Teacher | None, progress: Progr
         words += tokens
         if progress:
             progress.add(tokens)
-    return team.total(nats)[0] / words
+    mean = team.total(nats)[0] / words
+    if not math.isfinite(mean):
+        raise InputError(
+            f"{lesson.label}: the loss of epoch {epoch} is not finite; lower its rate in optim of params.yaml."
+        )
+    return mean
 
 
 class _Pupil:

@@ -20,7 +20,7 @@ Out = Annotated[Path, typer.Option(help="The folder of the n-best list.")]
 def main(row: Row, *, teacher: Teacher, text: Text, out: Out) -> None:
     """Decode a text by beam search, part by part; finished parts survive an interruption."""
     params, machine = config.params(), config.machine()
-    settings, pairs = params.decode[row], corpus.read(text)
+    settings, pairs = config.row(params.decode, row, section="decode"), corpus.read(text)
     state = resume.folder(resume.key(repr(settings), params.precision, teacher, text))
     missing = [index for index in range(nbest.count(len(pairs))) if not nbest.part_path(state, index).exists()]
     texts = [pairs[nbest.positions(index)] for index in missing]

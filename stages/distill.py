@@ -18,7 +18,7 @@ Out = Annotated[Path, typer.Option(help="The model's folder to write.")]
 def main(row: Row, *, teacher: Teacher, text: Text, corpus: Corpus, curve: Curve, out: Out) -> None:
     """Train a student from random weights on (1 - alpha) NLL + alpha Word-KD."""
     params, machine = config.params(), config.machine()
-    device, settings = hardware.settle(machine, params.precision), params.distill[row]
+    device, settings = hardware.settle(machine, params.precision), config.row(params.distill, row, section="distill")
     model = course.fresh(checkpoint.load(teacher).vocab, params.student, seed=params.seed, device=device)
     plan = course.Course(row, text, corpus, params.optim.student, "random", settings.alpha, teacher)
     lines = course.follow(model, plan, params, machine)

@@ -19,7 +19,7 @@ Out = Annotated[Path, typer.Option(help="The model's folder to write.")]
 def main(row: Row, *, init: Init, teacher: Teacher, text: Text, corpus: Corpus, curve: Curve, out: Out) -> None:
     """Fine-tune a model on (1 - alpha) NLL + alpha Word-KD."""
     params, machine = config.params(), config.machine()
-    settings = params.finetune[row]
+    settings = config.row(params.finetune, row, section="finetune")
     model = checkpoint.load(init, hardware.settle(machine, params.precision))
     plan = course.Course(row, text, corpus, params.optim.tune, settings.init, settings.alpha, teacher)
     lines = course.follow(model, plan, params, machine)

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from seqkd import audit, config, corpus, selection, workers
-from seqkd.errors import InputError
 from seqkd.progress import Progress
 
 
@@ -20,11 +19,9 @@ def main(
     out: Annotated[Path, typer.Option(help="The distilled text to write.")],
     audit_file: Annotated[Path, typer.Option("--audit", help="The audit to write.")],
 ) -> None:
-    rows = config.params().select
-    if row not in rows:
-        raise InputError(f"params.yaml: select has no row {row!r}; name one of {', '.join(rows)}.")
+    settings = config.row(config.params().select, row, section="select")
     pairs = corpus.read(gold)
-    choose = partial(selection.choose, model=vocab, settings=rows[row])
+    choose = partial(selection.choose, model=vocab, settings=settings)
     chosen: dict[int, str] = {}
     tally = audit.Tally()
     with Progress(len(pairs), unit="lines", label=f"select {row}") as bar:
@@ -33,5 +30,5 @@ def main(
             tally.add(found)
             bar.add(len(texts))
     corpus.write(out, corpus.join(pairs, chosen, where=str(nbest)))
-    audit.write(audit_file, audit.record(tally, row, rows[row]))
-    print(audit.summary(audit.record(tally, row, rows[row])))
+    audit.write(audit_file, audit.record(tally, row, settings))
+    print(audit.summary(audit.record(tally, row, settings)))
