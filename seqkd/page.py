@@ -1,13 +1,11 @@
 """reports/index.html: tables, plots, audits and data on one page; the plots are links, so they renew themselves."""
 
-import json
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from seqkd import corpus, table
-from seqkd.errors import InputError
+from seqkd import corpus, results, table
 
 STYLE = """
 body { margin: 2.5rem auto 5rem; max-width: 70rem; padding: 0 1.25rem; color: #2b2b2b; background: #fff;
@@ -40,14 +38,14 @@ def write(reports: Path, *, audits: Path, about: Path) -> None:
 
     Raises InputError where one of them is missing.
     """
-    told = _json(about)
+    told = results.record(about)
     title = f"{told.get('source', 'source')} to {told.get('target', 'target')}"
     body = [
         f"<h1>Sequence-level knowledge distillation, {escape(title)}</h1>",
         "<p class=lead>Students that learn from a teacher's translations (Kim &amp; Rush 2016).</p>",
         *_tables(reports),
         "<h2>What the students read</h2>",
-        *(f"<p>{_audit(_json(audits / f'{row}.json'))}</p>" for row in _texts(reports)),
+        *(f"<p>{_audit(results.record(audits / f'{row}.json'))}</p>" for row in _texts(reports)),
         _figure("ranks", "The hypotheses chosen for the human target's sake, by their rank."),
         "<h2>Data</h2>",
         _provenance(told),
@@ -132,16 +130,3 @@ def _facts(value: Any, name: str = "") -> list[tuple[str, Any]]:
     if isinstance(value, list):
         return [fact for inner in value for fact in _facts(inner, name)]
     return [(name, value)]
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file yet; run dvc repro.") from None
-    except ValueError:
-        raise InputError(f"{path}: not valid JSON; delete it and run dvc repro.") from None
-    return dict(found)
-
-
-__all__ = ["write"]

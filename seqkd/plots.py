@@ -2,38 +2,28 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
-from matplotlib.transforms import Bbox
 
-from seqkd import corpus, results
+from seqkd import corpus, labels, results
 from seqkd.config import Params
-from seqkd.results import Epoch, Results, Scored, Speed
+from seqkd.curve import Epoch
+from seqkd.labels import Mark
+from seqkd.results import Results, Scored, Speed
 
-ANGLES = (0, 180, 90, 270, 30, 330, 150, 210, 60, 300, 120, 240)  # degrees, where a name goes first
-INK, FAINT = "#333333", "#b5b5b5"
-LINE = {"arrowstyle": "-", "color": FAINT, "lw": 0.8, "shrinkA": 1, "shrinkB": 4}  # from a name to its point
-# Okabe and Ito's colours, told apart by colour-blind readers too; the shapes repeat what they say.
-LOOKS = {
-    "teacher": ("#0072B2", "s"),
-    "baseline": ("#6f6f6f", "D"),
-    "student": ("#D55E00", "o"),
-    "pruned": ("#009E73", "^"),
-}
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans", "Verdana"],  # of nearly the same widths; the reader's browser has one of them
     "font.size": 9.5,
-    "text.color": INK,
+    "text.color": labels.INK,
     "axes.edgecolor": "#8a8a8a",
-    "axes.labelcolor": INK,
+    "axes.labelcolor": labels.INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlelocation": "left",
@@ -43,23 +33,13 @@ STYLE: dict[Any, Any] = {
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": "#ececec",
-    "xtick.color": INK,
-    "ytick.color": INK,
+    "xtick.color": labels.INK,
+    "ytick.color": labels.INK,
     "xtick.minor.size": 0,
     "ytick.minor.size": 0,
     "svg.hashsalt": "seqkd",
     "svg.fonttype": "none",
 }
-
-
-class Mark(NamedTuple):
-    """A point and its name."""
-
-    x: float
-    y: float
-    name: str
-    kind: str  # of LOOKS
-    filled: bool = True
 
 
 def kind(params: Params, model: str) -> str:
@@ -86,120 +66,9 @@ def _figure(width: float, height: float, **margins: float) -> Figure:
     return figure
 
 
-def spread(wanted: Sequence[float], gap: float) -> list[float]:
-    """The nearest places (least squares) that keep the order of the wanted ones and a gap between neighbours."""
-    order = sorted(range(len(wanted)), key=lambda index: wanted[index])
-    blocks: list[tuple[float, int]] = []  # sum and number of wanted places, each less the gaps below it
-    for place, index in enumerate(order):
-        block = (wanted[index] - place * gap, 1)
-        while blocks and blocks[-1][0] / blocks[-1][1] >= block[0] / block[1]:
-            below = blocks.pop()
-            block = (below[0] + block[0], below[1] + block[1])
-        blocks.append(block)
-    flat = [total / count for total, count in blocks for _ in range(count)]
-    found = [0.0] * len(wanted)
-    for place, index in enumerate(order):
-        found[index] = flat[place] + place * gap
-    return found
-
-
-def _pixel(axes: Axes, mark: Mark) -> tuple[float, float]:
-    axes.autoscale_view()  # the limits are otherwise settled only when drawn
-    x, y = axes.transData.transform((mark.x, mark.y))
-    return float(x), float(y)
-
-
-def _column(axes: Axes, marks: Sequence[Mark], *, x: float, gap: float = 13) -> list[Bbox]:
-    """Names in a column that begins at x (pixels), each led to its point; the boxes they fill."""
-    wanted = [_pixel(axes, mark)[1] for mark in marks]
-    boxes = []
-    for mark, y in zip(marks, spread(wanted, gap), strict=True):
-        text = axes.annotate(
-            mark.name,
-            (mark.x, mark.y),
-            xytext=tuple(axes.transAxes.inverted().transform((x, y))),
-            textcoords="axes fraction",
-            va="center",
-            color=LOOKS[mark.kind][0],
-            annotation_clip=False,
-            arrowprops=LINE | {"relpos": (0, 0.5)},
-        )
-        boxes.append(text.get_window_extent())
-    return boxes
-
-
-def _beside(axes: Axes, marks: Sequence[Mark]) -> None:
-    """Names in a column right of the axes."""
-    _column(axes, marks, x=axes.get_window_extent().x1 + 14)
-
-
-def _around(axes: Axes, marks: Sequence[Mark]) -> None:
-    """The name of each point beside it, where it covers no point, no line and no other name.
-
-    Three points and more above each other get a column of names.
-    """
-    room = axes.get_window_extent()
-    points = {mark: _pixel(axes, mark) for mark in marks}
-    taken = [_box(x, y, 11, 11) for x, y in points.values()] + _lines(axes)
-    alone = []
-    for x in dict.fromkeys(mark.x for mark in marks):
-        stack = [mark for mark in marks if mark.x == x]
-        if len(stack) > 2:
-            taken += _column(axes, stack, x=points[stack[0]][0] + 24)
-        else:
-            alone += stack
-    for mark in sorted(alone, key=lambda mark: -mark.y):
-        text = axes.annotate(
-            mark.name,
-            (mark.x, mark.y),
-            xytext=(0, 0),
-            textcoords="offset points",
-            va="center",
-            ha="center",
-            color=LOOKS[mark.kind][0],
-            arrowprops=LINE,
-        )
-        size = text.get_window_extent()
-        x, y = points[mark]
-        dx, dy = _free(_box(x, y, size.width, size.height), room, taken)
-        text.xyann = dx, dy
-        if text.arrow_patch is not None:
-            text.arrow_patch.set_visible(abs(dx) - size.width / 2 > 14 or abs(dy) > 18)
-        taken.append(_box(x + dx, y + dy, size.width, size.height))
-
-
-def _lines(axes: Axes) -> list[Bbox]:
-    """Small boxes along every line of the axes."""
-    boxes = []
-    for line in axes.lines:
-        ends = axes.transData.transform(line.get_xydata())
-        for (x0, y0), (x1, y1) in pairwise(ends):
-            steps = int(math.hypot(x1 - x0, y1 - y0) / 4) + 1
-            boxes += [_box(x0 + (x1 - x0) * it / steps, y0 + (y1 - y0) * it / steps, 2, 2) for it in range(steps + 1)]
-    return boxes
-
-
-def _box(x: float, y: float, width: float, height: float) -> Bbox:
-    return Bbox.from_bounds(x - width / 2, y - height / 2, width, height)
-
-
-def _free(label: Bbox, room: Bbox, taken: Sequence[Bbox]) -> tuple[float, float]:
-    """How far from its point (pixels) a name whose box is around it finds a place; right of it for want of one."""
-    for distance in range(9, 200, 4):
-        for angle in ANGLES:
-            cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-            beside = math.copysign(label.width / 2, cosine) if abs(cosine) > 0.1 else 0.0
-            dx, dy = cosine * distance + beside, sine * distance
-            box = label.translated(dx, dy).padded(1)
-            inside = box.x0 >= room.x0 and box.x1 <= room.x1 + 4 and box.y0 >= room.y0 and box.y1 <= room.y1 + 8
-            if inside and not any(box.overlaps(other) for other in taken):
-                return dx, dy
-    return 9 + label.width / 2, 0.0
-
-
 def _scatter(axes: Axes, marks: Iterable[Mark]) -> None:
     for mark in marks:
-        colour, shape = LOOKS[mark.kind]
+        colour, shape = labels.LOOKS[mark.kind]
         inside = colour if mark.filled else "white"
         axes.plot(mark.x, mark.y, shape, ms=7, mfc=inside, mec=colour, mew=1.4, zorder=3, clip_on=False)
 
@@ -236,14 +105,16 @@ def curves(params: Params, found: Mapping[str, Sequence[Epoch]]) -> Figure:
             ends.append(Mark(*points[-1], model, kind(params, model)))
             values += [value for _, value in points]
             dashes = (0, (4, 2)) if row and row.alpha else "-"
-            axes.plot(*zip(*points, strict=True), color=LOOKS[ends[-1].kind][0], lw=1.6, ls=dashes, marker=".", ms=4)
+            axes.plot(
+                *zip(*points, strict=True), color=labels.LOOKS[ends[-1].kind][0], lw=1.6, ls=dashes, marker=".", ms=4
+            )
         axes.set_yscale("log")
         axes.set_title(title)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if values:
             _ticks(axes, values, side="y", shape="{:g}".format)
-        _beside(axes, ends)
+        labels.beside(axes, ends)
     figure.axes[0].set_ylabel("dev perplexity of the human targets")
     figure.text(0.7 / width, 0.015, "dashed: with Word-KD in the loss", fontsize=8.5)
     return figure
@@ -261,7 +132,7 @@ def beams(params: Params, scored: Mapping[str, Scored]) -> Figure:
     axes = figure.subplots()
     for place, model in enumerate(models):
         found, look = (scored[model].bleu(low), scored[model].bleu(high)), kind(params, model)
-        axes.plot(found, (place, place), color=LOOKS[look][0], lw=2, alpha=0.5, zorder=2)
+        axes.plot(found, (place, place), color=labels.LOOKS[look][0], lw=2, alpha=0.5, zorder=2)
         _scatter(axes, [Mark(found[0], place, model, look, False), Mark(found[1], place, model, look)])
         for value in set(found):
             side = 1 if value == max(found) else -1
@@ -276,7 +147,7 @@ def beams(params: Params, scored: Mapping[str, Scored]) -> Figure:
             )
     axes.set_yticks(range(len(models)), models)
     for label, model in zip(axes.get_yticklabels(), models, strict=True):
-        label.set_color(LOOKS[kind(params, model)][0])
+        label.set_color(labels.LOOKS[kind(params, model)][0])
     axes.set_xlabel("BLEU")
     axes.margins(x=0.12)
     axes.grid(axis="x", visible=False)
@@ -296,7 +167,7 @@ def size(params: Params, scored: Mapping[str, Scored]) -> Figure:
     models = [*params.models, *results.pruned(params)]
     marks = [Mark(scored[it].remaining, scored[it].bleu(beam), it, kind(params, it)) for it in models]
     chain = sorted(mark[:2] for mark in marks if mark.kind == "pruned" or mark.name == params.prune.model)
-    axes.plot(*zip(*chain, strict=True), color=LOOKS["pruned"][0], lw=1.2, alpha=0.5)
+    axes.plot(*zip(*chain, strict=True), color=labels.LOOKS["pruned"][0], lw=1.2, alpha=0.5)
     _scatter(axes, marks)
     axes.set_xscale("log")
     sizes = [mark.x for mark in marks]
@@ -306,7 +177,7 @@ def size(params: Params, scored: Mapping[str, Scored]) -> Figure:
     axes.set_xlabel("parameters that are not zero (logarithmic)")
     axes.set_ylabel(f"BLEU, {results.named(beam)}")
     axes.set_title("BLEU against size")
-    _around(axes, marks)
+    labels.around(axes, marks)
     return figure
 
 
@@ -319,11 +190,11 @@ def pruning(params: Params, scored: Mapping[str, Scored]) -> Figure:
     ends = []
     for model in ("teacher", "baseline"):
         value = scored[model].bleu(high)
-        axes.axhline(value, color=LOOKS[model][0], lw=1.2, ls=(0, (4, 3)))
+        axes.axhline(value, color=labels.LOOKS[model][0], lw=1.2, ls=(0, (4, 3)))
         ends.append(Mark(1.0, value, f"{model}, {results.named(high)}", model))
     for beam in dict.fromkeys((low, high)):
         marks = [Mark(share, scored[it].bleu(beam), it, "pruned", beam == high) for it, share in shares.items()]
-        axes.plot([mark.x for mark in marks], [mark.y for mark in marks], color=LOOKS["pruned"][0], lw=1.6)
+        axes.plot([mark.x for mark in marks], [mark.y for mark in marks], color=labels.LOOKS["pruned"][0], lw=1.6)
         _scatter(axes, marks)
         ends.append(marks[-1]._replace(name=f"pruned, {results.named(beam)}"))
     axes.set_xlim(-0.03, 1.0)
@@ -332,7 +203,7 @@ def pruning(params: Params, scored: Mapping[str, Scored]) -> Figure:
     axes.set_xlabel("weights pruned, %")
     axes.set_ylabel("BLEU")
     axes.set_title(f"BLEU of {params.prune.model}, pruned and retrained")
-    _beside(axes, ends)
+    labels.beside(axes, ends)
     return figure
 
 
@@ -344,7 +215,7 @@ def ranks(found: Mapping[str, Mapping[str, Any]]) -> Figure:
     for axes, row in zip(figure.subplots(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
         audit = found[row]
         shares = [count / audit["lines"] for count in audit["ranks"]]
-        axes.bar(range(1, len(shares) + 1), shares, width=0.8, color=LOOKS["student"][0])
+        axes.bar(range(1, len(shares) + 1), shares, width=0.8, color=labels.LOOKS["student"][0])
         axes.grid(axis="x", visible=False)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.set_xticks([1, *range(5, len(shares) + 1, 5)] if len(shares) > 9 else range(1, len(shares) + 1))
@@ -371,7 +242,7 @@ def speed_figure(records: Sequence[Speed], scored: Mapping[str, Scored]) -> Figu
         for it in sorted((it for it in records if it.model == model), key=lambda it: it.beam):
             name = f"{model}, {results.named(it.beam)}"
             mine.append(Mark(it.words_per_second, scored[model].bleu(it.beam), name, look, it.beam > 1))
-        axes.plot([it.x for it in mine], [it.y for it in mine], color=LOOKS[look][0], lw=1.2, alpha=0.4)
+        axes.plot([it.x for it in mine], [it.y for it in mine], color=labels.LOOKS[look][0], lw=1.2, alpha=0.4)
         marks += mine
     _scatter(axes, marks)
     axes.set_xscale("log")
@@ -382,7 +253,7 @@ def speed_figure(records: Sequence[Speed], scored: Mapping[str, Scored]) -> Figu
     axes.set_xlabel("source words a second (logarithmic)")
     axes.set_ylabel("BLEU")
     axes.set_title("BLEU against speed: greedy (hollow) and with the beam (filled)")
-    _around(axes, marks)
+    labels.around(axes, marks)
     return figure
 
 
@@ -425,6 +296,3 @@ def _csv(path: Path, head: str, rows: Iterable[Sequence[object]]) -> None:
     with corpus.replacing(path) as file:
         file.write(f"{head}\n")
         file.writelines(",".join(map(str, row)) + "\n" for row in rows)
-
-
-__all__ = ["beams", "curves", "kind", "pruning", "ranks", "save", "size", "speed", "speed_figure", "spread", "write"]

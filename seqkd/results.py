@@ -52,7 +52,7 @@ def scores(folder: Path, params: Params) -> dict[str, Scored]:
     found = {}
     for model in [*params.models, *pruned(params)]:
         path = folder / f"{model}.json"
-        found[model] = config.parse(Scored, _json(path), where=str(path))
+        found[model] = config.parse(Scored, record(path), where=str(path))
         for beam in params.evaluate.beams:
             if str(beam) not in found[model].beams:
                 raise InputError(f"{path}: no scores for beam {beam}, which evaluate.beams names; run dvc repro.")
@@ -66,7 +66,7 @@ def curves(folder: Path, params: Params) -> dict[str, list[Epoch]]:
 
 def audits(folder: Path, params: Params) -> dict[str, dict[str, Any]]:
     """The audit of every row of select. Raises InputError where one is missing."""
-    return {row: _json(folder / f"{row}.json") for row in params.select}
+    return {row: record(folder / f"{row}.json") for row in params.select}
 
 
 class Results(NamedTuple):
@@ -77,7 +77,8 @@ class Results(NamedTuple):
     audits: dict[str, dict[str, Any]]
 
 
-def _json(path: Path) -> dict[str, Any]:
+def record(path: Path) -> dict[str, Any]:
+    """A JSON file. Raises InputError where it is missing or no record."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -105,6 +106,3 @@ def closed(params: Params, scored: Mapping[str, Scored], *, model: str, beam: in
 def named(beam: int) -> str:
     """A beam's width in words."""
     return "greedy" if beam == 1 else f"beam {beam}"
-
-
-__all__ = ["Epoch", "Results", "Scored", "Speed", "audits", "closed", "curves", "named", "pruned", "scores", "speeds"]

@@ -42,7 +42,7 @@ HOMES = {  # library: the modules of seqkd/ that may import it; stages/ may impo
     "sentencepiece": {"vocab"},
     "sacrebleu": {"scores"},
     "pandas": {"table"},
-    "matplotlib": {"plots"},
+    "matplotlib": {"plots", "labels"},
     "safetensors": {"checkpoint", "snapshot"},
     "tqdm": {"progress"},
     "numba": {"kernels"},

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
-from seqkd import plots
+from seqkd import labels, plots
 from seqkd.config import Params
 from seqkd.results import Results, Speed
 
@@ -76,10 +76,10 @@ def _annotations(figure: Figure) -> list[Annotation]:
 
 
 def test_spread_keeps_order_and_gap_and_moves_no_more_than_it_must() -> None:
-    assert plots.spread([0, 100, 50], 10) == [0, 100, 50]
-    assert plots.spread([50, 50], 10) == [45, 55]
-    assert plots.spread([0, 1, 2, 100], 10) == [-9, 1, 11, 100]
-    assert plots.spread([], 10) == []
+    assert labels.spread([0, 100, 50], 10) == [0, 100, 50]
+    assert labels.spread([50, 50], 10) == [45, 55]
+    assert labels.spread([0, 1, 2, 100], 10) == [-9, 1, 11, 100]
+    assert labels.spread([], 10) == []
 
 
 def test_a_model_is_coloured_by_what_it_is(params: Params) -> None:
