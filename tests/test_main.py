@@ -119,7 +119,7 @@ def test_a_hyphen_stands_for_an_underscore(checkout: Path) -> None:
 
 def test_an_interrupt_ends_in_one_word(checkout: Path) -> None:
     command = [str(Path(sys.executable).with_name("seqkd")), "sleep"]
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests run in the background are deaf, and so their children
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests run in the background are deaf to it
     with subprocess.Popen(command, cwd=checkout, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
         assert running.stdout.readline() == "ready\n"
