@@ -9,6 +9,7 @@ from torch import Tensor
 
 from seqkd import corpus
 from seqkd.errors import InputError
+from seqkd.products import EVEN
 from seqkd.vocab import BOS, EOS, PAD, Vocab
 
 
@@ -24,6 +25,15 @@ class Batch(NamedTuple):
         return self._replace(
             source=self.source.to(device), entered=self.entered.to(device), expected=self.expected.to(device)
         )
+
+    def words(self) -> tuple[Tensor, Tensor]:
+        """Where in expected.flatten() the words to predict stand, and their ids (words,).
+
+        The places are filled up to a multiple of EVEN by the first one, for a product's sake.
+        """
+        flat = self.expected.flatten()
+        places = (flat != PAD).nonzero()[:, 0]
+        return torch.cat((places, places[:1].expand(-len(places) % EVEN))), flat[places]
 
 
 class Text(NamedTuple):

@@ -179,34 +179,41 @@ def squash_backward(of_out, fed, keep, raw, to_combined):
 
 
 @compiled
-def mixed_loss(logits, highest, gold, teacher, alpha, gradient):
+def mixed_loss(logits, highest, gold, teacher, alpha):
     """(1 - alpha) NLL + alpha Word-KD summed over words (float64).
 
-    logits, gradient: (words, V); highest: (words,) of logits; teacher: (words, V) or none.
-    gradient gets p - (1 - alpha) onehot - alpha q.
+    logits: (words or more, V), become the gradient p - (1 - alpha) onehot - alpha q, 0 beyond the words; highest: the
+    largest of each row; gold: (words,); teacher: (words, V) or none.
     """
-    words, size = logits.shape
+    words, size = gold.size, logits.shape[1]
     loss = 0.0
     for n in range(words):
-        logit, to = logits[n], gradient[n]
-        most, total = highest[n], np.float32(0.0)
-        for k in range(size):
-            value = exp(logit[k] - most)
-            to[k] = value
-            total += value
-        scale, normaliser = ONE / total, most + np.log(total)
-        word = gold[n]
-        loss -= (1.0 - alpha) * (logit[word] - normaliser)
+        logit, word = logits[n], gold[n]
+        most, total, of_gold = highest[n], np.float32(0.0), logit[word]
         if teacher.size:
-            share, expected = teacher[n], np.float32(0.0)
+            share, expected, mass = teacher[n], np.float32(0.0), np.float32(0.0)
             for k in range(size):
-                expected += share[k] * (logit[k] - normaliser)
-                to[k] = to[k] * scale - alpha * share[k]
-            loss -= alpha * expected
+                above = logit[k] - most
+                expected += share[k] * above
+                mass += share[k]
+                value = exp(above)
+                logit[k] = value
+                total += value
+            scale, log_total = ONE / total, np.log(total)
+            for k in range(size):
+                logit[k] = logit[k] * scale - alpha * share[k]
+            loss -= alpha * (expected - mass * log_total)
         else:
             for k in range(size):
-                to[k] *= scale
-        to[word] -= ONE - alpha
+                value = exp(logit[k] - most)
+                logit[k] = value
+                total += value
+            scale, log_total = ONE / total, np.log(total)
+            for k in range(size):
+                logit[k] *= scale
+        loss -= (1.0 - alpha) * (of_gold - most - log_total)
+        logit[word] -= ONE - alpha
+    logits[words:] = 0
     return loss
 
 

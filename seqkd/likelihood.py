@@ -7,7 +7,6 @@ import torch
 from seqkd import batches, losses
 from seqkd.batches import Text
 from seqkd.model import Network
-from seqkd.vocab import PAD
 
 SENTENCES = 64  # at once
 
@@ -18,10 +17,10 @@ def nats(network: Network, text: Text, *, rank: int = 0, size: int = 1) -> tuple
     total, words = 0.0, 0
     for rows in batches.plan(text, SENTENCES)[rank::size]:
         batch = batches.make(text, rows).to(network.output.device)
-        kept = batch.expected != PAD
-        logits = network.logits(network(batch.source, batch.entered)[kept])
-        total += float(losses.nll(logits, batch.expected[kept]))
-        words += int(kept.sum())
+        places, gold = batch.words()
+        logits = network.logits(network(batch.source, batch.entered).flatten(0, 1)[places])
+        total += float(losses.nll(logits, gold))
+        words += len(gold)
     return total, words
 
 

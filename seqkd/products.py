@@ -4,7 +4,8 @@
   to 2.3 times slower. On Intel the two are level for large products and MKL is ahead for small ones.
 - A product with few rows is up to 1.7 times faster when the weight is transposed in memory, once for many steps.
 - bf16: large products round their inputs to bfloat16 and sum in fp32, four times faster where the processor has
-  instructions for it; small ones stay in fp32, where they are faster.
+  instructions for it; small ones stay in fp32, where they are faster. oneDNN compiles a kernel for each new number of
+  rows, which costs several times the product: so the rows are filled up to few different numbers.
 What is chosen follows the processor and the sizes, never a timing, so that a run repeats bit for bit.
 """
 
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 Library = Literal["auto", "mkl", "onednn"]
 Precision = Literal["fp32", "bf16"]
 LARGE = 6_000_000  # multiplications from which bfloat16 is the faster
+EVEN = 32  # rows of a bfloat16 product are a multiple of this
 
 _onednn = False
 _bf16 = False
@@ -69,8 +71,9 @@ def _rounded(multiply: Callable[..., Tensor], *arguments: Any, **named: Any) -> 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x weight^T + bias without autograd; x: (rows, in), weight: (out, in), bias: (out,) -> (rows, out)."""
     if x.device.type == "cpu" and x.dtype == torch.float32:
-        if _bf16 and x.shape[0] * weight.numel() >= LARGE:
-            return _rounded(F.linear, x, weight, bias)
+        rows = x.shape[0]
+        if _bf16 and rows * weight.numel() >= LARGE:
+            return _rounded(F.linear, F.pad(x, (0, 0, 0, -rows % EVEN)) if rows % EVEN else x, weight, bias)[:rows]
         if _onednn:
             return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # type: ignore[no-any-return]
     return F.linear(x, weight, bias)

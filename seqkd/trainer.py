@@ -17,7 +17,6 @@ from seqkd.model import Network
 from seqkd.progress import Progress
 from seqkd.teacher import Teacher
 from seqkd.team import Team
-from seqkd.vocab import PAD
 
 FEWEST_ROWS = 8  # sentences of a batch below which one more process costs more than it brings
 
@@ -98,9 +97,9 @@ def _epoch(pupil: "_Pupil", epoch: int, teacher: Teacher | None, progress: Progr
         tokens = lesson.text.tokens(rows)
         if mine:
             batch = batches.make(lesson.text, mine).to(network.output.device)
-            kept = batch.expected != PAD
-            logits = network.logits(network(batch.source, batch.entered, dropout)[kept])
-            gold = batch.expected[kept]
+            places, gold = batch.words()
+            vectors = network(batch.source, batch.entered, dropout).flatten(0, 1)
+            logits = network.logits(vectors.index_select(0, places))
             if teacher is None:
                 loss = losses.nll(logits, gold)
             else:

@@ -90,9 +90,7 @@ def _measure(folder: Path) -> None:
     for name in ("scores", "curves", "audit"):
         (folder / name).mkdir()
     for place, model in enumerate([*params.models, *(f"prune-{ratio}" for ratio in params.prune.ratios)]):
-        beams = {
-            str(beam): {"bleu": 20.0 - place, "chrf": 40.0, "length_ratio": 1.0} for beam in params.evaluate.beams
-        }
+        beams = {str(beam): {"bleu": 20.0 - place, "chrf": 40.0, "length_ratio": 1.0} for beam in params.evaluate.beams}
         (folder / "scores" / f"{model}.json").write_text(json.dumps(scored | {"model": model, "beams": beams}))
         curve = "epoch,updates,rate,train_loss,dev_perplexity\n1,9,0.1,2.0,9.5\n"
         (folder / "curves" / f"{model}.csv").write_text(curve)
