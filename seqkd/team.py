@@ -32,7 +32,7 @@ class Team:
         self.gradients = self.shared(torch.zeros(size, count, dtype=like.dtype, device=like.device))
         self.sums, self.turn = self.shared(torch.zeros(2, size, 4, dtype=torch.float64)), 0
         self.others_live: Callable[[], bool] = lambda: True
-        self.network = network
+        self.network, self.mine = network, list[Tensor]()
         with torch.no_grad():
             self.weights.copy_(torch.cat([parameter.detach().reshape(-1) for parameter in parameters]))
 
@@ -41,13 +41,22 @@ class Team:
         return tensor.share_memory_() if self.size > 1 else tensor  # type: ignore[no-untyped-call]
 
     def join(self, rank: int) -> None:
-        """Makes the network's parameters and gradients views of the shared ones, in this process."""
-        self.rank, at = rank, 0
+        """Makes the network's parameters views of the shared ones, in this process."""
+        self.rank, self.mine, at = rank, [], 0
         for parameter in self.network.parameters():
             view = slice(at, at + parameter.numel())
             parameter.data = self.weights[view].view(parameter.shape)
-            parameter.grad = self.gradients[rank, view].view(parameter.shape)
+            self.mine.append(self.gradients[rank, view].view(parameter.shape))
             at += parameter.numel()
+
+    def give(self) -> None:
+        """Moves this process's gradients to where the others see them."""
+        for parameter, place in zip(self.network.parameters(), self.mine, strict=True):
+            if parameter.grad is None:
+                place.zero_()
+            else:
+                place.copy_(parameter.grad)
+            parameter.grad = None
 
     @property
     def slice(self) -> slice:

@@ -137,11 +137,11 @@ class _Pupil:
         """One step from the gradients of all processes, scaled, then clipped to the settings' norm."""
         team, settings, gradient = self.team, self.lesson.settings, self.weights.grad
         assert gradient is not None
+        team.give()
         team.wait()
         torch.sum(team.gradients[:, self.slice], 0, out=gradient)
         norm = math.sqrt(team.total(float(torch.dot(gradient, gradient)))[0]) * scale
         gradient.mul_(scale * min(1.0, settings.clip / (norm + 1e-6)))
-        team.gradients[team.rank].zero_()
         self.rate = self.optimiser.param_groups[0]["lr"] = self._rate(an_epoch)
         self.optimiser.step()
         if self.mask is not None:
