@@ -35,6 +35,16 @@ def test_word_kd_equals_the_reference_in_value_and_gradient(alpha: float, dtype:
     torch.testing.assert_close(gradient, wanted.to(dtype), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.double, torch.float])
+def test_rows_beyond_the_words_are_filling_without_a_gradient(dtype: torch.dtype) -> None:
+    filled = torch.cat((LOGITS, LOGITS[:2])).to(dtype).requires_grad_()
+    loss = losses.word_kd(filled.clone(), GOLD, TEACHER.to(dtype), alpha=0.5)
+    (gradient,) = torch.autograd.grad(loss, filled)
+    assert loss.item() == pytest.approx(reference(LOGITS, 0.5).item(), rel=1e-6)
+    assert gradient[:3].abs().sum() > 0.1
+    assert not gradient[3:].any()
+
+
 def test_word_kd_with_alpha_zero_is_nll_and_with_the_teacher_as_student_has_no_gradient() -> None:
     assert losses.word_kd(LOGITS.clone(), GOLD, TEACHER, alpha=0.0).item() == pytest.approx(
         losses.nll(LOGITS.clone(), GOLD).item()

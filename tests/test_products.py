@@ -52,6 +52,14 @@ def test_a_repeated_product_writes_what_the_single_one_returns(
     close(out.double(), X.double() @ WEIGHT.double().t(), precision)
 
 
+def test_a_number_of_rows_that_is_filled_up_stays_what_it_was() -> None:
+    products.choose("mkl", "bf16")
+    for rows in (products.EVEN + 50, 1):
+        found = products.product(X[:rows], WEIGHT.repeat(products.LARGE // WEIGHT.numel(), 1))
+        assert found.shape[0] == rows
+        close(found[:, :400], X[:rows] @ WEIGHT.t(), "bf16")
+
+
 def test_rounding_is_left_to_large_products() -> None:
     products.choose("mkl", "bf16")
     small = products.product(X[:2], WEIGHT[:5])

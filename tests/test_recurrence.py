@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seqkd import batches, fused, kernels, model, recurrence
+from seqkd import batches, fused, kernels, model, products, recurrence
 from seqkd.vocab import BOS, EOS, PAD
 
 TEXT = batches.Text([[5, 6, 7], [8, 9], [4]], [[5, 6], [7], [8, 9, 10, 11]])
@@ -165,3 +165,12 @@ def test_the_compiled_exp_is_exact_to_float32_over_its_range() -> None:
     np.testing.assert_allclose(ours, np.exp(x[::50].astype(np.float64)), rtol=1e-5)
     near = np.linspace(-1.0, 1.0, 401, dtype=np.float32)
     np.testing.assert_allclose([kernels.exp(value) for value in near], np.exp(near.astype(np.float64)), rtol=3e-7)
+
+
+def test_the_words_of_a_batch_are_found_where_they_stand_and_filled_up_to_an_even_number() -> None:
+    batch = batches.make(TEXT, [0, 1, 2])
+    places, gold = batch.words()
+    assert len(places) == products.EVEN
+    assert gold.tolist() == batch.expected[batch.expected != PAD].tolist()
+    assert batch.expected.flatten()[places[: len(gold)]].tolist() == gold.tolist()
+    assert set(places[len(gold) :].tolist()) == {0}
