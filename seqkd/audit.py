@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain, compress
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,12 @@ class Tally:
 
     def line(self, hypotheses: Sequence[Hypothesis], texts: Sequence[str], rank: int) -> None:
         """Counts a line with the rank chosen for it."""
-        found = [_faults(hypothesis, text) for hypothesis, text in zip(hypotheses, texts, strict=True)]
+        found = [_faults(*pair) for pair in zip(hypotheses, texts, strict=True)]
         self.ranks[rank] += 1
         self.sizes[len(texts)] += 1
         self.distinct += len(set(texts))
         self.chosen_faults.update(found[rank])
-        for faults in found:
-            self.all_faults.update(faults)
+        self.all_faults.update(chain.from_iterable(found))
 
     def compared(self, chosen: Sequence[int], first: Sequence[int]) -> None:
         """Counts the line's BLEU counts, of the chosen and of the best-scored hypothesis."""
@@ -56,7 +56,7 @@ class Tally:
 
 def _faults(hypothesis: Hypothesis, text: str) -> list[str]:
     flags = (not text, not hypothesis.finished, vocab.UNK in hypothesis.ids)
-    return [fault for fault, flag in zip(FAULTS, flags, strict=True) if flag]
+    return list(compress(FAULTS, flags))
 
 
 def record(tally: Tally, row: str, settings: Select) -> dict[str, Any]:

@@ -2,47 +2,65 @@
 
 import os
 import re
+import reprlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from seqkd import document
 from seqkd.errors import InputError
+
+T = TypeVar("T")
+
+
+def _formed(pattern: str, said: str) -> AfterValidator:
+    """Refuses a text of another form; said: the form in words."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"must be {said}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _once(values: list[T]) -> list[T]:
+    if any(value in values[:at] for at, value in enumerate(values)):
+        raise ValueError("must hold each value once")
+    return values
+
 
 Ratio = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+# A name becomes part of paths, so it can lead nowhere else; 64 leaves room for what stages add to it.
+Name = Annotated[str, _formed(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "at most 64 letters, digits, _ and -, such as seq-2")]
+Language = Annotated[str, _formed(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*", "a language's code, such as de or pt_BR")]
+Size = Annotated[str, _formed(r"[1-9]\d?x[1-9]\d{0,4}", "LAYERSxUNITS, such as 2x500, at most 99x99999")]
 
 
 class Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Data(Record):
-    corpus: str  # a recipe (*.yaml), a folder, or one tab-separated file
-    source: str  # language code, as in the corpus's file names
-    target: str
+    corpus: Annotated[str, Field(min_length=1)]  # a recipe (*.yaml), a folder, or one tab-separated file
+    source: Language  # as in the corpus's file names
+    target: Language
     max_tokens: Positive  # pieces a side; longer training pairs are left out
 
 
 class Vocab(Record):
-    size: Annotated[int, Field(ge=16)]  # joint pieces of both languages
+    size: Annotated[int, Field(ge=16, le=1_000_000)]  # joint pieces of both languages
 
 
 class Network(Record):
-    size: str  # LxH: layers x hidden units, the paper's notation
+    size: Size  # LxH: layers x hidden units, the paper's notation
     dropout: Ratio  # on the input of layers >= 2 and on the attentional vector
     spread: Annotated[float, Field(gt=0)] = 0.1  # weights start uniform in (-spread, spread); the paper: 0.1
     embedding_spread: Annotated[float, Field(gt=0)] = 0.1  # those of the two embeddings
-
-    @field_validator("size")
-    @classmethod
-    def _notation(cls, value: str) -> str:
-        if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", value):
-            raise ValueError("must be LAYERSxUNITS, such as 2x500")
-        return value
 
     @property
     def layers(self) -> int:
@@ -65,6 +83,7 @@ class Optim(Record):
     patience: Annotated[int, Field(ge=0)] = 0  # epochs without a better dev perplexity before stopping; 0: never
     keep: Literal["last", "best"] = "last"  # best: the epoch of the lowest dev perplexity
     loss_per: Literal["word", "sentence"] = "word"  # what the summed loss is divided by; the paper: sentence
+    shares: Positive = 2  # of a batch, each with its own dropout; at most so many processes work on an update
 
 
 class OptimTable(Record):
@@ -75,7 +94,7 @@ class OptimTable(Record):
 
 
 class Search(Record):
-    beam: Positive
+    beam: Annotated[int, Field(ge=1, le=10_000)]
     normalise: Share = 0.0  # score = log-probability / length ** normalise; 0: the paper's raw sum
 
 
@@ -89,6 +108,7 @@ class Select(Record):
 class Distill(Record):
     text: Name  # gold, or a row of select
     alpha: Share  # weight of Word-KD against NLL
+    top_k: Annotated[int, Field(ge=0)] = 0  # words of the teacher's distribution Word-KD keeps; 0: all, exactly
 
 
 class Finetune(Distill):
@@ -97,24 +117,24 @@ class Finetune(Distill):
 
 class Prune(Record):
     model: Name
-    ratios: list[Ratio]
+    ratios: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], AfterValidator(_once)]
     retrain: Name
     finetune: Name
 
 
 class Evaluate(Record):
-    beams: Annotated[list[Positive], Field(min_length=1)]
+    beams: Annotated[list[Annotated[int, Field(ge=1, le=10_000)]], Field(min_length=1), AfterValidator(_once)]
     normalise: Share = 0.0
 
 
 class Speed(Record):
-    models: Annotated[list[Name], Field(min_length=1)]  # whose words per second Table 2 shows
+    models: Annotated[list[Name], Field(min_length=1), AfterValidator(_once)]  # whose words per second Table 2 shows
     sentences: Positive  # the first of the test set
     rounds: Positive  # alternating over the models; the median counts
 
 
 class Params(Record):
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)]
     precision: Literal["fp32", "bf16"]  # of large products while training and decoding; bf16: inputs rounded, sums fp32
     data: Data
     vocab: Vocab
@@ -133,6 +153,11 @@ class Params(Record):
     def models(self) -> list[str]:
         """Every unpruned model in the order of the paper's Table 1."""
         return ["teacher", *self._rows("teacher"), "baseline", *self.distill, *self._rows("student")]
+
+    @property
+    def pruned(self) -> dict[str, float]:
+        """Each pruned model's name and the share of its weights that is gone."""
+        return {f"prune-{ratio}": ratio for ratio in self.prune.ratios}
 
     def _rows(self, role: str) -> list[str]:
         return [row for row in self.finetune if self.role(row) == role]
@@ -160,9 +185,11 @@ def _cores() -> int:
 class Machine(Record):
     """What describes this machine and changes no result's meaning; machine.yaml, absent: all cores."""
 
-    workers: Positive = Field(default_factory=_cores)  # processes of one thread each
+    workers: Annotated[int, Field(ge=1, le=1024)] = Field(default_factory=_cores)  # processes of one thread each
+    save_every: Annotated[float, Field(ge=0)] = 50.0  # seconds of training that a kill may cost
     device: Literal["auto", "cpu", "cuda"] = "auto"
     products: Literal["auto", "mkl", "onednn"] = "auto"  # the library of fp32 matrix products on a CPU
+    rows: Positive = 1500  # hypotheses that a worker's search holds at once; it takes fewer where memory is short
 
 
 R = TypeVar("R", bound=Record)
@@ -173,29 +200,27 @@ def parse(record: type[R], values: object, *, where: str) -> R:
     try:
         return record.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "(the whole file)"
+        first = error.errors(include_url=False)[0]
+        place, value = list(first["loc"]), reprlib.repr(first["input"])
+        named = place[-1:] == ["[key]"]  # a row's name is at fault, not what it holds
+        key = ".".join(map(_plain, place[:-2] if named else place)) or "(the whole file)"
+        wanted = re.sub(r"^\w+ should ", "must ", first["msg"].removeprefix("Value error, "))
+        wanted = wanted.replace(" after validation", "")
         text = {
             "extra_forbidden": "is not a known key; remove it or correct its spelling",
             "missing": "is missing; add it",
-        }.get(first["type"], f"is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}")
+        }.get(first["type"], f"{'has the key' if named else 'is'} {value}; it {wanted}")
         raise InputError(f"{where}: {key} {text}.") from None
+
+
+def _plain(part: int | str) -> str:
+    """A key as it may stand in a sentence of one line."""
+    return str(part) if len(str(part)) <= 64 and str(part).isprintable() else reprlib.repr(part)
 
 
 def read(path: Path, record: type[R]) -> R:
     """A YAML file as a record. Raises InputError for a file that is absent, not YAML or not such a record."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run this in the project's folder.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        line = (
-            f", line {error.problem_mark.line + 1}"
-            if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark
-            else ""
-        )
-        raise InputError(f"{path}{line}: not valid YAML; correct the syntax there.") from None
-    return parse(record, values if values is not None else {}, where=str(path))
+    return parse(record, document.read(path), where=str(path))
 
 
 def params(path: Path = Path("params.yaml")) -> Params:
@@ -204,7 +229,41 @@ def params(path: Path = Path("params.yaml")) -> Params:
 
 
 def checked(found: Params, *, where: str) -> Params:
-    """The same settings. Raises InputError for a name in a row that no row has which it may name."""
+    """The same settings.
+
+    Raises InputError where two rows would write the same folder, a row names what no row is, or rows start in a circle.
+    """
+    if found.data.source == found.data.target:
+        raise InputError(f"{where}: data.source and data.target are both {found.data.source!r}; name two languages.")
+    _apart(found, where)
+    _known(found, where)
+    for row in found.finetune:
+        met = [row]
+        while (start := found.finetune[met[-1]].init) in found.finetune:
+            if start in met:
+                circle = " from ".join([*met, start])
+                raise InputError(f"{where}: finetune.{row}.init: a circle, {circle}; start one from another model.")
+            met.append(start)
+    return found
+
+
+def _apart(found: Params, where: str) -> None:
+    """Every model, text and n-best list has a name of its own, on disks that know no capitals too."""
+    models = [("the teacher", "teacher"), ("the baseline", "baseline")]
+    models += [(f"distill.{row}", row) for row in found.distill] + [(f"finetune.{row}", row) for row in found.finetune]
+    models += [(f"the ratio {ratio} of prune.ratios", name) for name, ratio in found.pruned.items()]
+    texts = [("the human text", "gold"), *((f"select.{row}", row) for row in found.select)]
+    lists = [(f"decode.{row}", row) for row in found.decode]
+    for group in (models, texts, lists):
+        holders: dict[str, str] = {}
+        for key, name in group:
+            other = holders.setdefault(name.casefold(), key)
+            if other != key:
+                raise InputError(f"{where}: {key} and {other} would both write {name}; rename the row.")
+
+
+def _known(found: Params, where: str) -> None:
+    """What a row names is there."""
     texts, starts = {"gold", *found.select}, {"teacher", "baseline", *found.distill, *found.finetune}
     named: list[tuple[str, str, set[str]]] = [
         *((f"select.{row}.nbest", item.nbest, set(found.decode)) for row, item in found.select.items()),
@@ -219,10 +278,19 @@ def checked(found: Params, *, where: str) -> Params:
     for key, value, allowed in named:
         if value not in allowed:
             raise InputError(f"{where}: {key} is {value!r}; it must be one of {', '.join(sorted(allowed))}.")
-    return found
+    if "teacher" not in found.speed.models:
+        raise InputError(f"{where}: speed.models lacks the teacher, which the others are compared with; add it.")
 
 
-def row(table: dict[str, R], name: str, *, section: str) -> R:
+def row_name(stage: str) -> str:
+    """The row that a stage of DVC's is an instance of, such as seq_kd of distill@seq_kd; or the row's name alone.
+
+    A stage's cmd hands on "$DVC_STAGE", for no shell reads a variable's text again, as it would the name in the cmd.
+    """
+    return stage.rpartition("@")[2]
+
+
+def row(table: Mapping[str, T], name: str, *, section: str) -> T:
     """A row of a section of params.yaml. Raises InputError, with the rows there are, for another name."""
     if name not in table:
         raise InputError(f"params.yaml: {section} has no row {name!r}; name one of {', '.join(table)}, or add it.")
@@ -233,4 +301,4 @@ def machine(path: Path = Path("machine.yaml")) -> Machine:
     return read(path, Machine) if path.exists() else Machine()
 
 
-__all__ = ["Machine", "Network", "Optim", "Params", "checked", "machine", "params", "parse", "read"]
+__all__ = ["Machine", "Network", "Optim", "Params", "checked", "machine", "params", "parse", "read", "row", "row_name"]

@@ -1,12 +1,13 @@
 """Numbered sentence pairs: every line of a corpus has an id, and every join is by id."""
 
-import os
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple, NoReturn, TextIO
 
+from seqkd import whole
 from seqkd.errors import InputError
 
 
@@ -19,11 +20,8 @@ class Pair(NamedTuple):
 @contextmanager
 def replacing(path: Path) -> Iterator[TextIO]:
     """A text file written under a temporary name and renamed when whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8", newline="\n") as file:
+    with whole.replacing(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
         yield file
-    os.replace(partial, path)
 
 
 def normal(text: str) -> str:
@@ -38,33 +36,48 @@ def write(path: Path, pairs: Iterable[Pair]) -> None:
             file.write(f"{pair.id}\t{normal(pair.source)}\t{normal(pair.target)}\n")
 
 
-def read(path: Path) -> list[Pair]:
-    """The pairs of a file that `write` made. Raises InputError for a broken line or a repeated id."""
-    pairs: list[Pair] = []
-    seen: set[int] = set()
-    with path.open(encoding="utf-8", newline="\n") as file:
+def stream(path: Path) -> Iterator[Pair]:
+    """The pairs of a file that `write` made, one by one. InputError for a broken line, or ids that do not rise."""
+    last = -1
+    with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            parts = line.rstrip("\n").split("\t")
-            if len(parts) != 3 or not parts[0].isdigit():
-                raise InputError(f"{path}, line {number}: not 'id, source, target'; make the file anew with dvc repro.")
-            if int(parts[0]) in seen:
-                raise InputError(
-                    f"{path}, line {number}: id {parts[0]} stands twice; make the file anew with dvc repro."
-                )
-            seen.add(int(parts[0]))
-            pairs.append(Pair(int(parts[0]), parts[1], parts[2]))
+            found = _LINE.fullmatch(line)
+            if found is None:
+                _refuse(f"{path}, line {number}: not 'id, source, target'")
+            try:
+                pair = Pair(int(found[1]), found[2].decode(), found[3].decode())
+            except UnicodeDecodeError:
+                _refuse(f"{path}, line {number}: not UTF-8")
+            if pair.id <= last:
+                _refuse(f"{path}, line {number}: id {pair.id} comes after id {last}")
+            last = pair.id
+            yield pair
+
+
+def read(path: Path) -> list[Pair]:
+    """The pairs of a file that `write` made. Raises InputError as stream does, and for an empty file."""
+    pairs = list(stream(path))
+    if not pairs:
+        _refuse(f"{path}: no line in it")
     return pairs
+
+
+_LINE = re.compile(rb"(\d{1,18})\t([^\t\n]*)\t([^\t\n]*)\n")  # the line end too: a file cut short is not whole
+
+
+def _refuse(what: str) -> NoReturn:
+    raise InputError(f"{what}; make the file anew with dvc repro.") from None
 
 
 def join(sources: Iterable[Pair], targets: dict[int, str], *, where: str) -> list[Pair]:
     """The sources with new targets, joined by id. Raises InputError on any gap or surplus."""
-    pairs = [Pair(pair.id, pair.source, targets.get(pair.id, "\0")) for pair in sources]
-    gaps = [pair.id for pair in pairs if pair.target == "\0"]
-    surplus = set(targets) - {pair.id for pair in pairs}
+    wanted = list(sources)
+    gaps = [pair.id for pair in wanted if pair.id not in targets]
+    surplus = set(targets) - {pair.id for pair in wanted}
     if gaps or surplus:
         example = gaps[0] if gaps else min(surplus)
         raise InputError(
             f"{where}: {len(gaps)} ids without a line and {len(surplus)} lines without an id"
             f" (id {example}, say); make it anew."
         )
-    return pairs
+    return [Pair(pair.id, pair.source, targets[pair.id]) for pair in wanted]

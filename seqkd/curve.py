@@ -1,7 +1,9 @@
 """A training curve: one line an epoch."""
 
 import csv
+import math
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +19,15 @@ class Epoch(NamedTuple):
     dev_perplexity: float  # of the human targets
 
 
+def joined(*curves: list[Epoch]) -> list[Epoch]:
+    """The curve of trainings one after the other, epochs and updates counted through."""
+    whole: list[Epoch] = []
+    for epochs in curves:
+        done, updates = (whole[-1].epoch, whole[-1].updates) if whole else (0, 0)
+        whole += [line._replace(epoch=line.epoch + done, updates=line.updates + updates) for line in epochs]
+    return whole
+
+
 def write(path: Path, epochs: Iterable[Epoch]) -> None:
     with corpus.replacing(path) as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -29,8 +40,11 @@ def read(path: Path) -> list[Epoch]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = [[row[name] for name in Epoch._fields] for row in csv.DictReader(file)]
-        return [Epoch(int(row[0]), int(row[1]), *map(float, row[2:])) for row in rows]
+        epochs = [Epoch(int(row[0]), int(row[1]), *map(float, row[2:])) for row in rows]
+        if not epochs or not all(map(math.isfinite, chain.from_iterable(epochs))):
+            raise ValueError
+        return epochs
     except FileNotFoundError:
         raise InputError(f"{path}: the curve of {path.stem} is missing; run dvc repro.") from None
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError, csv.Error):
         raise InputError(f"{path}: not a curve with {', '.join(Epoch._fields)}; run dvc repro.") from None

@@ -1,6 +1,7 @@
 """A user's own parallel text: a folder of train, dev and test files, or one tab-separated file."""
 
 import gzip
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from seqkd.progress import Progress
 
 HELD_OUT = 1000  # lines split off for dev, and for test, where none are given; of less than 10 000 lines a tenth
 LARGE = 20_000_000  # bytes of a file from which its reading is shown
+LONGEST = 1 << 20  # bytes of a line, as for the vocabulary; a longer one is no sentence, and may not fit in memory
 
 
 def prepare(folder: Path, *, source: str, target: str, seed: int) -> Cleaned:
@@ -26,7 +28,7 @@ def prepare(folder: Path, *, source: str, target: str, seed: int) -> Cleaned:
         if paths := _paths(folder, part, languages=(source, target)):
             given[part] = _aligned(*paths)
             files |= {path.name: cleaning.digest(path) for path in paths}
-    return _divided(given, files, seed=seed)
+    return _divided(given, files, seed=seed, where=folder)
 
 
 def prepare_file(path: Path, *, seed: int) -> Cleaned:
@@ -37,16 +39,20 @@ def prepare_file(path: Path, *, seed: int) -> Cleaned:
         if len(sides) != 2:
             raise InputError(f"{path}, line {number}: {len(sides)} columns; write 'source, tab, target' there.")
         pairs.append(Line("", *map(corpus.normal, sides)))
-    return _divided({"train": pairs}, {path.name: cleaning.digest(path)}, seed=seed)
+    return _divided({"train": pairs}, {path.name: cleaning.digest(path)}, seed=seed, where=path)
 
 
 def lines(path: Path) -> Iterator[str]:
-    """The lines of a text file, plain or .gz. Raises InputError for bad UTF-8 (with the line), an empty file."""
+    """The lines of a text file, plain or .gz. Raises InputError, with the line, for what is no text; an empty file."""
     number = 0
     with path.open("rb") as raw:
         try:
             for line in _shown(raw, path):
                 number += 1
+                if len(line) > LONGEST:
+                    raise InputError(f"{path}, line {number}: longer than {LONGEST:,} bytes; write a sentence a line.")
+                if b"\0" in line:
+                    raise InputError(f"{path}, line {number}: a NUL character, so this is no text; take it out.")
                 yield line.decode("utf-8").removeprefix("\ufeff").rstrip("\r\n")
         except UnicodeDecodeError:
             raise InputError(f"{path}, line {number}: not UTF-8; convert the file.") from None
@@ -60,11 +66,12 @@ def _shown(raw: BinaryIO, path: Path) -> Iterator[bytes]:
     """The lines of an open file, unpacked, with a progress bar over a large one's bytes."""
     stream = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
     size = path.stat().st_size
+    found = iter(lambda: stream.readline(LONGEST + 1), b"")
     if size < LARGE:
-        yield from stream
+        yield from found
         return
     with Progress(size, unit="bytes", label=path.name) as bar:
-        for number, line in enumerate(stream):
+        for number, line in enumerate(found):
             yield line
             if number % 10_000 == 0:
                 bar.add(raw.tell() - bar.done)
@@ -99,10 +106,14 @@ def _aligned(source: Path, target: Path) -> list[Line]:
     return [Line("", *pair) for pair in zip(*sides, strict=True)]
 
 
-def _divided(given: dict[str, list[Line]], files: dict[str, str], *, seed: int) -> Cleaned:
-    """Repeats and overlap gone; the absent parts split off from train, a source sentence going as a whole."""
+def _divided(given: dict[str, list[Line]], files: dict[str, str], *, seed: int, where: Path) -> Cleaned:
+    """Repeats and overlap gone; the absent parts split off from train, a source sentence going as a whole.
+
+    Raises InputError for a text that teaches nothing.
+    """
     whole, drops = cleaning.official(Split(given["train"], given.get("dev", []), given.get("test", [])))
     absent = [part for part in ("dev", "test") if part not in given]
+    _worth_training(given["train"], whole, where, least=1 + len(absent))
     origin: dict[str, object] = {"files": files, **{part: "given" for part in given if part != "train"}}
     if absent:
         count = min(HELD_OUT, max(1, len(whole.train) // 10))
@@ -112,3 +123,20 @@ def _divided(given: dict[str, list[Line]], files: dict[str, str], *, seed: int) 
         drops += more
         origin |= dict.fromkeys(absent, "split off from train by seed")
     return Cleaned(whole, drops, origin)
+
+
+def _worth_training(given: list[Line], left: Split, where: Path, *, least: int) -> None:
+    """Raises InputError, with the cause and the mend, for too few different pairs, no words, an untranslated text."""
+    if len(left.train) < least:
+        count = f"{len(left.train)} of {len(given)} training pairs are left"
+        raise InputError(
+            f"{where}: {count} without repeats, empty sides and what dev and test hold; give {least} or more."
+        )
+    for part, pairs in left._asdict().items():
+        if pairs and not any(WORD.search(line.source) and WORD.search(line.target) for line in pairs):
+            raise InputError(f"{where}: no pair of {part} has a word on both sides, only marks; give it sentences.")
+    if all(line.source == line.target for line in left.train):
+        raise InputError(f"{where}: the target of every training pair is its source; give it the translations.")
+
+
+WORD = re.compile(r"\w")

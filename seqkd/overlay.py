@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 
-from seqkd import config, corpus
+from seqkd import config, corpus, document
 from seqkd.errors import InputError
 
 
@@ -27,7 +27,7 @@ def use(overlay: Path, *, params: Path) -> list[Change]:
     changes = _merge(settings, wanted, where=f"{overlay}: ")
     text = StringIO()
     yaml.dump(settings, text)
-    merged = YAML(typ="safe").load(text.getvalue())
+    merged = document.load(text.getvalue())
     config.checked(config.parse(config.Params, merged, where=str(overlay)), where=str(overlay))
     if changes:
         with corpus.replacing(params) as file:

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
-from seqkd import corpus, labels, results
+from seqkd import corpus, labels, results, whole
 from seqkd.config import Params
 from seqkd.curve import Epoch
 from seqkd.labels import Mark
@@ -43,19 +43,16 @@ STYLE: dict[Any, Any] = {
 
 
 def kind(params: Params, model: str) -> str:
-    if model in results.pruned(params):
+    if model in params.pruned:
         return "pruned"
     return "baseline" if model == "baseline" else params.role(model)
 
 
 def save(figure: Figure, path: Path) -> None:
     """SVG, or what the name's ending says."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
     shape = path.suffix[1:]
-    with mpl.rc_context(STYLE):
+    with whole.replacing(path) as partial, mpl.rc_context(STYLE):
         figure.savefig(partial, format=shape, dpi=160, metadata={"Date": None} if shape == "svg" else None)
-    partial.replace(path)
 
 
 def _figure(width: float, height: float, **margins: float) -> Figure:
@@ -164,7 +161,7 @@ def size(params: Params, scored: Mapping[str, Scored]) -> Figure:
     beam = _ends(params)[1]
     figure = _figure(8.2, 5.2, left=0.09, right=0.97, bottom=0.11, top=0.9)
     axes = figure.subplots()
-    models = [*params.models, *results.pruned(params)]
+    models = [*params.models, *params.pruned]
     marks = [Mark(scored[it].remaining, scored[it].bleu(beam), it, kind(params, it)) for it in models]
     chain = sorted(mark[:2] for mark in marks if mark.kind == "pruned" or mark.name == params.prune.model)
     axes.plot(*zip(*chain, strict=True), color=labels.LOOKS["pruned"][0], lw=1.2, alpha=0.5)
@@ -185,7 +182,7 @@ def pruning(params: Params, scored: Mapping[str, Scored]) -> Figure:
     """BLEU of the pruned model against the share of its weights that is gone."""
     figure = _figure(8.2, 4.2, left=0.09, right=0.8, bottom=0.13, top=0.88)
     axes = figure.subplots()
-    shares = {params.prune.model: 0.0, **results.pruned(params)}
+    shares = {params.prune.model: 0.0, **params.pruned}
     low, high = _ends(params)
     ends = []
     for model in ("teacher", "baseline"):

@@ -2,7 +2,9 @@
 
 import difflib
 import logging
-from collections.abc import Iterator
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,10 +13,13 @@ from pydantic import Field
 from seqkd import cleaning, corpus
 from seqkd.cleaning import Cleaned, Line, Split
 from seqkd.config import Record
-from seqkd.errors import InputError
+from seqkd.errors import FULL, InputError
 
 if TYPE_CHECKING:
     from mtdata.entry import Entry
+
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Public(Record):
@@ -22,30 +27,36 @@ class Public(Record):
     train: Annotated[list[str], Field(min_length=1)]  # mtdata's names: GROUP-NAME-VERSION-LANGUAGE-LANGUAGE
     dev: str
     test: str
+    sha256: dict[str, Digest] = Field(default_factory=dict)  # of what lies at an address; another file is refused
     replace: dict[str, str] = Field(default_factory=dict)  # a corpus's own way to write something: what is meant
 
 
 def prepare(recipe: Public, *, source: str, target: str, downloads: Path) -> Cleaned:
     """The corpora of a recipe in their official split. Raises InputError for an unknown name, a failed download."""
     names = {"train": recipe.train, "dev": [recipe.dev], "test": [recipe.test]}
-    entries = {part: [entry(name, downloads) for name in group] for part, group in names.items()}
+    entries = {part: [entry(name) for name in group] for part, group in names.items()}
     parts: dict[str, list[Line]] = {}
+    account: dict[str, list[dict[str, object]]] = {}
     for part, group in entries.items():
-        pairs = (pair for found in group for pair in read(found, fetch(found, downloads), source=source, target=target))
-        parts[part] = [Line("", *(_meant(side, recipe.replace) for side in pair)) for pair in pairs]
+        for found in group:
+            files, origin = fetch(found, downloads, recipe.sha256)
+            account.setdefault(part, []).append(origin)
+            pairs = read(found, files, source=source, target=target)
+            parts.setdefault(part, []).extend(Line("", *(_meant(it, recipe.replace) for it in pair)) for pair in pairs)
     split, drops = cleaning.official(Split(**parts))
-    return Cleaned(split, drops, {part: [_account(found) for found in group] for part, group in entries.items()})
+    return Cleaned(split, drops, dict(account))
 
 
-def entry(name: str, downloads: Path) -> "Entry":
+def entry(name: str) -> "Entry":
     """What mtdata's index, which comes with the library, knows of a corpus. Raises InputError for an unknown name."""
     import mtdata
 
     logging.getLogger().setLevel(logging.WARNING)  # mtdata sets the root logger to INFO
-    mtdata.cached_index_file = downloads / "mtdata" / mtdata.cached_index_file.name
-    mtdata.cached_index_file.parent.mkdir(parents=True, exist_ok=True)
-    from mtdata.entry import DatasetId
-    from mtdata.index import INDEX
+    # mtdata keeps its index as a pickle and loads what it finds: here it finds only what it has just written itself.
+    with tempfile.TemporaryDirectory() as own:
+        mtdata.cached_index_file = Path(own) / "index.pkl"
+        from mtdata.entry import DatasetId
+        from mtdata.index import INDEX
 
     try:
         return INDEX[DatasetId.parse(name)]
@@ -57,17 +68,35 @@ def entry(name: str, downloads: Path) -> "Entry":
         raise InputError(f"mtdata knows no corpus {name}{f'; is it {near[0]}?' if near else '.'}") from None
 
 
-def fetch(found: "Entry", downloads: Path) -> object:
-    """The local files of a corpus, downloaded where they are absent. Raises InputError if that fails."""
+def fetch(found: "Entry", downloads: Path, pinned: Mapping[str, str]) -> tuple[object, dict[str, object]]:
+    """The local files of a corpus, downloaded where they are absent, and the account of where they come from.
+
+    Raises InputError if that fails, or for a file with another checksum than the one pinned for its address.
+    """
     from mtdata.cache import Cache
 
+    tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)  # no member leads out of its folder
+    cache, name = Cache(downloads / "mtdata"), found.filename if isinstance(found.url, str) else None
+    urls = [found.url] if isinstance(found.url, str) else list(found.url)
     try:
-        return Cache(downloads / "mtdata").get_entry(found)
-    except (OSError, AssertionError) as error:
+        packed = {url: cache.get_local_path(url, filename=name, entry=found) for url in urls}
+        digests = {url: cleaning.digest(path) for url, path in packed.items() if isinstance(path, Path)}
+        for url, digest in digests.items():
+            if pinned.get(url, digest) != digest:
+                raise InputError(
+                    f"{packed[url]}: sha256 is {digest}, but the recipe pins {pinned[url]}; delete it and run again."
+                )
+        files = cache.get_entry(found)
+    except (OSError, AssertionError, tarfile.TarError) as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise
+        reason = (str(error).splitlines() or ["no reason given"])[0]
         raise InputError(
-            f"{found.did} could not be downloaded ({str(error).splitlines()[0]}); "
+            f"{found.did} could not be downloaded ({reason}); "
             "connect to the network, or set data.corpus in params.yaml to a folder of your own text."
         ) from None
+    licence = "not stated by mtdata; see the corpus's own page"
+    return files, {"corpus": str(found.did), "addresses": urls, "sha256": digests, "licence": licence}
 
 
 def read(found: "Entry", files: object, *, source: str, target: str) -> Iterator[tuple[str, str]]:
@@ -92,8 +121,3 @@ def _meant(text: str, replace: dict[str, str]) -> str:
     for written, meant in replace.items():
         text = text.replace(written, meant)
     return corpus.normal(text)
-
-
-def _account(found: "Entry") -> dict[str, object]:
-    urls = [found.url] if isinstance(found.url, str) else list(found.url)
-    return {"corpus": str(found.did), "addresses": urls, "licence": "not stated by mtdata; see the corpus's own page"}

@@ -29,8 +29,6 @@ def prepare(data: config.Data, *, seed: int, downloads: Path) -> Prepared:
 
     ids count up through train, dev and test. Raises InputError for what cannot be read or fetched.
     """
-    if data.source == data.target:
-        raise InputError(f"data.source and data.target are both {data.source!r}; set them to two languages.")
     parts, drops, origin = _cleaned(data, seed=seed, downloads=downloads)
     ids = itertools.count()
     train, dev, test = ([Pair(next(ids), line.source, line.target) for line in lines] for lines in parts)

@@ -3,10 +3,12 @@
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import Field
 
 from seqkd import config, curve
-from seqkd.config import Params, Record
+from seqkd.config import Params, Positive, Record
 from seqkd.curve import Epoch
 from seqkd.errors import InputError
 
@@ -36,21 +38,28 @@ class Scored(_Measured):
         return self.beams[str(beam)].bleu
 
 
+class Audit(_Measured):
+    """What the plots show of it; seqkd.audit says what it means."""
+
+    settings: config.Select
+    lines: Positive
+    ranks: Annotated[list[int], Field(min_length=1)]
+    mean_rank: float
+    ties: float
+    bleu_first: float
+    bleu_chosen: float
+
+
 class Speed(_Measured):
     model: str
     beam: int
     words_per_second: float  # of the source
 
 
-def pruned(params: Params) -> dict[str, float]:
-    """Each pruned model's name and the share of its weights that is gone."""
-    return {f"prune-{ratio}": ratio for ratio in params.prune.ratios}
-
-
 def scores(folder: Path, params: Params) -> dict[str, Scored]:
     """The scores of every model and pruned model of params, in that order. Raises InputError where one is missing."""
     found = {}
-    for model in [*params.models, *pruned(params)]:
+    for model in [*params.models, *params.pruned]:
         path = folder / f"{model}.json"
         found[model] = config.parse(Scored, record(path), where=str(path))
         for beam in params.evaluate.beams:
@@ -66,7 +75,10 @@ def curves(folder: Path, params: Params) -> dict[str, list[Epoch]]:
 
 def audits(folder: Path, params: Params) -> dict[str, dict[str, Any]]:
     """The audit of every row of select. Raises InputError where one is missing."""
-    return {row: record(folder / f"{row}.json") for row in params.select}
+    found = {row: record(folder / f"{row}.json") for row in params.select}
+    for row, told in found.items():
+        config.parse(Audit, told, where=str(folder / f"{row}.json"))
+    return found
 
 
 class Results(NamedTuple):
@@ -83,7 +95,7 @@ def record(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: params.yaml has a row {path.stem} without results; run dvc repro.") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(f"{path}: not valid JSON; delete it and run dvc repro.") from None
     if not isinstance(found, dict):
         raise InputError(f"{path}: not a record; delete it and run dvc repro.")

@@ -66,7 +66,7 @@ def speed_table(records: Sequence[Speed], scored: Mapping[str, Scored]) -> pd.Da
 def pruning(params: Params, scored: Mapping[str, Scored]) -> pd.DataFrame:
     """Table 3: the model of params.prune whole and pruned, with the size of its weights file and its BLEU."""
     rows = []
-    for model, share in {params.prune.model: 0.0, **results.pruned(params)}.items():
+    for model, share in {params.prune.model: 0.0, **params.pruned}.items():
         it = scored[model]
         bleu = {f"bleu_{beam}": it.bleu(beam) for beam in params.evaluate.beams}
         size = {"pruned": share, "remaining": it.remaining, "bytes": it.bytes}
@@ -81,7 +81,7 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
 def metrics(params: Params, scored: Mapping[str, Scored]) -> dict[str, dict[str, float]]:
     """BLEU of every model, and perplexity of the unpruned ones: two levels, as dvc metrics diff reads them well."""
     found = {}
-    for model in [*params.models, *results.pruned(params)]:
+    for model in [*params.models, *params.pruned]:
         found[model] = {f"bleu_{beam}": round(scored[model].bleu(beam), 2) for beam in params.evaluate.beams}
         if model in params.models:
             found[model]["perplexity"] = round(scored[model].perplexity, 2)
@@ -210,11 +210,13 @@ def write(frame: pd.DataFrame, folder: Path, name: str) -> None:
 
 
 def read(path: Path) -> pd.DataFrame:
-    """A table that write made, from its CSV. Raises InputError where there is none."""
+    """A table that write made, from its CSV. Raises InputError where there is none, or a broken one."""
     try:
         return pd.read_csv(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such table yet; run dvc repro.") from None
+    except ValueError:  # pandas: an empty file, lines of unequal length, not UTF-8
+        raise InputError(f"{path}: not a table; delete it and run dvc repro.") from None
 
 
 __all__ = ["headline", "markdown", "methods", "metrics", "page", "plain", "pruning", "read", "speed_table", "write"]

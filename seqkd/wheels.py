@@ -1,14 +1,17 @@
 """Interface texts inside released wheels: fetched with pip as data, never installed; read from the zip."""
 
+import errno
 import json
 import re
-import shutil
+import struct
 import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from email import message_from_bytes
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,11 +19,12 @@ from typing import Annotated, Literal
 import polib
 from pydantic import Field
 
-from seqkd import cleaning
+from seqkd import cleaning, whole
 from seqkd.cleaning import Cleaned, Cleaning, Line
 from seqkd.config import Positive, Record
-from seqkd.errors import InputError
+from seqkd.errors import FULL, InputError
 
+LARGEST = 64 << 20  # bytes of one unpacked file; a larger one is no catalogue of texts
 PYTHON = "3.14.9"  # the interpreter that pip resolves for: late enough for every pinned release
 
 
@@ -64,11 +68,9 @@ def fetch(package: Package, downloads: Path) -> Path:
     """The package's wheel, from downloads or else from the index. Raises InputError if neither has it."""
     folder = downloads / f"{package.name}-{package.version}"
     if not list(folder.glob("*.whl")):
-        downloads.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=downloads) as partial:
-            _download(package, Path(partial))
-            shutil.rmtree(folder, ignore_errors=True)
-            shutil.copytree(partial, folder)
+        with whole.replacing(folder) as partial:
+            partial.mkdir()
+            _download(package, partial)
     wheel = min(folder.glob("*.whl"))
     found = cleaning.digest(wheel)
     if package.sha256 not in (None, found):
@@ -94,9 +96,9 @@ def _download(package: Package, folder: Path) -> None:
 
 def licence(wheel: Path) -> str:
     """The licence that the wheel's own metadata states."""
-    with zipfile.ZipFile(wheel) as archive:
-        name = next(name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
-        metadata = message_from_bytes(archive.read(name))
+    with _opened(wheel) as archive:
+        names = [name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)]
+        metadata = message_from_bytes(_read(archive, names[0]) if names else b"")
     classifiers = [text.split(" :: ")[-1] for text in metadata.get_all("Classifier", []) if text.startswith("License")]
     stated = str(metadata["License-Expression"] or metadata["License"] or "").strip()
     return stated.splitlines()[0] if stated else ", ".join(classifiers) or "not stated"
@@ -109,7 +111,7 @@ def texts(wheel: Path, package: Package, *, source: str, target: str) -> list[Li
     """
     lines: list[Line] = []
     keyed = not package.files.endswith(".json")
-    with zipfile.ZipFile(wheel) as archive:
+    with _opened(wheel) as archive:
         for group, names in sorted(_files(archive, package).items()):
             by_code = {_code(language): name for language, name in names.items()}
             sources, targets = (_texts(archive, by_code.get(_code(language))) for language in (source, target))
@@ -121,8 +123,31 @@ def texts(wheel: Path, package: Package, *, source: str, target: str) -> list[Li
 
 def languages(wheel: Path, package: Package) -> Counter[str]:
     """The languages of the package's files, and how many files each has."""
-    with zipfile.ZipFile(wheel) as archive:
+    with _opened(wheel) as archive:
         return Counter(language for names in _files(archive, package).values() for language in names)
+
+
+@contextmanager
+def _opened(wheel: Path) -> Iterator[zipfile.ZipFile]:
+    """The archive, read in memory only, so that no name in it can lead anywhere. Raises InputError for a broken one."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            yield archive
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error) as error:
+        raise InputError(f"{wheel}: not a whole wheel ({error}); delete the file and run again.") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a place before the file's start
+            raise
+        raise InputError(f"{wheel}: not a whole wheel; delete the file and run again.") from None
+
+
+def _read(archive: zipfile.ZipFile, name: str) -> bytes:
+    """A file of the archive. Raises InputError for one that unpacks to more than LARGEST, whatever its header says."""
+    with archive.open(name) as file:
+        data = file.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise InputError(f"{archive.filename}: {name!r} unpacks to more than {LARGEST >> 20} MiB; correct the recipe.")
+    return data
 
 
 def _files(archive: zipfile.ZipFile, package: Package) -> dict[str, dict[str, str]]:
@@ -148,13 +173,20 @@ def _texts(archive: zipfile.ZipFile, name: str | None) -> dict[str, str]:
     """key -> text of one language file; nothing for none."""
     if name is None:
         return {}
-    data = archive.read(name)
-    if name.endswith(".json"):
-        return dict(_flat(json.loads(data)))
-    with tempfile.NamedTemporaryFile(suffix=Path(name).suffix) as file:
+    data = _read(archive, name)
+    try:
+        return dict(_flat(json.loads(data))) if name.endswith(".json") else _catalogue(data, Path(name).suffix)
+    except (ValueError, LookupError, RecursionError, AttributeError, TypeError, struct.error, OSError) as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise
+        raise InputError(f"{archive.filename}: {name!r} is not a whole file of texts; correct the recipe.") from None
+
+
+def _catalogue(data: bytes, ending: str) -> dict[str, str]:
+    with tempfile.NamedTemporaryFile(suffix=ending) as file:
         file.write(data)
         file.flush()
-        entries = polib.mofile(file.name) if name.endswith(".mo") else polib.pofile(file.name)
+        entries = polib.mofile(file.name) if ending == ".mo" else polib.pofile(file.name)
         return {f"{entry.msgctxt or ''}\x04{entry.msgid}": entry.msgstr for entry in entries.translated_entries()}
 
 

@@ -7,20 +7,20 @@ import typer
 
 from seqkd import checkpoint, config, course, hardware
 
-Row = Annotated[str, typer.Argument(help="A row of finetune in params.yaml.")]
-Init = Annotated[Path, typer.Option(help="The folder of the model to start from.")]
+Row = Annotated[str, typer.Argument(parser=config.row_name, help="A row of finetune in params.yaml.")]
 Teacher = Annotated[Path, typer.Option(help="The teacher's folder, for Word-KD.")]
-Text = Annotated[Path, typer.Option(help="The pairs to train on.")]
+Texts = Annotated[Path, typer.Option(help="The folder of the texts to train on.")]
 Corpus = Annotated[Path, typer.Option(help="The folder of dev.tsv and about.json.")]
-Curve = Annotated[Path, typer.Option(help="The training curve to write.")]
-Out = Annotated[Path, typer.Option(help="The model's folder to write.")]
+Curves = Annotated[Path, typer.Option(help="The folder of the training curves.")]
+Models = Annotated[Path, typer.Option(help="The folder of the models; the row's is a folder in it.")]
 
 
-def main(row: Row, *, init: Init, teacher: Teacher, text: Text, corpus: Corpus, curve: Curve, out: Out) -> None:
+def main(row: Row, *, teacher: Teacher, texts: Texts, corpus: Corpus, curves: Curves, models: Models) -> None:
     """Fine-tune a model on (1 - alpha) NLL + alpha Word-KD."""
     params, machine = config.params(), config.machine()
     settings = config.row(params.finetune, row, section="finetune")
-    model = checkpoint.load(init, hardware.settle(machine, params.precision))
-    plan = course.Course(row, text, corpus, params.optim.tune, settings.init, settings.alpha, teacher)
-    lines = course.follow(model, plan, params, machine)
-    course.finish(model, plan, lines, out=out, curve_out=curve)
+    text = texts / f"{settings.text}.tsv"
+    model = checkpoint.load(models / settings.init, hardware.settle(machine, params.precision))
+    plan = course.Course(row, "tune", text, corpus, settings.init, settings.alpha, teacher, settings.top_k)
+    followed = course.follow(model, plan, params, machine)
+    course.finish(model, followed, out=models / row, curve_out=curves / f"{row}.csv")

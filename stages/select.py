@@ -11,24 +11,24 @@ from seqkd.progress import Progress
 
 
 def main(
-    row: Annotated[str, typer.Argument(help="A row of select in params.yaml.")],
+    row: Annotated[str, typer.Argument(parser=config.row_name, help="A row of select in params.yaml.")],
     *,
-    nbest: Annotated[Path, typer.Option(help="The folder of n-best lists.")],
+    lists: Annotated[Path, typer.Option(help="The folder of the n-best lists.")],
     gold: Annotated[Path, typer.Option(help="The human text.")],
     vocab: Annotated[Path, typer.Option(help="The vocabulary of the n-best lists.")],
-    out: Annotated[Path, typer.Option(help="The distilled text to write.")],
-    audit_file: Annotated[Path, typer.Option("--audit", help="The audit to write.")],
+    texts: Annotated[Path, typer.Option(help="The folder of the texts; the distilled one is written there.")],
+    audits: Annotated[Path, typer.Option(help="The folder of the audits; the row's is written there.")],
 ) -> None:
     settings = config.row(config.params().select, row, section="select")
-    pairs = corpus.read(gold)
+    pairs, nbest = corpus.read(gold), lists / settings.nbest
     choose = partial(selection.choose, model=vocab, settings=settings)
     chosen: dict[int, str] = {}
     tally = audit.Tally()
     with Progress(len(pairs), unit="lines", label=f"select {row}") as bar:
-        for texts, found in workers.ordered(choose, selection.parts(nbest, pairs), processes=config.machine().workers):
-            chosen.update(texts)
+        for part, found in workers.ordered(choose, selection.parts(nbest, pairs), processes=config.machine().workers):
+            chosen.update(part)
             tally.add(found)
-            bar.add(len(texts))
-    corpus.write(out, corpus.join(pairs, chosen, where=str(nbest)))
-    audit.write(audit_file, audit.record(tally, row, settings))
+            bar.add(len(part))
+    corpus.write(texts / f"{row}.tsv", corpus.join(pairs, chosen, where=str(nbest)))
+    audit.write(audits / f"{row}.json", audit.record(tally, row, settings))
     print(audit.summary(audit.record(tally, row, settings)))

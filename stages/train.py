@@ -22,6 +22,5 @@ def main(name: Name, *, role: Role, text: Text, corpus: Corpus, vocabulary: Voca
     size: config.Network = getattr(params, role)
     device, pieces = hardware.settle(machine, params.precision), vocab.load(vocabulary)
     model = course.fresh(pieces, size, seed=params.seed, device=device)
-    plan = course.Course(name, text, corpus, getattr(params.optim, role), start="random")
-    lines = course.follow(model, plan, params, machine)
-    course.finish(model, plan, lines, out=out, curve_out=curve)
+    plan = course.Course(name, role, text, corpus, start="random")
+    course.finish(model, course.follow(model, plan, params, machine), out=out, curve_out=curve)

@@ -5,10 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from seqkd import config, results
 from seqkd.config import Distill, Finetune, Params, Prune, Select
 from seqkd.results import Results
+
+# Made-up files: a few of each format in every run; pytest tests/test_fuzz.py --hypothesis-profile=minute for many.
+_QUIET: dict[str, Any] = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
+settings.register_profile("short", max_examples=30, derandomize=True, **_QUIET)
+settings.register_profile("minute", max_examples=200, **_QUIET)
+settings.load_profile("short")
 
 ROOT = Path(__file__).resolve().parent.parent
 BLEU = {  # K=1, K=5

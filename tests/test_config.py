@@ -42,6 +42,7 @@ def test_the_projects_own_settings_are_read() -> None:
         ({"vocab": {"size": 4000, "sise": 1}}, "vocab.sise is not a known key"),
         ({"vocab": {}}, "vocab.size is missing"),
         ({"seed": "17"}, "seed is '17'"),
+        ({"data": {"corpus": "c", "source": "en", "target": "en", "max_tokens": 9}}, "both 'en'; name two languages"),
         ({"student": {"size": "2-64", "dropout": 0.1}}, "student.size is '2-64'"),
         ({"student": {"size": "2x64", "dropout": 1.5}}, "student.dropout is 1.5"),
         ({"distill": {"word_kd": {"text": "golden", "alpha": 0.5}}}, "it must be one of"),

@@ -17,24 +17,29 @@ ROOT = Path(__file__).resolve().parent.parent
 # The one list of modules that no stage need name in its deps, because an edit of them changes no result.
 NEUTRAL = {
     "seqkd/errors.py": "only worded messages",
+    "seqkd/whole.py": "only when a file takes its place",
     "seqkd/progress.py": "only what the terminal shows",
     "seqkd/workers.py": "only spreads work over processes; results come in the items' order",
+    "seqkd/budget.py": "only refuses what cannot fit; what fits is done as before",
     "seqkd/snapshot.py": "only how interrupted work is kept",
+    "seqkd/lifetime.py": "only which processes live, and what ends them",
     "seqkd/resume.py": "only where interrupted work is kept; work taken up again ends in the same bits",
+    "seqkd/document.py": "only reads params.yaml and recipes, as DVC does",
     "seqkd/config.py": "only passes on values, which DVC tracks as params; its defaults are pinned by a test below",
 }
 
 # From the top; a module imports from its own layer or a lower one. What is not named here is in the lowest.
 LAYERS = (
-    {"course"},
-    {"trainer", "translator", "stopwatch", "card"},
+    {"course", "sample", "forecast"},
+    {"trainer", "translator", "lists", "stopwatch", "card"},
+    {"pupil"},
     {"batches", "losses", "search", "checkpoint", "snapshot", "pruning", "teacher", "team", "likelihood"}
-    | {"selection", "audit"},
+    | {"selection", "audit", "material"},
     {"vocab", "model", "recurrence", "fused", "kernels", "products", "hardware"},
 )
 # Only these need torch; a stage needs it only through them.
-TORCH = {*itertools.chain(*LAYERS)} - {"selection", "audit", "vocab", "kernels"}
-TORCHLESS_STAGES = {"preprocess", "vocab", "select", "report", "show"}
+TORCH = {*itertools.chain(*LAYERS)} - {"selection", "audit", "material", "vocab", "kernels"}
+TORCHLESS_STAGES = {"validate", "preprocess", "vocab", "select", "report", "show"}
 
 HOMES = {  # library: the modules of seqkd/ that may import it; stages/ may import typer alone
     "dvc": set[str](),
@@ -45,7 +50,8 @@ HOMES = {  # library: the modules of seqkd/ that may import it; stages/ may impo
     "matplotlib": {"plots", "labels"},
     "safetensors": {"checkpoint", "snapshot"},
     "tqdm": {"progress"},
-    "numba": {"kernels"},
+    "numba": {"kernels", "ngrams"},
+    "psutil": {"budget", "lifetime"},
     "pydantic": {"config"},  # and where a recipe's records are built on config.Record
 }
 LOSSES = {"word_kd"}  # also the name of the loss of section 3.1
@@ -287,10 +293,13 @@ DEFAULTS: dict[str, object] = {
     "Optim.patience": 0,
     "Optim.keep": "last",
     "Optim.loss_per": "word",
+    "Optim.shares": 2,
     "Search.normalise": 0.0,
     "Select.smoothing": "add-k",
     "Select.smoothing_value": 1.0,
     "Evaluate.normalise": 0.0,
+    "Distill.top_k": 0,
+    "Finetune.top_k": 0,
 }
 
 

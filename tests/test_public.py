@@ -1,7 +1,10 @@
+import hashlib
+import pickle
 import tarfile
 from io import BytesIO
 from pathlib import Path
 
+import mtdata
 import pytest
 import yaml
 from mtdata.cache import Cache
@@ -16,12 +19,17 @@ RECIPES = [path for path in sorted((ROOT / "corpora").glob("*.yaml")) if "kind: 
 
 @pytest.fixture(scope="module")
 def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("downloads")
+    """Where a pickle lies in place of the index that the library would keep there; it is never loaded."""
+    found = tmp_path_factory.mktemp("downloads")
+    path = found / "mtdata" / mtdata.cached_index_file.name
+    path.parent.mkdir()
+    path.write_bytes(b"cos\nmkdir\n(V" + bytes(found / "marker") + b"\ntR.")
+    return found
 
 
 def _laid(name: str, downloads: Path, *contents: bytes) -> None:
     """A corpus's files where the library leaves what it has downloaded."""
-    found = public.entry(name, downloads)
+    found = public.entry(name)
     cache = Cache(downloads / "mtdata")
     urls, file_name = ([found.url], found.filename) if isinstance(found.url, str) else (found.url, None)
     for url, content in zip(urls, contents, strict=True):
@@ -31,8 +39,32 @@ def _laid(name: str, downloads: Path, *contents: bytes) -> None:
         cache.get_flag_file(path).touch()
 
 
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 def _recipe(name: str) -> Public:
     return config.read(ROOT / "corpora" / name, Public)
+
+
+def test_no_pickled_index_of_the_library_is_loaded(downloads: Path) -> None:
+    assert public.entry("StanfordNLP-newstest2014-1-eng-deu").url
+    assert not (downloads / "marker").exists()
+    assert mtdata.cached_index_file.parent != downloads / "mtdata"
+    pickled = next((downloads / "mtdata").glob("*.pkl"))
+    pickle.loads(pickled.read_bytes())
+    assert (downloads / "marker").exists()
+
+
+def test_a_file_with_another_checksum_than_the_pinned_one_is_refused(downloads: Path) -> None:
+    recipe = _recipe("wmt14-en-de.yaml")
+    _laid(recipe.test, downloads, b"one\n", b"eins\n")
+    found = public.entry(recipe.test)
+    right = {found.url[0]: _digest(b"one\n")}
+    assert public.fetch(found, downloads, right)[1]["sha256"] == {found.url[1]: _digest(b"eins\n"), **right}
+    wrong = {found.url[1]: "0" * 64}
+    with pytest.raises(InputError, match=r"sha256 is \S+, but the recipe pins 0{64}; delete it"):
+        public.fetch(found, downloads, wrong)
 
 
 def test_there_are_recipes_of_public_corpora() -> None:
@@ -43,14 +75,14 @@ def test_there_are_recipes_of_public_corpora() -> None:
 def test_every_corpus_of_the_recipes_is_in_the_library_s_own_index(path: Path, downloads: Path) -> None:
     recipe = config.read(path, Public)
     for name in (*recipe.train, recipe.dev, recipe.test):
-        assert str(public.entry(name, downloads).did) == name
+        assert str(public.entry(name).did) == name
 
 
 def test_every_overlay_of_a_public_corpus_names_its_languages(downloads: Path) -> None:
     for path in RECIPES:
         data = yaml.safe_load((ROOT / "configs" / path.name).read_text("utf-8"))["data"]
         assert data["corpus"] == f"corpora/{path.name}"
-        found = public.entry(config.read(path, Public).test, downloads)
+        found = public.entry(config.read(path, Public).test)
         assert not list(public.read(found, [_empty(downloads)], source=data["source"], target=data["target"]))
 
 
@@ -76,6 +108,10 @@ def test_two_plain_files_become_pairs_with_the_tokeniser_s_marks_undone(download
                 "https://nlp.stanford.edu/projects/nmt/data/wmt14.en-de/newstest2014.en",
                 "https://nlp.stanford.edu/projects/nmt/data/wmt14.en-de/newstest2014.de",
             ],
+            "sha256": {
+                "https://nlp.stanford.edu/projects/nmt/data/wmt14.en-de/newstest2014.en": _digest(b"Yes !\n"),
+                "https://nlp.stanford.edu/projects/nmt/data/wmt14.en-de/newstest2014.de": _digest(b"Doch !\n"),
+            },
             "licence": "not stated by mtdata; see the corpus's own page",
         }
     ]
@@ -111,7 +147,7 @@ def test_an_archive_s_columns_are_turned_round_and_missing_translations_left_out
 
 
 def test_other_languages_than_the_corpus_s_are_refused(downloads: Path) -> None:
-    found = public.entry("StanfordNLP-newstest2014-1-eng-deu", downloads)
+    found = public.entry("StanfordNLP-newstest2014-1-eng-deu")
     with pytest.raises(InputError) as error:
         list(public.read(found, [], source="en", target="fr"))
     assert str(error.value) == (
@@ -122,4 +158,4 @@ def test_other_languages_than_the_corpus_s_are_refused(downloads: Path) -> None:
 @pytest.mark.parametrize("name", ["StanfordNLP-newstest2041-1-eng-deu", "StanfordNLP-newstest2014"])
 def test_an_unknown_corpus_is_refused_with_a_near_name(name: str, downloads: Path) -> None:
     with pytest.raises(InputError, match=rf"^mtdata knows no corpus {name}; is it StanfordNLP-newstest20\S+\?$"):
-        public.entry(name, downloads)
+        public.entry(name)

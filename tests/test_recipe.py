@@ -67,10 +67,6 @@ def test_a_folder_is_read_as_one(tmp_path: Path) -> None:
     assert [part[0].target for part in _prepare(tmp_path)[:3]] == ["train Haus", "dev Haus", "test Haus"]
 
 
-def test_a_language_into_itself_is_refused(pairs: Path) -> None:
-    assert _refused(pairs, target="en") == ("data.source and data.target are both 'en'; set them to two languages.")
-
-
 def test_a_corpus_that_does_not_exist_is_refused_with_the_recipes_there_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,9 +83,9 @@ def test_a_corpus_that_does_not_exist_is_refused_with_the_recipes_there_are(
     [
         ("kind: [", ", line 1: not valid YAML; correct the syntax there."),
         ("pairs: 3\n", ": kind is missing; add it."),
-        ("kind: web\n", ": kind is 'web': input should be 'wheels', 'grammar' or 'mtdata'."),
+        ("kind: web\n", ": kind is 'web'; it must be 'wheels', 'grammar' or 'mtdata'."),
         (f"{SMALL}train: 3\n", ": train is not a known key; remove it or correct its spelling."),
-        ("kind: mtdata\ntrain: []\ndev: a\ntest: b\n", ": train is []: list should have at least 1 item"),
+        ("kind: mtdata\ntrain: []\ndev: a\ntest: b\n", ": train is []; it must have at least 1 item"),
     ],
 )
 def test_a_broken_recipe_is_refused_by_file_and_key(tmp_path: Path, text: str, message: str) -> None:

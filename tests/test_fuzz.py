@@ -1,0 +1,206 @@
+"""Every reader of a file, fed with damaged ones: it reads them or says in one sentence what is wrong."""
+
+import gzip
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import polib
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seqkd import (
+    checkpoint,
+    config,
+    corpus,
+    curve,
+    folder,
+    grammar,
+    model,
+    nbest,
+    overlay,
+    public,
+    recipe,
+    results,
+    table,
+    vocab,
+    wheels,
+)
+from seqkd.checkpoint import Model
+from seqkd.corpus import Pair
+from seqkd.curve import Epoch
+from seqkd.errors import InputError
+from seqkd.nbest import Hypothesis
+from seqkd.wheels import Package
+
+ROOT = Path(__file__).resolve().parent.parent
+TOKENS = [
+    b"\0", b"\n", b"\r", b"\t", b" ", b"\xff", b"\xc2\xb2", b"\xef\xbb\xbf", b"-1", b"0", b"9" * 30, b"9" * 5000,
+    b"nan", b"1e999", b"-", b":", b"{", b"}", b"[", b"]", b"[" * 2000, b'"', b"'", b"&a ", b"*a", b"<<: *a", b"!!int ",
+    b"!!set ", b"2026-13-45", b"%", b"\\", b"null", b"true", b"\xed\xa0\x80", b'"\\ud800"', b"- ", b"? ", b"| ", b"# ",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, repr=False)
+class Format:
+    name: str  # of the file
+    valid: bytes
+    read: Callable[[Path], object]
+    packed: Callable[[bytes], bytes] = bytes  # around what is damaged
+
+
+def damaged(valid: bytes) -> st.SearchStrategy[bytes]:
+    """valid with up to five cuts, each filled with something or nothing; or anything at all."""
+    filling = st.sampled_from(TOKENS) | st.binary(max_size=8)
+    cut = st.tuples(st.integers(0, len(valid)), st.integers(0, 1) | st.integers(0, len(valid)), filling)
+
+    def damage(cuts: list[tuple[int, int, bytes]]) -> bytes:
+        whole = valid
+        for at, length, filled in cuts:
+            whole = whole[:at] + filled + whole[at + length :]
+        return whole
+
+    return st.lists(cut, min_size=1, max_size=5).map(damage) | st.binary(max_size=60)
+
+
+def zipped(name: str) -> Callable[[bytes], bytes]:
+    """A wheel that holds the content under a name."""
+
+    def pack(content: bytes) -> bytes:
+        whole = io.BytesIO()
+        with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("tiny-1.0.dist-info/METADATA", "Name: tiny\n")
+            archive.writestr(name, content)
+        return whole.getvalue()
+
+    return pack
+
+
+def unpacked(pattern: str) -> Callable[[Path], object]:
+    package = Package(name="tiny", version="1.0", sha256=None, files=pattern)
+    return lambda path: (wheels.texts(path, package, source="en", target="de"), wheels.licence(path))
+
+
+def audited(path: Path) -> object:
+    params = config.params(ROOT / "params.yaml")
+    one = params.model_copy(update={"select": {path.stem: next(iter(params.select.values()))}})
+    return results.audits(path.parent, one)
+
+
+def laid_over(path: Path) -> object:
+    (path.parent / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    return overlay.use(path, params=path.parent / "params.yaml")
+
+
+def catalogue() -> polib.POFile:
+    found = polib.POFile()
+    found.metadata = {"Content-Type": "text/plain; charset=UTF-8"}
+    found.append(polib.POEntry(msgid="Open the door", msgstr="Öffne die Tür"))
+    found.append(polib.POEntry(msgid="%d door", msgid_plural="%d doors", msgstr_plural={0: "%d Tür", 1: "%d Türen"}))
+    return found
+
+
+def formats(place: Path) -> dict[str, Format]:
+    """Each format with a valid example; those of a model's folder are read from place/model."""
+    listed = [Pair(number, f"a dog {number}", f"ein Hund {number}") for number in range(3)]
+    corpus.write(place / "gold.tsv", listed)
+    nbest.write_part(place / "lists", 0, [(pair, [Hypothesis((4, 5), -1.5, True)] * 2) for pair in listed])
+    curve.write(place / "curve.csv", [Epoch(1, 10, 0.1, 2.5, 9.75), Epoch(2, 20, 0.1, 2.25, 8.5)])
+    pieces = vocab.train(["the cat sat", "der Kater"] * 5, place / "joint.model", size=24)
+    network = model.Network(model.Shape(pieces.size, 1, 4, 0.0))
+    kept = torch.arange(sum(parameter.numel() for parameter in network.parameters())) % 2 == 0
+    checkpoint.save(place / "model", Model(network, pieces, kept), card="")
+    scored = {"parameters": 9, "remaining": 9, "bytes": 9, "perplexity": 2.5, "mode_probability": 0.5, "model": "m"}
+    scored |= {"signature_bleu": "s", "signature_chrf": "s"}
+    scored |= {"beams": {"1": {"bleu": 1.5, "chrf": 2.5, "length_ratio": 1.0}}}
+    audit = {"settings": {"nbest": "k5", "pick": "score"}, "lines": 3, "ranks": [2, 1], "mean_rank": 0.5, "ties": 0.5}
+    audit |= {"bleu_first": 1.5, "bleu_chosen": 2.5}
+    read = {path.name: path.read_bytes() for path in (place / "model").iterdir() if path.suffix != ".md"}
+    part = (place / "lists/part-00000.tsv.gz").read_bytes()
+    pairs = b"a dog\tein Hund\na cat\teine Katze\na cow\teine Kuh\nthe sun\tdie Sonne\n"
+    yaml = {f"{path.parent.name}/{path.stem}": path.read_bytes() for path in ROOT.glob("co[nr]*/*.yaml")}
+
+    def loaded(path: Path) -> object:
+        for name, content in read.items():
+            if name != path.name:
+                (path.parent / name).write_bytes(content)
+        return checkpoint.load(path.parent)
+
+    return {
+        "params.yaml": Format("params.yaml", (ROOT / "params.yaml").read_bytes(), config.params),
+        "machine.yaml": Format("machine.yaml", b"workers: 2\ndevice: cpu\nproducts: auto\n", config.machine),
+        "a recipe's kind": Format("r.yaml", b"kind: grammar\n", lambda path: config.read(path, recipe.Kind)),
+        "wheels": Format("w.yaml", yaml["corpora/homeassistant"], lambda path: config.read(path, wheels.Wheels)),
+        "grammar": Format("g.yaml", yaml["corpora/grammar"], lambda path: config.read(path, grammar.Grammar)),
+        "public": Format("p.yaml", yaml["corpora/ted-th-en"], lambda path: config.read(path, public.Public)),
+        "an overlay": Format("o.yaml", yaml["configs/ted-th-en"], laid_over),
+        "a corpus": Format("gold.tsv", (place / "gold.tsv").read_bytes(), corpus.read),
+        "one's own pairs": Format("own.tsv", pairs, lambda path: folder.prepare_file(path, seed=1)),
+        "packed pairs": Format("own.tsv.gz", gzip.compress(pairs), lambda path: folder.prepare_file(path, seed=1)),
+        "pairs, packed": Format("own.tsv.gz", pairs, lambda path: folder.prepare_file(path, seed=1), gzip.compress),
+        "a packed part": Format("part-00000.tsv.gz", part, lambda path: list(nbest.read_part(path, listed))),
+        "a part, packed": Format(
+            "part-00000.tsv.gz", gzip.decompress(part), lambda path: list(nbest.read_part(path, listed)), gzip.compress
+        ),
+        "weights": Format("model/weights.safetensors", read["weights.safetensors"], loaded),
+        "a shape": Format("model/shape.json", read["shape.json"], loaded),
+        "a vocabulary": Format("model/vocab.model", read["vocab.model"], loaded),
+        "a curve": Format("curve.csv", (place / "curve.csv").read_bytes(), curve.read),
+        "scores": Format("s.json", json.dumps(scored).encode(),
+                         lambda path: config.parse(results.Scored, results.record(path), where=str(path))),
+        "an audit": Format("audit.json", json.dumps(audit).encode(), audited),
+        "a table": Format("t.csv", b"model,bleu_1\nteacher,20.5\nbaseline,17.25\n", table.read),
+        "a wheel": Format("t.whl", zipped("tiny/en.json")(b'{"a": {"b": "c"}}'), unpacked("tiny/{language}.json")),
+        "texts in JSON": Format("t.whl", b'{"a": {"b": "c"}, "d": "e"}', unpacked("tiny/{language}.json"),
+                                zipped("tiny/en.json")),
+        "a po file": Format("t.whl", str(catalogue()).encode(), unpacked("{language}.po"), zipped("de.po")),
+        "an mo file": Format("t.whl", catalogue().to_binary(), unpacked("{language}.mo"), zipped("de.mo")),
+    }  # fmt: skip
+
+
+NAMES = [
+    "params.yaml", "machine.yaml", "a recipe's kind", "wheels", "grammar", "public", "an overlay", "a corpus",
+    "one's own pairs", "packed pairs", "pairs, packed", "a packed part", "a part, packed", "weights", "a shape",
+    "a vocabulary", "a curve", "scores", "an audit", "a table", "a wheel", "texts in JSON", "a po file", "an mo file",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("fuzz")
+
+
+@pytest.fixture(scope="module")
+def known(place: Path) -> dict[str, Format]:
+    return formats(place)
+
+
+def test_every_format_is_named_and_its_example_is_read(known: dict[str, Format], place: Path) -> None:
+    assert list(known) == NAMES
+    for found in known.values():
+        path = place / "valid" / found.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(found.packed(found.valid))
+        found.read(path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(data=st.data())
+def test_a_damaged_file_is_read_or_refused_in_one_sentence(
+    name: str, known: dict[str, Format], place: Path, data: st.DataObject
+) -> None:
+    found = known[name]
+    path = place / found.name
+    path.write_bytes(found.packed(data.draw(damaged(found.valid))))
+    told = ""
+    try:
+        found.read(path)
+    except InputError as error:
+        told = str(error)
+    assert "\n" not in told
+    assert len(told) < 1000

@@ -1,0 +1,307 @@
+"""Files and settings from elsewhere run nothing: no pickle is loaded, no text meets a shell, no name leads upwards."""
+
+import ast
+import hashlib
+import io
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from dvc.exceptions import DvcException
+from dvc.parsing import DataResolver
+from dvc.repo import Repo
+from packaging.requirements import Requirement
+
+from seqkd import checkpoint, config, corpus, curve, model, nbest, results, snapshot, vocab
+from seqkd.corpus import Pair
+from seqkd.errors import InputError
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+SOURCES = sorted([*ROOT.glob("seqkd/*.py"), *ROOT.glob("stages/*.py"), *ROOT.glob("benchmarks/*.py")])
+
+# The source.
+
+MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "yaml"}  # yaml: ruamel is at home
+CALLS = {"eval", "exec", "compile", "os.system", "os.popen", "torch.load", "torch.hub.load", "np.load", "numpy.load"}
+OPTIONS = {"shell", "allow_pickle"}  # as keywords that are true
+
+
+def unsafe(tree: ast.AST) -> Iterator[str]:
+    """What could run code that a file or a text holds."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            yield from (f"imports {name}" for name in names if name.partition(".")[0] in MODULES)
+        elif isinstance(node, ast.Call):
+            name, given = ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
+            harmless = given.get("weights_only") == "True" or given.get("allow_pickle") == "False"
+            if name in CALLS and not harmless:
+                yield f"calls {name}"
+            yield from (f"passes {option}" for option in OPTIONS if given.get(option, "False") != "False")
+            if name.endswith("YAML") and given.get("typ", "'rt'") not in ("'rt'", "'safe'"):
+                yield "reads YAML with objects"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_no_source_file_loads_a_pickle_or_runs_a_text(path: Path) -> None:
+    assert list(unsafe(ast.parse(path.read_text(encoding="utf-8")))) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["import pickle", "from pickle import loads", "torch.load(path)", "torch.load(path, weights_only=False)",
+     "np.load(path)", "np.fromfile(path, allow_pickle=True)", "import yaml", "YAML(typ='unsafe').load(text)", "eval(x)",
+     "subprocess.run(line, shell=True)", "os.system(line)"],
+)  # fmt: skip
+def test_the_search_finds_what_it_is_for(line: str) -> None:
+    assert list(unsafe(ast.parse(line)))
+    assert not list(unsafe(ast.parse("torch.load(path, weights_only=True); YAML(typ='safe'); re.search(a, b)")))
+
+
+def test_libraries_are_newer_than_their_known_holes() -> None:
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    needed = {wanted.name: wanted.specifier for wanted in map(Requirement, told)}
+    for name, hole in {"torch": "2.5.1", "sentencepiece": "0.2.0"}.items():
+        assert not needed[name].contains(hole)
+    assert "pyarrow" not in needed
+    assert not any("pyarrow" in path.read_text(encoding="utf-8") for path in SOURCES)
+
+
+def test_every_wheel_of_the_project_is_pinned_by_its_checksum() -> None:
+    recipes = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in ROOT.glob("corpora/*.yaml")]
+    packages = [package for recipe in recipes for package in recipe.get("packages", [])]
+    assert len(packages) > 10
+    assert all(len(package["sha256"]) == 64 for package in packages)
+
+
+# Files.
+
+
+class Evil:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return os.mkdir, (str(self.marker),)
+
+
+def loaded(marker: Path) -> dict[str, bytes]:
+    """Files that make the marker when they are loaded as what they are."""
+    torch_file, array_file, archive = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    torch.save({"combine": Evil(marker)}, torch_file)
+    np.save(array_file, np.array([Evil(marker)], dtype=object), allow_pickle=True)
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.writestr("archive/data.pkl", pickle.dumps(Evil(marker)))
+    return {
+        "a pickle": pickle.dumps(Evil(marker)),
+        "a file of torch": torch_file.getvalue(),
+        "an array of numpy": array_file.getvalue(),
+        "a zip": archive.getvalue(),
+        "YAML with an object": f"!!python/object/apply:os.mkdir ['{marker}']".encode(),
+    }
+
+
+def _taken_up(path: Path) -> None:
+    """A training's state under the name that its checksum gives it, so that it is read."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    path.rename(path.with_name(f"state-1-{digest}.safetensors"))
+    if snapshot.latest(path.parent) is None:
+        raise InputError("dropped")
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "weights.safetensors": lambda path: checkpoint.load(path.parent),
+    "shape.json": lambda path: checkpoint.load(path.parent),
+    "vocab.model": lambda path: checkpoint.load(path.parent),
+    "joint.model": vocab.load,
+    "gold.tsv": corpus.read,
+    "part-00000.tsv.gz": lambda path: list(nbest.read_part(path, [Pair(0, "a", "b")])),
+    "curve.csv": curve.read,
+    "scores.json": results.record,
+    "params.yaml": config.params,
+    "machine.yaml": config.machine,
+    "state": _taken_up,
+}
+
+
+@pytest.mark.parametrize("kind", ["a pickle", "a file of torch", "an array of numpy", "a zip", "YAML with an object"])
+@pytest.mark.parametrize("name", READERS)
+def test_a_file_that_would_run_code_runs_none_in_place_of_any_of_ours(name: str, kind: str, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    pieces = vocab.train(["the cat sat", "der Kater"] * 5, tmp_path / "real.model", size=24)
+    network = model.Network(model.Shape(pieces.size, 1, 4, 0.0))
+    checkpoint.save(tmp_path / "model", checkpoint.Model(network, pieces, None), card="")
+    path = tmp_path / "model" / name
+    path.write_bytes(loaded(marker)[kind])
+    with pytest.raises(Exception):  # noqa: B017, PT011 - which one is for other tests to say
+        READERS[name](path)
+    assert not marker.exists()
+
+
+def test_these_files_do_run_code_elsewhere(tmp_path: Path) -> None:
+    files = loaded(tmp_path / "marker")
+    pickle.loads(files["a pickle"])
+    assert (tmp_path / "marker").exists()
+    (tmp_path / "marker").rmdir()
+    torch.load(io.BytesIO(files["a file of torch"]), weights_only=False)
+    assert (tmp_path / "marker").exists()
+
+
+# Texts of params.yaml in the cmd of a stage.
+
+PAYLOADS = [
+    "x; touch marker", "$(touch marker)", "`touch marker`", "x' ; touch marker ; '", 'x" ; touch marker ; "',
+    "x\ntouch marker\n", "x | touch marker", "x && touch marker", "x > marker", "x & touch marker",
+    "$(touch${IFS}marker)", "'$(touch marker)'", "\\\"; touch marker #",
+]  # fmt: skip
+ROW = {"text": "gold", "alpha": 0.5}
+PLACES: dict[str, Callable[[dict[str, Any], str], object]] = {
+    "data.corpus": lambda it, text: it["data"].update(corpus=text),
+    "data.source": lambda it, text: it["data"].update(source=text),
+    "seed": lambda it, text: it.update(seed=text),
+    "student.size": lambda it, text: it["student"].update(size=text),
+    "a row of decode": lambda it, text: it["decode"].update({text: {"beam": 2}}),
+    "a row of select": lambda it, text: it["select"].update({text: {"nbest": "k5", "pick": "score"}}),
+    "a row of distill": lambda it, text: it["distill"].update({text: ROW}),
+    "a row of finetune": lambda it, text: it["finetune"].update({text: {**ROW, "init": "baseline"}}),
+    "a list": lambda it, text: it["select"]["seq_kd"].update(nbest=text),
+    "a text": lambda it, text: it["distill"]["seq_kd"].update(text=text),
+    "a start": lambda it, text: it["finetune"]["seq_inter"].update(init=text),
+    "a text of finetune": lambda it, text: it["finetune"]["seq_inter"].update(text=text),
+    "prune.model": lambda it, text: it["prune"].update(model=text),
+    "prune.retrain": lambda it, text: it["prune"].update(retrain=text),
+    "prune.ratios": lambda it, text: it["prune"].update(ratios=[text]),
+    "evaluate.beams": lambda it, text: it["evaluate"].update(beams=[text]),
+    "speed.models": lambda it, text: it["speed"].update(models=[text]),
+}
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repo]:
+    root = tmp_path_factory.mktemp("resolve")
+    found = Repo.init(str(root), no_scm=True)
+    yield found
+    found.close()
+
+
+def commands(repository: Repo, stages: dict[str, Any], values: dict[str, Any]) -> dict[str, str]:
+    """Each stage's cmd as DVC makes it of these settings; none where DVC itself refuses."""
+    (Path(repository.root_dir) / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    try:
+        resolver = DataResolver(repository, repository.root_dir, stages)
+        return {name: resolver.resolve_one(name)[name]["cmd"] for name in resolver.get_keys()}
+    except DvcException:
+        return {}
+
+
+def run(command: str, stage: str, folder: Path) -> bool:
+    """Whether the cmd, run as DVC runs it, made the marker; seqkd does nothing."""
+    (folder / "bin").mkdir(exist_ok=True)
+    (folder / "bin/seqkd").write_text("#!/bin/sh\nexit 0\n")
+    (folder / "bin/seqkd").chmod(0o755)
+    environment = {"PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}", "DVC_STAGE": stage}
+    for line in command.splitlines():
+        subprocess.run(["/bin/sh", "-c", line], cwd=folder, env=environment, capture_output=True, check=False)
+    made = (folder / "marker").exists()
+    (folder / "marker").unlink(missing_ok=True)
+    return made
+
+
+def pipeline() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.fixture
+def values() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_no_text_of_params_yaml_is_run_by_the_shell(
+    place: str, repository: Repo, values: dict[str, Any], tmp_path: Path
+) -> None:
+    usual = commands(repository, pipeline(), values)
+    assert len(usual) > 30
+    for payload in PAYLOADS:
+        changed = yaml.safe_load(yaml.safe_dump(values))
+        PLACES[place](changed, payload)
+        for stage, command in commands(repository, pipeline(), changed).items():
+            assert "marker" not in command
+            if stage not in usual:
+                assert not run(command, stage, tmp_path), f"{payload!r} in {stage}: {command}"
+
+
+def test_the_same_texts_are_run_where_they_stand_in_a_cmd(
+    repository: Repo, values: dict[str, Any], tmp_path: Path
+) -> None:
+    naive = {"stages": {"prune": {"cmd": "seqkd prune ${prune.model}"}}}
+    for payload in PAYLOADS[:3]:
+        values["prune"]["model"] = payload
+        assert run(commands(repository, naive, values)["prune"], "prune", tmp_path)
+
+
+# The real pipeline, by DVC itself.
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project with a Git history of its own, and a folder that it does not know."""
+    root = tmp_path_factory.mktemp("real") / "project"
+    for name in subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines():
+        if name.partition("/")[0] not in {"tests", "benchmarks", "reports", "dvc.lock"} and (ROOT / name).exists():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, root / name)
+    for folder in (root / "precious", root.parent / "outside"):
+        folder.mkdir()
+        (folder / "thesis").touch()
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=b", *command], cwd=root, check=True)
+    return root
+
+
+def dvc(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    environment |= {"DVC_SITE_CACHE_DIR": str(project.parent / "site"), "SHELL": "/bin/sh"}
+    return subprocess.run(["dvc", *words], cwd=project, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("name", ["../precious", "../../outside", "x;touch marker", "$(touch marker)"])
+def test_a_name_that_leads_elsewhere_is_refused_before_dvc_removes_what_it_leads_to(name: str, project: Path) -> None:
+    """DVC removes a stage's outs before it runs the stage, wherever they are: the stage could not refuse in time."""
+    before = (project / "params.yaml").read_text(encoding="utf-8")
+    values = yaml.safe_load(before)
+    values["distill"][name] = ROW
+    (project / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    told = dvc(project, "repro")
+    (project / "params.yaml").write_text(before, encoding="utf-8")
+    assert told.returncode != 0
+    assert f"distill has the key {name!r}; it must be at most 64 letters" in told.stderr
+    assert (project / "precious/thesis").exists()
+    assert (project.parent / "outside/thesis").exists()
+    assert not (project / "marker").exists()
+    assert not (project / "data/text/gold.tsv").exists()
+
+
+@pytest.mark.parametrize("setting", ["prune.model='x; touch marker'", "+distill.y={text: 'a; touch marker', alpha: 0}"])
+def test_a_command_in_an_experiment_s_setting_is_refused(setting: str, project: Path) -> None:
+    told = dvc(project, "exp", "run", "-S", setting)
+    assert told.returncode != 0
+    assert "touch marker" in told.stderr, told.stderr
+    assert not (project / "marker").exists()
+    subprocess.run(["git", "checkout", "-q", "params.yaml"], cwd=project, check=True)
