@@ -2,11 +2,13 @@
 
 import ast
 import importlib
+import itertools
 import os
 import sys
+import time
 from pathlib import Path
 
-from seqkd.errors import InputError
+from seqkd.errors import InputError, StoppedError, refused
 
 STAGES = Path(__file__).resolve().parent.parent / "stages"
 
@@ -69,21 +71,42 @@ def _run_there() -> int:
 
 
 def _guarded(name: str, arguments: list[str]) -> int:
-    """The exit code of a stage; an InputError and a keyboard interrupt end in one line, anything else is a bug."""
+    """The exit code of a stage; what user or system is at fault for and a signal give one line, the rest is a bug."""
+    from contextlib import nullcontext
+
+    from seqkd import lifetime, resume
+
+    out, began = _out(arguments), time.time()
+    lifetime.follow_dvc()
     try:
-        run(name, arguments)
+        with lifetime.ends_on_signals(), lifetime.alone(out) if out else nullcontext():
+            run(name, arguments)
     except InputError as error:
-        print(f"seqkd {name}: {error}", file=sys.stderr)
-        return 1
-    except SystemExit as stop:
-        if stop.code != 130:
-            raise
-    except KeyboardInterrupt:
-        pass
-    else:
-        return 0
-    print(f"seqkd {name}: stopped", file=sys.stderr)
-    return 130
+        return _told(name, str(error))
+    except OSError as error:
+        if sentence := refused(error):
+            return _told(name, sentence)
+        raise
+    except StoppedError as stop:
+        _told(name, str(stop))
+        return 128 + stop.signal
+    finally:
+        resume.sweep(began)
+    return 0
+
+
+def _out(arguments: list[str]) -> Path | None:
+    """What a stage writes, which no other process may write meanwhile: its folder, and the row it begins with."""
+    words = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    row = "" if not words or words[0].startswith("-") else words[0].rpartition("@")[2]
+    given = dict(itertools.pairwise(words))
+    folder = given.get("--out") or (given.get("--models") if row else None)
+    return Path(folder, row) if folder else None
+
+
+def _told(name: str, sentence: str) -> int:
+    print(f"{f'seqkd {name}'.rstrip()}: {sentence}", file=sys.stderr)
+    return 1
 
 
 def _open(words: list[str]) -> int:
@@ -100,9 +123,12 @@ def _open(words: list[str]) -> int:
 
 
 def main() -> int:
-    """The exit code: 0, 1 for an InputError, 2 for a wrong command line, 130 for an interrupt."""
+    """The exit code: 0, 1 for an InputError, 2 for a wrong command line, 128 and a signal's number for that."""
     if _elsewhere():
         return _run_there()
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - open to the end
     try:
         try:
             return _open(sys.argv[1:])
@@ -111,6 +137,11 @@ def main() -> int:
     except BrokenPipeError:  # the reader left early, as in `seqkd ... | head`: no error, nor at the flush on exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # at the flush: standard output is a file on a full disk
+        if sentence := refused(error):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return _told("", sentence)
+        raise
 
 
 if __name__ == "__main__":

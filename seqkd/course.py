@@ -1,16 +1,19 @@
 """A model's training, from the pipeline's files to its folder: what train, distill, finetune and prune share."""
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
-from seqkd import batches, card, checkpoint, config, corpus, curve, resume, scores, search, snapshot, trainer
+from seqkd import batches, budget, card, checkpoint, config, corpus, curve, hardware, resume, scores, search, trainer
 from seqkd.checkpoint import Model
 from seqkd.config import Machine, Optim, Params
 from seqkd.curve import Epoch
 from seqkd.model import Network, Shape
+from seqkd.teacher import Kept
 from seqkd.trainer import Lesson
 from seqkd.vocab import Vocab
 
@@ -20,35 +23,43 @@ class Course:
     """One training: its name, the text it reads, the loss, and where it stands in the pipeline."""
 
     name: str
+    row: str  # of optim
     text: Path  # the pairs to train on
     corpus: Path  # the folder of dev.tsv and about.json
-    settings: Optim
     start: str  # what the weights were before, in words
     alpha: float = 0.0
     teacher: Path | None = None
+    top_k: int = 0  # of the teacher's distribution; 0: all of it
+
+
+class Followed(NamedTuple):
+    """A course and what came of it."""
+
+    course: Course
+    settings: Optim
+    epochs: list[Epoch]
+    state: Path  # of the training, kept until the model is written
 
 
 def fresh(vocab: Vocab, settings: config.Network, *, seed: int, device: torch.device) -> Model:
     """A network of a section of params.yaml with random weights, the same on every device."""
+    budget.admit(budget.weights(f"A network of {settings.size}", settings, vocab.size))
     network = Network(Shape(vocab.size, settings.layers, settings.hidden, settings.dropout))
     spreads = {"spread": settings.spread, "embedding_spread": settings.embedding_spread}
     network.start(torch.Generator().manual_seed(seed), **spreads)
     return Model(network.to(device), vocab, None)
 
 
-def follow(model: Model, course: Course, params: Params, machine: Machine) -> list[Epoch]:
+def follow(model: Model, course: Course, params: Params, machine: Machine) -> Followed:
     """Trains model in place; takes up where an interrupted run of exactly this course ended."""
-    where = model.network.output.device
+    where, settings = model.network.output.device, getattr(params.optim, course.row)
     teacher = checkpoint.load(course.teacher, where).network if course.teacher and course.alpha else None
     files = [course.text, course.corpus, *([course.teacher] if course.teacher else [])]
     weights = torch.cat([parameter.detach().cpu().flatten() for parameter in model.network.parameters()])
     state = resume.folder(
         resume.key(
-            repr(course),
-            repr(params.data),
-            repr(params.seed),
-            params.precision,
-            repr(machine),
+            repr((course, settings, params.data, params.seed, params.precision)),
+            repr((where.type, machine.products, torch.__version__, torch.backends.cpu.get_cpu_capability())),
             *files,
             weights.numpy().tobytes(),
         )
@@ -56,27 +67,56 @@ def follow(model: Model, course: Course, params: Params, machine: Machine) -> li
     lesson = Lesson(
         text=batches.read(course.text, model.vocab, longest=params.data.max_tokens),
         dev=batches.read(course.corpus / "dev.tsv", model.vocab),
-        settings=course.settings,
+        settings=settings,
         seed=params.seed,
         alpha=course.alpha,
         teacher=teacher,
+        kept=_kept(course, params) if teacher else None,
         mask=model.mask,
         label=course.name,
+        row=course.row,
         resume=state,
     )
-    epochs = trainer.train(model.network, lesson, machine)
-    snapshot.clear(state)
-    return epochs
+    budget.admit(_need(model, lesson, state, machine))
+    print(f"{course.name}: {hardware.told(where)}", file=sys.stderr, flush=True)
+    return Followed(course, settings, trainer.train(model.network, lesson, machine), state)
 
 
-def finish(model: Model, course: Course, epochs: list[Epoch], *, out: Path, curve_out: Path) -> None:
-    """Writes the model's folder, with what it reached on dev on its card, and its curve."""
+def _kept(course: Course, params: Params) -> Kept | None:
+    """Where every course on this text with this teacher and top_k finds the shortlists."""
+    if course.teacher is None or not course.top_k:
+        return None
+    key = resume.key(str(course.top_k), repr(params.data.max_tokens), params.precision, course.text, course.teacher)
+    return Kept(course.top_k, resume.folder("shortlists") / key)
+
+
+def _need(model: Model, lesson: Lesson, state: Path, machine: Machine) -> budget.Need:
+    """What a training takes on this machine."""
+    on_cpu = model.network.output.device.type == "cpu"
+    return budget.course(
+        lesson.label,
+        model.network.shape,
+        lesson.settings,
+        budget.Extent.of(*lesson.text),
+        vocab=model.vocab.size,
+        workers=budget.processes(lesson.settings, machine) if on_cpu else 0,
+        teacher=lesson.teacher.shape if lesson.teacher else None,
+        keeping=state,
+    )
+
+
+def finish(model: Model, *followed: Followed, out: Path, curve_out: Path) -> None:
+    """Writes the folder of a model that followed these courses, with what it reached on dev on its card, and its curve.
+
+    Only then the trainings' states are given up.
+    """
+    course, settings, epochs, _ = followed[-1]
     dev = corpus.read(course.corpus / "dev.tsv")
     answers = search.decode(model.network, [model.vocab.encode(pair.source) for pair in dev], beam=1)
     reached = scores.bleu([model.vocab.decode(best.ids) for best, *_ in answers], [pair.target for pair in dev])
     about = json.loads((course.corpus / "about.json").read_text(encoding="utf-8"))
-    kept = epochs[-1] if course.settings.keep == "last" else min(epochs, key=lambda line: line.dev_perplexity)
-    curve.write(curve_out, epochs)
+    kept = epochs[-1] if settings.keep == "last" else min(epochs, key=lambda line: line.dev_perplexity)
+    curve.write(curve_out, curve.joined(*(each.epochs for each in followed)))
     text = card.text(
         name=course.name,
         model=model,
@@ -84,9 +124,11 @@ def finish(model: Model, course: Course, epochs: list[Epoch], *, out: Path, curv
             "text": course.text.stem,
             "start": course.start,
             "alpha": course.alpha,
-            **course.settings.model_dump(),
+            **settings.model_dump(),
         },
         about=about,
         dev={"perplexity": f"{kept.dev_perplexity:.2f}", "BLEU, greedy": f"{reached.value:.2f} ({reached.signature})"},
     )
     checkpoint.save(out, model, card=text)
+    for each in followed:
+        resume.done(each.state)

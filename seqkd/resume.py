@@ -3,11 +3,14 @@ nor the end of a queued experiment's clone takes it away."""
 
 import configparser
 import hashlib
+import shutil
 from pathlib import Path
 
 from seqkd.errors import InputError
 
 DVC = Path(".dvc")
+DONE = "done"  # the file that tells that a state is no longer needed
+FORGOTTEN = 30 * 24 * 3600.0  # seconds after which a state that nobody took up goes
 
 
 def key(*parts: str | bytes | Path) -> str:
@@ -16,8 +19,13 @@ def key(*parts: str | bytes | Path) -> str:
 
     Raises FileNotFoundError for a path that does not exist.
     """
+    return digest(*sorted(Path(__file__).parent.glob("*.py")), *parts)
+
+
+def digest(*parts: str | bytes | Path) -> str:
+    """64 hexadecimal digits of texts, bytes and the contents of files and folders."""
     whole = hashlib.sha256()
-    for part in (*sorted(Path(__file__).parent.glob("*.py")), *parts):
+    for part in parts:
         kind = "path" if isinstance(part, Path) else "text" if isinstance(part, str) else "bytes"
         whole.update(f"{kind}:{_digest(part)}\n".encode())
     return whole.hexdigest()
@@ -41,18 +49,37 @@ def _folder_digest(folder: Path) -> str:
     return hashlib.sha256("".join(["folder\n", *lines]).encode()).hexdigest()
 
 
-def folder(key: str) -> Path:
+def folder(key: str, room: str = "resume") -> Path:
     """Where the state of the work named by key is kept; not made here. Without a DVC project: under .resume.
+
+    room: the folder of all such work; another than resume is for what outlives it.
 
     A cache in its usual place is .dvc/cache, its neighbour .dvc/tmp/resume; a queued experiment's clone is told of
     that cache in its config.local, and so comes to the same folder. A cache put elsewhere may be alone on its disk
     and its parent closed to us: there the state lies inside, next to DVC's own files/ and runs/.
     """
     if not DVC.is_dir():
-        return Path(".resume", key).absolute()
+        return Path(f".{room}", key).absolute()
     cache = _cache()
     usual = cache.name == "cache" and cache.parent.name == ".dvc"
-    return cache.with_name("tmp") / "resume" / key if usual else cache / "resume" / key
+    return cache.with_name("tmp") / room / key if usual else cache / room / key
+
+
+def done(state: Path) -> None:
+    """Marks a state whose work is written. It goes with the next stage, for only then has DVC taken the outs over."""
+    if state.is_dir():
+        (state / DONE).touch()
+
+
+def sweep(since: float) -> None:
+    """Drops the states of trainings that were done before a moment, and those that were left lying for a month."""
+    for file in [*folder("any").parent.glob(f"*/{DONE}"), *folder("any").parent.glob("*/state-*")]:
+        try:
+            old = file.stat().st_mtime < (since if file.name == DONE else since - FORGOTTEN)
+        except FileNotFoundError:
+            continue
+        if old:
+            shutil.rmtree(file.parent, ignore_errors=True)
 
 
 def _cache() -> Path:

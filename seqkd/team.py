@@ -1,10 +1,10 @@
-"""Several one-thread processes training one network: weights and gradients in shared memory, each updates its slice."""
+"""One-thread processes training one network in shares: the same bits, however many processes work through them."""
 
 import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import BrokenBarrierError
 from typing import Any
 
@@ -12,29 +12,41 @@ import torch
 from torch import Tensor, nn
 from torch import multiprocessing as processes
 
+from seqkd import lifetime
+from seqkd.errors import InputError, StoppedError
+
 POLITE = 0.005  # seconds of waiting after which a process gives its core away
-LOOK = 1.0  # seconds of waiting after which a process looks whether the others are still there
+LOOK = 1.0  # seconds of waiting after which the first process looks whether the others are still there
 FAILED = -1 << 62
 ORDERED = platform.machine().lower() in ("x86_64", "amd64")
 
 
 class Team:
-    """What the processes share. Every sum over them is taken in a fixed order, so a run repeats bit for bit."""
+    """What the processes share.
 
-    def __init__(self, network: nn.Module, size: int) -> None:
+    A batch and the weights are cut into a fixed number of shares, which the processes, never more than these, take in
+    turn. Every sum over shares is taken in their order: so neither the number of processes nor chance changes a bit.
+    """
+
+    def __init__(self, network: nn.Module, size: int, *, shares: int = 1) -> None:
         parameters = list(network.parameters())
         count = sum(parameter.numel() for parameter in parameters)
-        self.size, self.rank = size, 0
+        self.shares, self.size, self.rank = shares, min(size, shares), 0
         self.context: Any = processes.get_context("fork" if sys.platform == "linux" else "spawn")
-        self.counts = self.shared(torch.zeros(size, dtype=torch.int64))  # meetings each process has come to
+        self.counts = self.shared(torch.zeros(self.size, dtype=torch.int64))  # meetings each process has come to
         like = parameters[0]
         self.weights = self.shared(torch.empty(count, dtype=like.dtype, device=like.device))
-        self.gradients = self.shared(torch.zeros(size, count, dtype=like.dtype, device=like.device))
-        self.sums, self.turn = self.shared(torch.zeros(2, size, 4, dtype=torch.float64)), 0
-        self.others_live: Callable[[], bool] = lambda: True
-        self.network, self.mine = network, list[Tensor]()
+        self.gradients = self.shared(torch.zeros(shares, count, dtype=like.dtype, device=like.device))
+        self.sums, self.turn = self.shared(torch.zeros(2, shares, 4, dtype=torch.float64)), 0
+        self.others_live: Callable[[], bool] = _unwatched
+        self.network, self.places = network, dict[int, list[Tensor]]()
         with torch.no_grad():
             self.weights.copy_(torch.cat([parameter.detach().reshape(-1) for parameter in parameters]))
+
+    @property
+    def mine(self) -> range:
+        """The shares that this process works through."""
+        return range(self.rank, self.shares, self.size)
 
     def shared(self, tensor: Tensor) -> Tensor:
         """The tensor, moved to memory that the processes to come will share."""
@@ -42,27 +54,30 @@ class Team:
 
     def join(self, rank: int) -> None:
         """Makes the network's parameters views of the shared ones, in this process."""
-        self.rank, self.mine, at = rank, [], 0
-        for parameter in self.network.parameters():
-            view = slice(at, at + parameter.numel())
-            parameter.data = self.weights[view].view(parameter.shape)
-            self.mine.append(self.gradients[rank, view].view(parameter.shape))
-            at += parameter.numel()
+        self.rank = rank
+        for parameter, place in zip(self.network.parameters(), self._places(self.weights), strict=True):
+            parameter.data = place
+        self.places = {share: self._places(self.gradients[share]) for share in self.mine}
 
-    def give(self) -> None:
-        """Moves this process's gradients to where the others see them."""
-        for parameter, place in zip(self.network.parameters(), self.mine, strict=True):
+    def _places(self, flat: Tensor) -> list[Tensor]:
+        """The network's parameters as views of one row of numbers."""
+        parameters = list(self.network.parameters())
+        pieces = torch.split(flat, [parameter.numel() for parameter in parameters])
+        return [piece.view(parameter.shape) for piece, parameter in zip(pieces, parameters, strict=True)]
+
+    def give(self, share: int) -> None:
+        """Moves the network's gradients, of that share of a batch, to where all processes see them."""
+        for parameter, place in zip(self.network.parameters(), self.places[share], strict=True):
             if parameter.grad is None:
                 place.zero_()
             else:
                 place.copy_(parameter.grad)
             parameter.grad = None
 
-    @property
-    def slice(self) -> slice:
-        """The share of the flat weights that this process updates."""
+    def slice(self, share: int) -> slice:
+        """That share of the flat weights."""
         count = self.weights.numel()
-        return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+        return slice(count * share // self.shares, count * (share + 1) // self.shares)
 
     def wait(self) -> None:
         """Returns when every process has come here; raises BrokenBarrierError when one has failed.
@@ -88,16 +103,19 @@ class Team:
         """Tells the others that this process has failed."""
         self.counts[self.rank] = FAILED
 
-    def total(self, *values: float) -> list[float]:
-        """The sums of up to four values over the processes, the same in each of them."""
+    def total(self, *columns: Sequence[float]) -> list[float]:
+        """The sums over all shares, the same in every process, of up to four columns: a value each of `mine`."""
         self.turn = 1 - self.turn  # two tables by turns: a fast process writes one while a slow one reads the other
-        table = self.sums[self.turn, :, : len(values)]
-        table[self.rank] = torch.tensor(values, dtype=torch.float64)
+        table = self.sums[self.turn, :, : len(columns)]
+        table[self.rank :: self.size] = torch.tensor(columns, dtype=torch.float64).t()
         self.wait()
         return table.sum(0).tolist()
 
     def run(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        """work(team, *arguments) in every process; the value of the first, which is this one."""
+        """work(team, *arguments) in every process; the value of the first, which is this one.
+
+        Raises InputError where another process was killed.
+        """
         fellows = [
             self.context.Process(target=_fellow, args=(self, rank, work, arguments), daemon=True)
             for rank in range(1, self.size)
@@ -109,25 +127,33 @@ class Team:
             self.join(0)
             result = work(self, *arguments)
         except BrokenBarrierError:
+            if any((fellow.exitcode or 0) < 0 for fellow in fellows):
+                raise InputError(
+                    "a training process was killed, perhaps for want of memory; run the command again: it goes on from"
+                    " the last saved state."
+                ) from None
             raise RuntimeError("A training process ended before its time; its message stands above.") from None
         finally:
             if sys.exc_info()[0] is not None:
                 self.abandon()
             for fellow in fellows:
-                fellow.join(timeout=10)
+                fellow.join(timeout=5)
                 fellow.kill()
         return result
 
 
+def _unwatched() -> bool:
+    return True
+
+
 def _fellow(team: Team, rank: int, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
-    parent = os.getppid()
-    team.others_live = lambda: os.getppid() == parent
+    lifetime.follow_parent()
     try:
         team.join(rank)
         work(team, *arguments)
-    except BrokenBarrierError:
-        os._exit(1)  # the one who failed tells why
+    except (BrokenBarrierError, InputError, StoppedError):
+        os._exit(1)  # the one who failed tells why, and the first process what all of them saw
     except BaseException:
         team.abandon()
         raise

@@ -1,6 +1,7 @@
 """Training a network on a text: from scratch, fine-tuning and retraining after pruning are one loop."""
 
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,17 +9,21 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from seqkd import batches, likelihood, losses, snapshot
+from seqkd import batches, lifetime, likelihood, losses, snapshot
 from seqkd.batches import Text
 from seqkd.config import Machine, Optim
 from seqkd.curve import Epoch
-from seqkd.errors import InputError
+from seqkd.errors import StoppedError
 from seqkd.model import Network
 from seqkd.progress import Progress
-from seqkd.teacher import Teacher
+from seqkd.pupil import Pupil, advice
+from seqkd.snapshot import Keeper, Standing, Tensors
+from seqkd.teacher import Distribution, Kept, distribution
 from seqkd.team import Team
 
-FEWEST_ROWS = 8  # sentences of a batch below which one more process costs more than it brings
+FEWEST_ROWS = 8  # sentences of a batch below which one more share costs more than it brings
+HIGHEST = 700.0  # nats a word of which exp is still a number
+SAVE, STOP = 1, 1000  # what the first process may wish for after an update; STOP is added to a signal's number
 
 
 @dataclass(frozen=True)
@@ -31,52 +36,65 @@ class Lesson:
     seed: int
     alpha: float = 0.0  # weight of Word-KD
     teacher: Network | None = None  # needed when alpha > 0
+    kept: Kept | None = None  # a shortlist of the teacher's words; None: its whole distribution
     mask: Tensor | None = None  # (parameters,) bool in the order of network.parameters(); False stays exactly zero
     label: str = "train"
-    resume: Path | None = None  # a folder for the state after each epoch
+    row: str = "student"  # of optim in params.yaml, whose settings these are
+    resume: Path | None = None  # a folder for the state, from which an interrupted training goes on
 
 
 def train(network: Network, lesson: Lesson, machine: Machine) -> list[Epoch]:
-    """Trains network in place and returns its curve. Takes up lesson.resume where an earlier run ended."""
-    size = 1
-    if network.output.device.type == "cpu":
-        size = max(1, min(machine.workers, lesson.settings.batch // FEWEST_ROWS))
+    """Trains network in place and returns its curve; the same bits whatever the number of processes.
+
+    Takes up lesson.resume where an earlier run ended, and leaves its last state there. A signal to end lets it save its
+    state and then raises StoppedError. Raises InputError when too many numbers are not finite.
+    """
+    shares = max(1, min(lesson.settings.shares, lesson.settings.batch // FEWEST_ROWS))
     torch.set_num_threads(1)
-    team = Team(network, size)
-    teacher = Teacher(lesson.teacher, lesson.text, team) if lesson.teacher is not None and lesson.alpha else None
-    curve: list[Epoch] = team.run(_work, network, lesson, teacher)
+    team = Team(network, machine.workers, shares=shares if network.output.device.type == "cpu" else 1)
+    teacher = None
+    if lesson.teacher is not None and lesson.alpha:
+        teacher = distribution(lesson.teacher, lesson.text, team, lesson.kept)
+    standing, tensors = Standing(), _tensors(team, lesson.settings)
+    if lesson.resume is not None and (found := snapshot.latest(lesson.resume)) is not None:
+        standing = found[0]
+        tensors.take(found[1])
+    with lifetime.waits_on_signals() as asked:
+        keeper = Keeper(lesson.resume, machine.save_every)
+        curve: list[Epoch] = team.run(_work, network, lesson, teacher, (standing, tensors, keeper, asked))
     return curve
 
 
-def _work(team: Team, network: Network, lesson: Lesson, teacher: Teacher | None) -> list[Epoch]:
+def _tensors(team: Team, settings: Optim) -> Tensors:
+    """The tensors of a training that begins."""
+    none, size = team.weights.new_empty(0), len(torch.Generator(team.weights.device).get_state())
+    adam, best = settings.method == "adam", settings.keep == "best"
+    return Tensors(
+        weights=team.weights,
+        first=team.shared(torch.zeros_like(team.weights)) if adam else none,
+        second=team.shared(torch.zeros_like(team.weights)) if adam else none,
+        best=team.shared(team.weights.clone()) if best else none,
+        dropout=team.shared(torch.zeros(team.shares, size, dtype=torch.uint8)),
+    )
+
+
+def _work(team: Team, network: Network, lesson: Lesson, teacher: Distribution | None, state: "_State") -> list[Epoch]:
     """One process's part of the training."""
-    if teacher is not None:
-        teacher.read(team)
-    pupil = _Pupil(team, network, lesson)
-    curve, best = pupil.restore()
+    training = _Training(team, network, lesson, teacher, state)
+    at, settings = training.standing, lesson.settings
     words = lesson.text.tokens(range(len(lesson.text.targets)))
-    epochs, seen = lesson.settings.epochs, words * len(curve)
-    told = Progress(words * epochs, unit="words", label=lesson.label, done=seen) if team.rank == 0 else nullcontext()
-    with told as progress:
-        while not _ended(curve, lesson.settings):
-            loss = _epoch(pupil, len(curve) + 1, teacher, progress)
-            dev = _perplexity(team, network, lesson.dev)
-            curve.append(Epoch(len(curve) + 1, pupil.updates, pupil.rate, loss, dev))
-            if progress:
-                progress.note = f"epoch {len(curve)} of {epochs}: dev perplexity {dev:.2f}"
-            pupil.after(curve)
-            if dev <= min(line.dev_perplexity for line in curve):
-                best = team.weights.clone()
-            pupil.save(curve, best)
+    done = words * len(at.curve) + at.words
+    told = Progress(words * settings.epochs, unit="words", label=lesson.label, done=done) if team.rank == 0 else None
+    with told or nullcontext() as progress:
+        if teacher is not None and not _ended(at.curve, settings):
+            teacher.read(team)
+        while not _ended(at.curve, settings):
+            training.epoch(progress)
+            training.end_epoch(progress)
     team.wait()
-    if lesson.settings.keep == "best" and team.rank == 0:
-        team.weights.copy_(best)
-    return curve
-
-
-def _perplexity(team: Team, network: Network, text: Text) -> float:
-    nats, words = team.total(*likelihood.nats(network, text, rank=team.rank, size=team.size))
-    return math.exp(nats / words)
+    if settings.keep == "best" and team.rank == 0:
+        team.weights.copy_(training.tensors.best)
+    return at.curve
 
 
 def _ended(curve: list[Epoch], settings: Optim) -> bool:
@@ -86,105 +104,95 @@ def _ended(curve: list[Epoch], settings: Optim) -> bool:
     return bool(settings.patience and seen and len(seen) - 1 - seen.index(min(seen)) >= settings.patience)
 
 
-def _epoch(pupil: "_Pupil", epoch: int, teacher: Teacher | None, progress: Progress | None) -> float:
-    """One pass over the text; the mean loss per target word."""
-    team, network, lesson = pupil.team, pupil.network, pupil.lesson
-    order = torch.Generator().manual_seed(lesson.seed * 100_003 + epoch)
-    dropout = torch.Generator(network.output.device).manual_seed((lesson.seed * 100_003 + epoch) * 1009 + team.rank + 1)
-    planned = batches.plan(lesson.text, lesson.settings.batch, order)
-    nats, words = 0.0, 0
-    for rows, mine in zip(planned, batches.shares(planned, team.rank, team.size), strict=True):
-        tokens = lesson.text.tokens(rows)
-        if mine:
-            batch = batches.make(lesson.text, mine).to(network.output.device)
+_State = tuple[Standing, Tensors, Keeper, Callable[[], int]]
+
+
+class _Training:
+    """What one process has at hand."""
+
+    def __init__(
+        self, team: Team, network: Network, lesson: Lesson, teacher: Distribution | None, state: _State
+    ) -> None:
+        self.team, self.network, self.lesson, self.teacher = team, network, lesson, teacher
+        self.standing, self.tensors, self.keeper, self.asked = state
+        self.pupil = Pupil(team, lesson.settings, mask=lesson.mask, standing=self.standing)
+        self.pupil.take_up(self.tensors)
+        self.dropout = {share: torch.Generator(network.output.device) for share in team.mine}
+
+    def epoch(self, progress: Progress | None) -> None:
+        """What is left of one pass over the text."""
+        lesson, at = self.lesson, self.standing
+        seed = lesson.seed * 100_003 + len(at.curve) + 1
+        for share, generator in self.dropout.items():
+            generator.manual_seed(seed * 1009 + share + 1)
+            if at.batches:
+                generator.set_state(self.tensors.dropout[share].clone())  # torch misreads a row of a table
+        planned = batches.plan(lesson.text, lesson.settings.batch, torch.Generator().manual_seed(seed))
+        for rows in planned[at.batches :]:
+            words = lesson.text.tokens(rows)
+            nats = [self._learn(share, rows[share :: self.team.shares]) for share in self.team.mine]
+            scale = 1.0 / (len(rows) if lesson.settings.loss_per == "sentence" else words)
+            wished = self.pupil.update(nats, words, scale=scale, an_epoch=len(planned), wish=self._wish())
+            if self.pupil.lost():
+                raise advice(lesson.label, lesson.row, f"{at.skipped} of {at.updates} updates were")
+            if progress:
+                progress.add(words)
+            self._fulfil(wished)
+
+    def _learn(self, share: int, rows: list[int]) -> float:
+        """Leaves the gradient of one share of a batch with the team; its loss, nats summed over words."""
+        nats = 0.0
+        if rows:
+            batch = batches.make(self.lesson.text, rows).to(self.network.output.device)
             places, gold = batch.words()
-            vectors = network(batch.source, batch.entered, dropout).flatten(0, 1)
-            logits = network.logits(vectors.index_select(0, places))
-            if teacher is None:
+            vectors = self.network(batch.source, batch.entered, self.dropout[share]).flatten(0, 1)
+            logits = self.network.logits(vectors.index_select(0, places))
+            if self.teacher is None:
                 loss = losses.nll(logits, gold)
             else:
-                loss = losses.word_kd(logits, gold, teacher.probabilities(batch), alpha=lesson.alpha)
+                loss = losses.word_kd(logits, gold, self.teacher.targets(batch), alpha=self.lesson.alpha)
             loss.backward()  # type: ignore[no-untyped-call]
-            nats += float(loss.detach())
-        pupil.update(1.0 / (len(rows) if lesson.settings.loss_per == "sentence" else tokens), len(planned))
-        words += tokens
+            nats = float(loss.detach())
+        self.team.give(share)
+        return nats
+
+    def end_epoch(self, progress: Progress | None) -> None:
+        """Measures dev, writes the epoch's line of the curve, keeps the best weights, saves."""
+        team, at, settings = self.team, self.standing, self.lesson.settings
+        parts = [likelihood.nats(self.network, self.lesson.dev, rank=share, size=team.shares) for share in team.mine]
+        wishes = [float(self._wish(epoch_ends=True)), *[0.0] * (len(parts) - 1)]
+        nats, words, wished = team.total(*zip(*parts, strict=True), wishes)
+        dev, loss = nats / words, at.nats / at.words if at.words else math.nan
+        if not (math.isfinite(loss) and dev < HIGHEST):
+            raise advice(self.lesson.label, self.lesson.row, f"the losses of epoch {len(at.curve) + 1} are")
+        at.curve.append(Epoch(len(at.curve) + 1, at.updates, at.rate, loss, math.exp(dev)))
+        at.batches, at.nats, at.words = 0, 0.0, 0
+        self.pupil.after_epoch()
+        lowest = min(line.dev_perplexity for line in at.curve)
+        if settings.keep == "best" and at.curve[-1].dev_perplexity <= lowest and team.rank == 0:
+            self.tensors.best.copy_(team.weights)
         if progress:
-            progress.add(tokens)
-    mean = team.total(nats)[0] / words
-    if not math.isfinite(mean):
-        raise InputError(
-            f"{lesson.label}: the loss of epoch {epoch} is not finite; lower its rate in optim of params.yaml."
-        )
-    return mean
+            left_out = f", {at.skipped} updates left out: not finite" if at.skipped else ""
+            perplexity = at.curve[-1].dev_perplexity
+            progress.note = f"epoch {len(at.curve)} of {settings.epochs}: dev perplexity {perplexity:.2f}{left_out}"
+        self._fulfil(max(wished, SAVE) if _ended(at.curve, settings) else wished)
 
+    def _wish(self, *, epoch_ends: bool = False) -> int:
+        """What the first process wants of all after this update."""
+        if self.team.rank:
+            return 0
+        if asked := self.asked():
+            return STOP + asked
+        return SAVE if self.keeper.due(epoch_ends=epoch_ends) else 0
 
-class _Pupil:
-    """The optimiser's side of one process: its slice of the flat weights, gradients, mask and moments."""
-
-    def __init__(self, team: Team, network: Network, lesson: Lesson) -> None:
-        self.team, self.network, self.lesson = team, network, lesson
-        self.updates, self.rate, self.halvings, self.halving = 0, 0.0, 0, False
-        self.slice = team.slice
-        self.weights = team.weights[self.slice]
-        self.weights.grad = torch.zeros_like(self.weights)
-        self.mask = None if lesson.mask is None else lesson.mask[self.slice].to(self.weights.dtype)
-        if lesson.settings.method == "adam":
-            self.optimiser: torch.optim.Optimizer = torch.optim.Adam([self.weights], fused=True)
-        else:
-            self.optimiser = torch.optim.SGD([self.weights])
-
-    def update(self, scale: float, an_epoch: int) -> None:
-        """One step from the gradients of all processes, scaled, then clipped to the settings' norm."""
-        team, settings, gradient = self.team, self.lesson.settings, self.weights.grad
-        assert gradient is not None
-        team.give()
-        team.wait()
-        torch.sum(team.gradients[:, self.slice], 0, out=gradient)
-        norm = math.sqrt(team.total(float(torch.dot(gradient, gradient)))[0]) * scale
-        gradient.mul_(scale * min(1.0, settings.clip / (norm + 1e-6)))
-        self.rate = self.optimiser.param_groups[0]["lr"] = self._rate(an_epoch)
-        self.optimiser.step()
-        if self.mask is not None:
-            self.weights.mul_(self.mask)  # after the step, so that a pruned weight never comes back
-        self.updates += 1
-        team.wait()
-
-    def _rate(self, an_epoch: int) -> float:
-        settings, highest = self.lesson.settings, self.lesson.settings.rate
-        rise = min(1.0, (self.updates + 1) / (settings.warmup + 1))
-        if settings.schedule == "cosine":
-            return highest * rise * 0.5 * (1 + math.cos(math.pi * self.updates / (an_epoch * settings.epochs)))
-        return highest * rise * 0.5**self.halvings
-
-    def after(self, curve: list[Epoch]) -> None:
-        """The paper's rule: halve after every epoch from the first that got worse, or from a fixed one."""
-        worse = len(curve) > 1 and curve[-1].dev_perplexity > curve[-2].dev_perplexity
-        if self.lesson.settings.schedule == "halve":
-            self.halving = self.halving or worse or len(curve) + 1 >= self.lesson.settings.halve_from
-            self.halvings += int(self.halving)
-
-    def save(self, curve: list[Epoch], best: Tensor) -> None:
-        if self.lesson.resume is None:
+    def _fulfil(self, wish: float) -> None:
+        if not wish:
             return
-        moments = {name: value for name, value in self.optimiser.state[self.weights].items() if value is not None}
-        snapshot.save(self.lesson.resume / f"{len(curve)}-{self.team.rank}", moments)
+        for share, generator in self.dropout.items():
+            self.tensors.dropout[share] = generator.get_state()
         self.team.wait()
         if self.team.rank == 0:
-            snapshot.save(self.lesson.resume / f"{len(curve)}-weights", {"weights": self.team.weights, "best": best})
-            snapshot.commit(self.lesson.resume, [line._asdict() for line in curve], extra=[self.updates, self.halvings])
-
-    def restore(self) -> tuple[list[Epoch], Tensor]:
-        """The curve and best weights so far: empty and the present ones when there is no state to take up."""
-        found = None if self.lesson.resume is None else snapshot.latest(self.lesson.resume)
-        self.team.wait()
-        if found is None or self.lesson.resume is None:
-            return [], self.team.weights.clone()
-        lines, (self.updates, self.halvings) = found
-        self.halving = self.halvings > 0
-        moments = snapshot.load(self.lesson.resume / f"{len(lines)}-{self.team.rank}")
-        self.optimiser.state[self.weights].update(moments)
-        saved = snapshot.load(self.lesson.resume / f"{len(lines)}-weights")
-        if self.team.rank == 0:
-            self.team.weights.copy_(saved["weights"])
-        self.team.wait()
-        return [Epoch(**line) for line in lines], saved["best"].to(self.team.weights.device)
+            self.keeper.save(self.standing, self.tensors)
+        if wish >= STOP:
+            kept = "" if self.lesson.resume is None else "; the state is saved, and the same command goes on from it"
+            raise StoppedError(round(wish) - STOP, f"stopped{kept}")

@@ -7,27 +7,24 @@ import typer
 
 from seqkd import checkpoint, config, course, hardware, pruning
 
-Ratio = Annotated[float, typer.Argument(help="The share of all parameters to prune.")]
-Source = Annotated[Path, typer.Option("--model", help="The folder of the model to prune.")]
-Retrain = Annotated[Path, typer.Option(help="The pairs of the first retraining.")]
-Finetune = Annotated[Path, typer.Option(help="The pairs of the second.")]
+Row = Annotated[str, typer.Argument(parser=config.row_name, help="A ratio of prune.ratios in params.yaml.")]
+Texts = Annotated[Path, typer.Option(help="The folder of the texts to retrain on.")]
 Corpus = Annotated[Path, typer.Option(help="The folder of dev.tsv and about.json.")]
-Curve = Annotated[Path, typer.Option(help="The training curve to write.")]
-Out = Annotated[Path, typer.Option(help="The model's folder to write.")]
+Curves = Annotated[Path, typer.Option(help="The folder of the training curves.")]
+Models = Annotated[Path, typer.Option(help="The folder of the models; the pruned one is a folder in it.")]
 
 
-def main(
-    ratio: Ratio, *, model: Source, retrain: Retrain, finetune: Finetune, corpus: Corpus, curve: Curve, out: Out
-) -> None:
+def main(row: Row, *, texts: Texts, corpus: Corpus, curves: Curves, models: Models) -> None:
     """Prune a model and retrain what is left."""
     params, machine = config.params(), config.machine()
-    whole = checkpoint.load(model, hardware.settle(machine, params.precision))
+    settings, name = params.prune, f"prune-{row}"
+    ratio = config.row(params.pruned, name, section="prune.ratios")
+    whole = checkpoint.load(models / settings.model, hardware.settle(machine, params.precision))
     kept = pruning.mask(whole.network, ratio)
     pruning.apply(whole.network, kept)
     pruned = whole._replace(mask=kept)
-    first = course.Course(out.name, retrain, corpus, params.optim.retrain, f"{model.name}, {ratio:.0%} pruned")
-    second = course.Course(out.name, finetune, corpus, params.optim.tune, first.start)
-    lines = course.follow(pruned, first, params, machine)
-    later = course.follow(pruned, second, params, machine)
-    lines += [line._replace(epoch=line.epoch + len(lines), updates=line.updates + lines[-1].updates) for line in later]
-    course.finish(pruned, second, lines, out=out, curve_out=curve)
+    start = f"{settings.model}, {ratio:.0%} pruned"
+    plans = (("retrain", settings.retrain), ("tune", settings.finetune))
+    courses = [course.Course(name, part, texts / f"{text}.tsv", corpus, start) for part, text in plans]
+    followed = [course.follow(pruned, each, params, machine) for each in courses]
+    course.finish(pruned, *followed, out=models / name, curve_out=curves / f"{name}.csv")

@@ -2,100 +2,19 @@
 
 import csv
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
+from benchmarks import kill, tiny
+from benchmarks.tiny import Project
 from seqkd import config
-
-ROOT = Path(__file__).resolve().parent.parent
-BIN = Path(sys.executable).parent
-LEFT_OUT = {"tests", "benchmarks", "reports", "dvc.lock"}  # what the copy needs none of, or makes itself
-
-GRAMMAR = {"kind": "grammar", "pairs": 120, "dev": 12, "test": 12}
-EPOCH = {"method": "adam", "rate": 0.01, "schedule": "constant", "epochs": 1, "batch": 16, "warmup": 0}
-TINY: dict[str, Any] = {  # with methods that the project does not know: a method is a row
-    "data": {"corpus": "corpora/tiny.yaml", "source": "en", "target": "de", "max_tokens": 60},
-    "vocab": {"size": 160},
-    "teacher": {"size": "1x16", "dropout": 0.1},
-    "student": {"size": "1x8", "dropout": 0.1},
-    "optim": dict.fromkeys(("teacher", "student", "tune", "retrain"), EPOCH),
-    "decode": {"k5": {"beam": 2}, "k35": {"beam": 3}},
-    "distill": {"words": {"text": "gold", "alpha": 0.5}, "whole": {"text": "seq_kd", "alpha": 0.0}},
-    "finetune": {
-        "whole-near": {"text": "seq_inter", "init": "whole", "alpha": 0.25},
-        "teacher-near": {"text": "seq_inter", "init": "teacher", "alpha": 0.0},
-    },
-    "prune": {"model": "whole-near", "ratios": [0.5], "retrain": "seq_kd", "finetune": "seq_inter"},
-    "evaluate": {"beams": [1, 2]},
-    "speed": {"models": ["teacher", "baseline"], "sentences": 4, "rounds": 1},
-}
-
-
-class Project:
-    """The copy, and its commands."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        named = {f"GIT_{who}_{what}": "someone" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-        self.environment = {
-            **os.environ,
-            **named,
-            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-            "DVC_SITE_CACHE_DIR": str(folder.parent / "site"),
-            "OMP_NUM_THREADS": "1",
-        }
-
-    def run(self, *command: str) -> str:
-        """What the command printed; the test fails with all of it where the command does."""
-        done = subprocess.run(
-            command, cwd=self.folder, env=self.environment, text=True, check=False,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout}"
-        return done.stdout
-
-    def read(self) -> dict[str, Any]:
-        found: dict[str, Any] = yaml.safe_load((self.folder / "params.yaml").read_text(encoding="utf-8"))
-        return found
-
-    def write(self, values: dict[str, Any]) -> None:
-        (self.folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-
-    def commit(self) -> None:
-        self.run("git", "add", ".")
-        self.run("git", "commit", "-qm", "so far")
-
-    @property
-    def lock(self) -> bytes:
-        return (self.folder / "dvc.lock").read_bytes()
-
-    def stale(self) -> set[str]:
-        """The stages that `dvc repro` would run for what has changed itself, not for what these would change."""
-        return set(json.loads(self.run("dvc", "status", "--json")))
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The copy after its first `dvc repro`."""
-    folder = tmp_path_factory.mktemp("repro") / "project"
-    for name in subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True).splitlines():
-        if name.partition("/")[0] not in LEFT_OUT and (ROOT / name).exists():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    made = Project(folder)
-    made.write(made.read() | TINY)
-    (folder / "corpora/tiny.yaml").write_text(yaml.safe_dump(GRAMMAR))
-    (folder / "machine.yaml").write_text("workers: 1\ndevice: cpu\n")
-    made.run("git", "init", "-q")
-    made.commit()
+    made = tiny.copy(tmp_path_factory.mktemp("repro") / "project")
     made.run("dvc", "repro")
     made.commit()
     return made
@@ -127,9 +46,24 @@ def test_a_second_repro_has_nothing_to_do(project: Project) -> None:
     assert project.stale() == set()
 
 
-def test_one_seed_gives_one_result(project: Project) -> None:
+def test_one_seed_gives_one_result_whatever_the_number_of_workers_and_kills(project: Project) -> None:
+    """Everything anew with two workers instead of one, killed on the way, its state saved after every update."""
     before = project.lock
-    project.run("dvc", "repro", "--force")
+    project.machine(workers=2, save_every=0.0)
+    kill.forget(project)
+    told = kill.disturbed(project, kills=3, seed=1, latest=60.0)
+    assert len(told) == 4
+    assert project.lock == before
+    project.machine(workers=1)
+
+
+@pytest.mark.parametrize("torn", ["dvc.lock", ".dvc/tmp/rwlock"])
+@pytest.mark.parametrize("share", [0.3, 0.6])
+def test_a_torn_file_of_dvcs_own_is_mended_as_the_manual_says(project: Project, torn: str, share: float) -> None:
+    before, path = project.lock, project.folder / torn
+    content = path.read_bytes() if torn == "dvc.lock" else b'{"write": {"models/teacher": {"pid": 1'
+    path.write_bytes(content[: int(len(content) * share)])
+    assert kill.finish(project)
     assert project.lock == before
 
 
@@ -150,7 +84,7 @@ def test_a_temporary_experiment_reruns_what_its_setting_touches_and_is_listed_by
     """It runs in a clone, with the clone's own code and the project's cache."""
     told = project.run("dvc", "exp", "run", "--temp", "--name", "cooler", "-S", "distill.words.alpha=0.25")
     ran = set(re.findall(r"Running stage '([^']+)'", told))
-    assert ran == {"distill@words", "evaluate-distilled@words", "report", "speed"}
+    assert ran == {"validate", "distill@words", "evaluate-distilled@words", "report", "speed"}
     listed = csv.DictReader(project.run("dvc", "exp", "show", "--csv").splitlines())
     shown = {line["Experiment"]: line for line in listed}
     assert shown["cooler"]["distill.words.alpha"] == "0.25"

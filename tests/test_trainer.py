@@ -1,16 +1,20 @@
 """Training: it learns, repeats bit for bit, resumes where it stopped, and keeps pruned weights at zero."""
 
+import os
+import signal
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from seqkd import likelihood, model, pruning, trainer
+from seqkd import batches, likelihood, model, pruning, snapshot, teacher, trainer
 from seqkd.batches import Text
 from seqkd.config import Machine, Optim
-from seqkd.curve import Epoch
-from seqkd.teacher import Teacher
+from seqkd.errors import InputError, StoppedError
+from seqkd.snapshot import Keeper, Standing, Tensors
+from seqkd.teacher import Kept, Shortlists, Teacher
 from seqkd.team import Team
 from seqkd.trainer import Lesson
 
@@ -57,38 +61,148 @@ def test_the_same_seed_gives_the_same_bits(workers: int) -> None:
     assert not torch.equal(flat(first), flat(other))
 
 
-def test_two_processes_take_the_same_step_as_one() -> None:
-    """Without dropout the split of a batch changes nothing but the order of a sum."""
+@pytest.mark.parametrize("method", ["adam", "sgd"])
+def test_the_number_of_processes_changes_no_bit(method: str) -> None:
+    """Three shares of a batch of 24, so that two processes have an unequal number of them."""
+    given = settings(method=method, rate=0.02, shares=3, batch=24, clip=0.5)
+    nets, curves = [network() for _ in range(3)], []
+    for workers, net in enumerate(nets, start=1):
+        curves.append(trainer.train(net, lesson(settings=given), Machine(workers=workers)))
+    assert curves[0] == curves[1] == curves[2]
+    assert torch.equal(flat(nets[0]), flat(nets[1]))
+    assert torch.equal(flat(nets[0]), flat(nets[2]))
+
+
+def test_the_number_of_shares_changes_nothing_but_the_order_of_sums() -> None:
     one, two = network(dropout=0.0), network(dropout=0.0)
-    trainer.train(one, lesson(settings=settings(method="sgd", rate=0.5)), Machine(workers=1))
-    trainer.train(two, lesson(settings=settings(method="sgd", rate=0.5)), Machine(workers=2))
+    trainer.train(one, lesson(settings=settings(method="sgd", rate=0.5, shares=1)), Machine(workers=1))
+    trainer.train(two, lesson(settings=settings(method="sgd", rate=0.5, shares=2)), Machine(workers=1))
     torch.testing.assert_close(flat(one), flat(two), rtol=1e-4, atol=1e-5)
+    assert not torch.equal(flat(one), flat(two))
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_an_interrupted_training_ends_as_an_uninterrupted_one(tmp_path: Path, workers: int) -> None:
-    whole, halted = network(), network()
-    curve = trainer.train(whole, lesson(resume=tmp_path / "whole"), Machine(workers=workers))
+EVERY_UPDATE = 0.0  # seconds between two saved states
+
+
+@pytest.mark.parametrize("changes", [{}, {"method": "sgd", "schedule": "halve", "keep": "best", "halve_from": 2}])
+def test_a_training_ended_at_any_update_goes_on_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]
+) -> None:
+    """Ended right after the state was saved, with another number of processes each time."""
+    given = lesson(settings=settings(**changes), resume=tmp_path)
+    whole = network()
+    curve = trainer.train(whole, lesson(settings=given.settings), Machine(workers=1))
 
     class StopError(Exception):
         pass
 
-    keep = trainer._Pupil.after
+    saves = []
+    save = Keeper.save
 
-    def stop(pupil: trainer._Pupil, lines: list[Epoch]) -> None:
-        keep(pupil, lines)
-        if len(lines) == 2 and pupil.team.rank == 0:
+    def save_and_end(keeper: Keeper, standing: Standing, tensors: Tensors) -> None:
+        save(keeper, standing, tensors)
+        saves.append((len(standing.curve), standing.batches))
+        if len(saves) % 2 == 0 and len(standing.curve) < 3:
             raise StopError
 
-    trainer._Pupil.after = stop  # type: ignore[method-assign, assignment]
-    try:
-        with pytest.raises(StopError):
-            trainer.train(halted, lesson(resume=tmp_path / "halted"), Machine(workers=workers))
-    finally:
-        trainer._Pupil.after = keep  # type: ignore[method-assign]
-    resumed = network()
-    assert trainer.train(resumed, lesson(resume=tmp_path / "halted"), Machine(workers=workers)) == curve
+    monkeypatch.setattr(Keeper, "save", save_and_end)
+    runs = 0
+    while True:
+        resumed = network(seed=9 if runs else 1)
+        try:
+            found = trainer.train(resumed, given, Machine(workers=1 + runs % 2, save_every=EVERY_UPDATE))
+        except StopError:
+            runs += 1
+        else:
+            break
+    places = [(epoch, batch) for epoch in range(3) for batch in range(7)]
+    assert saves == [*places[1:], (3, 0)]
+    assert runs == 10
+    assert found == curve
     assert torch.equal(flat(resumed), flat(whole))
+
+
+def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
+    given = lesson(resume=tmp_path, settings=settings(keep="best", rate=0.2, schedule="constant"))
+    first, again = network(), network(seed=9)
+    curve = trainer.train(first, given, Machine(workers=1))
+    before = sorted(tmp_path.iterdir())
+    assert trainer.train(again, given, Machine(workers=2)) == curve
+    assert torch.equal(flat(first), flat(again))
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_signal_lets_the_state_be_saved_first(tmp_path: Path, number: int, workers: int) -> None:
+    before = signal.getsignal(number)
+    signal.signal(number, signal.default_int_handler)
+    whole, net = network(), network()
+    long = settings(epochs=40, batch=8)
+    curve = trainer.train(whole, lesson(settings=long), Machine(workers=1))
+    threading.Timer(0.3, os.kill, (os.getpid(), number)).start()
+    with pytest.raises(StoppedError, match="the state is saved") as stopped:
+        trainer.train(net, lesson(settings=long, resume=tmp_path), Machine(workers=workers))
+    assert stopped.value.signal == number
+    assert signal.getsignal(number) is signal.default_int_handler
+    signal.signal(number, before)
+    found = snapshot.latest(tmp_path)
+    assert found is not None
+    assert 0 < found[0].updates < 40 * 12
+    assert trainer.train(net, lesson(settings=long, resume=tmp_path), Machine(workers=1)) == curve
+    assert torch.equal(flat(net), flat(whole))
+
+
+class Spoilt:
+    """Makes chosen updates' gradients not finite, as they are where the loss is."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, bad: set[int]) -> None:
+        learn, self.calls = trainer._Training._learn, 0
+
+        def spoilt(training: trainer._Training, share: int, rows: list[int]) -> float:
+            nats = learn(training, share, rows)
+            if training.standing.updates in bad and share == training.team.shares - 1:
+                training.team.gradients[share, 7] = float("nan")
+            return nats
+
+        monkeypatch.setattr(trainer._Training, "_learn", spoilt)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_update_with_a_gradient_that_is_not_finite_is_left_out_and_counted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, workers: int
+) -> None:
+    Spoilt(monkeypatch, {2, 3, 17})
+    net = network()
+    curve = trainer.train(net, lesson(resume=tmp_path), Machine(workers=workers))
+    found = snapshot.latest(tmp_path)
+    assert found is not None
+    assert (found[0].skipped, found[0].in_a_row, found[0].updates) == (3, 1, 18)
+    assert flat(net).isfinite().all()
+    assert all(1.0 < line.train_loss < 3.0 for line in curve)
+
+
+@pytest.mark.parametrize(
+    ("bad", "workers"), [(set(range(8, 30)), 1), (set(range(8, 30)), 2), (set(range(0, 40, 2)), 1)]
+)
+def test_too_many_such_updates_end_the_training_with_advice_and_the_last_good_state(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bad: set[int], workers: int
+) -> None:
+    Spoilt(monkeypatch, bad)
+    given = lesson(resume=tmp_path, settings=settings(epochs=9), row="teacher")
+    with pytest.raises(
+        InputError, match=r"updates were not finite; lower optim\.teacher\.rate or optim\.teacher\.clip"
+    ):
+        trainer.train(network(), given, Machine(workers=workers))
+    found = snapshot.latest(tmp_path)
+    assert found is not None
+    assert found[1].weights.isfinite().all()
+
+
+def test_numbers_that_run_away_end_in_advice_and_no_traceback() -> None:
+    wild = settings(method="sgd", rate=1e30, schedule="constant", clip=1e30, epochs=30)
+    with pytest.raises(InputError, match="not finite; lower optim"):
+        trainer.train(network(), lesson(settings=wild), Machine(workers=1))
 
 
 def test_a_pruned_weight_stays_exactly_zero_through_retraining() -> None:
@@ -130,8 +244,6 @@ def test_perplexity_of_an_even_network_is_its_vocabulary() -> None:
 
 
 def test_the_kept_vectors_give_the_teachers_own_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
-    from seqkd import batches, teacher
-
     net = network(dropout=0.5)
     team = Team(network(), 1)
     kept = Teacher(net, TEXT, team)
@@ -141,11 +253,11 @@ def test_the_kept_vectors_give_the_teachers_own_distribution(monkeypatch: pytest
     anew.read(team)
     batch = batches.make(TEXT, [7, 3, 50])
     words = sum(len(TEXT.targets[row]) + 1 for row in (7, 3, 50))
-    assert kept.probabilities(batch).shape == (words, 12)
-    torch.testing.assert_close(kept.probabilities(batch), anew.probabilities(batch))
+    assert kept.targets(batch).shape == (words, 12)
+    torch.testing.assert_close(kept.targets(batch), anew.targets(batch))
     with torch.no_grad():
         vectors = net(batch.source, batch.entered)[batch.expected != 0]
-        torch.testing.assert_close(kept.probabilities(batch), net.logits(vectors).softmax(-1))
+        torch.testing.assert_close(kept.targets(batch), net.logits(vectors).softmax(-1))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -157,3 +269,61 @@ def test_a_student_comes_closer_to_its_teacher_by_word_kd(workers: int) -> None:
     curve = trainer.train(pupil, lesson(alpha=1.0, teacher=master, settings=long), Machine(workers=workers))
     assert curve[0].dev_perplexity > 1.5 * reached
     assert curve[-1].dev_perplexity == pytest.approx(reached, rel=0.2)
+
+
+def kept_words(folder: Path) -> Shortlists:
+    made = Shortlists(network(seed=3, dropout=0.0), TEXT, Kept(4, folder))
+    made.read(Team(network(), 1))
+    return made
+
+
+def test_a_shortlist_holds_the_teachers_likeliest_words_and_what_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teacher, "PART", 40)  # three parts, the batch from all of them
+    batch = batches.make(TEXT, [7, 3, 50, 95])
+    full = Teacher(network(seed=3, dropout=0.0), TEXT, Team(network(), 1))
+    full.read(Team(network(), 1))
+    ids, shares = kept_words(tmp_path / "k").targets(batch)
+    wanted, listed = full.targets(batch).topk(4)
+    assert sorted(path.name for path in (tmp_path / "k").iterdir()) == ["00000000", "00000040", "00000080"]
+    assert torch.equal(ids.long(), listed)
+    torch.testing.assert_close(shares[:, :4], wanted, rtol=2e-3, atol=1e-6)  # half precision
+    torch.testing.assert_close(shares.sum(-1), torch.ones(len(ids)))
+    assert shares.shape == (sum(len(TEXT.targets[row]) + 1 for row in batch.rows), 5)
+
+
+def test_a_part_that_is_there_is_not_made_again_and_a_missing_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teacher, "PART", 40)
+    kept_words(tmp_path / "k")
+    before = {path.name: path.stat().st_ino for path in (tmp_path / "k").iterdir()}
+    (tmp_path / "k" / "00000040").unlink()
+    kept_words(tmp_path / "k")
+    after = {path.name: path.stat().st_ino for path in (tmp_path / "k").iterdir()}
+    assert after.keys() == before.keys()
+    assert [name for name in before if before[name] == after[name]].count("00000000") == 1
+    assert after["00000080"] == before["00000080"]
+
+
+def test_the_shortlists_used_longest_ago_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(teacher, "FOLDERS", 2)
+    for name in ("a", "b"):
+        kept_words(tmp_path / name)
+        os.utime(tmp_path / name, (1, 1) if name == "a" else (2, 2))
+    kept_words(tmp_path / "a")
+    kept_words(tmp_path / "c")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_shortlist_of_all_words_teaches_as_the_whole_distribution_does(tmp_path: Path, workers: int) -> None:
+    master = network(seed=3, dropout=0.0)
+    whole, short = network(dropout=0.0), network(dropout=0.0)
+    curves = [
+        trainer.train(pupil, lesson(alpha=0.7, teacher=master, kept=kept), Machine(workers=workers))
+        for pupil, kept in ((whole, None), (short, Kept(99, tmp_path / "k")))
+    ]
+    assert curves[0][-1].dev_perplexity == pytest.approx(curves[1][-1].dev_perplexity, rel=1e-2)
+    assert curves[0][-1].train_loss == pytest.approx(curves[1][-1].train_loss, rel=1e-3)

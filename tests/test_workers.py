@@ -44,7 +44,7 @@ def test_an_exception_of_a_worker_arrives_as_it_is(processes: int) -> None:
 
 
 def test_a_worker_that_dies_is_an_error_and_not_an_endless_wait() -> None:
-    with pytest.raises(Exception, match="terminated abruptly"):
+    with pytest.raises(InputError, match="a worker process was killed"):
         list(workers.ordered(_die, range(4), processes=2))
 
 
@@ -58,6 +58,6 @@ def test_items_are_taken_only_as_they_are_needed() -> None:
 
     results = workers.ordered(_square, items(), processes=2)
     assert [next(results), next(results)] == [0, 1]
-    assert len(taken) <= 6
+    assert len(taken) <= 10
     results.close()  # type: ignore[attr-defined]
     assert not multiprocessing.active_children()

@@ -1,0 +1,1 @@
+"""What was measured: our figures beside the peers', in one run on one machine."""
