@@ -1,6 +1,11 @@
-"""n-best lists in parts: a part holds the hypotheses of 1000 consecutive lines of the training text."""
+"""n-best lists in parts: a part holds the hypotheses of 1000 consecutive lines of the training text.
+
+Every hypothesis travels with its line's id and a fingerprint of its source, so that nothing lost, doubled, exchanged
+or decoded from another text is taken for the list of this one.
+"""
 
 import gzip
+import hashlib
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
@@ -9,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from seqkd import corpus
+from seqkd.corpus import Pair
 from seqkd.errors import InputError
 
 LINES = 1000  # of the text in one part; the same whatever the number of workers
@@ -37,89 +43,126 @@ def positions(index: int) -> slice:
     return slice(index * LINES, (index + 1) * LINES)
 
 
-def write_part(folder: Path, index: int, entries: Iterable[tuple[int, Sequence[Hypothesis]]]) -> Path:
-    """The file of one part; its lines are: id, rank, log-probability, finished, piece ids."""
+def fingerprint(source: str) -> str:
+    """16 hexadecimal digits by which a source line is known again."""
+    return hashlib.blake2b(source.encode(), digest_size=8).hexdigest()
+
+
+def packed(hypothesis: Hypothesis) -> str:
+    """log-probability, finished, piece ids, with tabs between them."""
+    ids, logprob, finished = hypothesis
+    return f"{logprob:.6f}\t{int(finished)}\t{' '.join(map(str, ids))}"
+
+
+def unpacked(text: str) -> Hypothesis:
+    """The hypothesis that `packed` wrote. Raises ValueError for anything else."""
+    logprob, finished, pieces = text.split("\t")
+    return Hypothesis(tuple(map(int, pieces.split())), float(logprob), finished == "1")
+
+
+def write_part(folder: Path, index: int, entries: Iterable[tuple[Pair, Sequence[Hypothesis]]]) -> Path:
+    """The file of one part.
+
+    Its lines are: id, fingerprint of the source, rank, how many hypotheses, log-probability, finished, piece ids.
+    """
     path = part_path(folder, index)
     with (
         corpus.replacing(path) as file,
-        gzip.GzipFile(filename="", fileobj=file.buffer, mode="wb", compresslevel=6, mtime=0) as packed,
+        gzip.GzipFile(filename="", fileobj=file.buffer, mode="wb", compresslevel=6, mtime=0) as zipped,
     ):
-        for line, hypotheses in entries:
+        for pair, hypotheses in entries:
             if not hypotheses:
-                raise ValueError(f"id {line} has no hypothesis")
-            for rank, (ids, logprob, finished) in enumerate(hypotheses):
-                pieces = " ".join(map(str, ids))
-                packed.write(f"{line}\t{rank}\t{logprob:.6f}\t{int(finished)}\t{pieces}\n".encode())
+                raise ValueError(f"id {pair.id} has no hypothesis")
+            line, size = f"{pair.id}\t{fingerprint(pair.source)}", len(hypotheses)
+            text = [f"{line}\t{rank}\t{size}\t{packed(it)}\n" for rank, it in enumerate(hypotheses)]
+            zipped.write("".join(text).encode())
     return path
 
 
-def parts(folder: Path, *, lines: int | None = None) -> list[Path]:
+def parts(folder: Path, *, lines: int) -> list[Path]:
     """The files of all parts, in order. Raises InputError where a text of so many lines has more or fewer."""
     found = sorted(folder.glob("part-*.tsv.gz"))
-    for index in range(count(lines) if lines is not None else max(1, len(found))):
+    for index in range(count(lines)):
         if index >= len(found) or found[index] != part_path(folder, index):
             _refuse(part_path(folder, index), ": this part of the n-best list is missing")
-    if lines is not None and len(found) > count(lines):
+    if len(found) > count(lines):
         _refuse(folder, f": {len(found)} parts for a text of {count(lines)}")
     return found
 
 
-def read(folder: Path, ids: Sequence[int] | None = None) -> Iterator[Entry]:
-    """Every entry, part by part; with ids (of the whole text, in order) also checked against them.
+def read_part(path: Path, pairs: Sequence[Pair]) -> Iterator[Entry]:
+    """The entries of one part, which must be those of exactly these pairs, in this order.
 
-    Raises InputError for a gap, a repeat, lines out of order, a missing or broken part.
+    Raises InputError for a gap, a repeat, lines or ranks out of order, another source, a missing or broken file.
     """
-    found = parts(folder, lines=None if ids is None else len(ids))
-    last = -1
-    for index, path in enumerate(found):
-        size = 0
-        for entry in read_part(path, None if ids is None else ids[positions(index)]):
-            if entry[0] <= last:
-                _refuse(path, f": id {entry[0]} comes after id {last}, so the parts are mixed up")
-            last, size = entry[0], size + 1
-            yield entry
-        if size < LINES and index < len(found) - 1:
-            _refuse(path, f": {size} of {LINES} lines, though it is not the last part")
-
-
-def read_part(path: Path, ids: Sequence[int] | None = None) -> Iterator[Entry]:
-    """The entries of one part; with ids, they must be exactly these, in this order. Raises InputError."""
     last, size = -1, 0
     for line, rows in groupby(_rows(path), key=itemgetter(0)):
         if line <= last:
             _refuse(path, f": id {line} comes after id {last}, so the lines are out of order")
-        if ids is not None and (size == len(ids) or ids[size] != line):
-            wanted = f"id {ids[size]}" if size < len(ids) else "its end"
+        if size == len(pairs) or pairs[size].id != line:
+            wanted = f"id {pairs[size].id}" if size < len(pairs) else "its end"
             _refuse(path, f": id {line} stands where the text has {wanted}")
-        hypotheses = []
-        for place, (_, rank, hypothesis) in enumerate(rows):
-            if rank != place:
-                _refuse(path, f": id {line} has rank {rank} in place {place}, so lines are lost, repeated or shuffled")
-            hypotheses.append(hypothesis)
+        yield line, _list(path, line, source=fingerprint(pairs[size].source), rows=rows)
         last, size = line, size + 1
-        yield line, hypotheses
-    if ids is not None and size < len(ids):
-        _refuse(path, f": id {ids[size]} is missing")
+    if size < len(pairs):
+        _refuse(path, f": id {pairs[size].id} is missing")
 
 
-def _rows(path: Path) -> Iterator[tuple[int, int, Hypothesis]]:
-    """Each line of a part as id, rank, hypothesis."""
+class _Row(NamedTuple):
+    """A line of a part."""
+
+    line: int
+    source: str  # its fingerprint
+    rank: int
+    of: int  # hypotheses that the line has
+    hypothesis: Hypothesis
+
+
+def _list(path: Path, line: int, *, source: str, rows: Iterable[_Row]) -> list[Hypothesis]:
+    """The hypotheses of one line, complete and in order."""
+    found, count = [], 0
+    for place, row in enumerate(rows):
+        if row.source != source:
+            _refuse(path, f": id {line} has the list of another source than the text's")
+        if row.rank != place:
+            _refuse(path, f": id {line} has rank {row.rank} in place {place}, so lines are lost, repeated or shuffled")
+        found.append(row.hypothesis)
+        count = row.of
+    if len(found) != count:
+        _refuse(path, f": id {line} has {len(found)} of {count} hypotheses")
+    return found
+
+
+def _rows(path: Path) -> Iterator[_Row]:
     number = 0
     try:
         with gzip.open(path, "rt", encoding="ascii", newline="\n") as file:
             for number, text in enumerate(file, start=1):  # noqa: B007 - the refusal names it
-                line, rank, logprob, finished, pieces = text.split("\t")
-                yield int(line), int(rank), Hypothesis(tuple(map(int, pieces.split())), float(logprob), finished == "1")
+                line, source, rank, count, rest = text.split("\t", 4)
+                yield _Row(int(line), source, int(rank), int(count), unpacked(rest))
     except FileNotFoundError:
         _refuse(path, ": this part of the n-best list is missing")
     except (OSError, EOFError, zlib.error):
         _refuse(path, f", after line {number}: not a whole gzip file")
     except ValueError:
-        _refuse(path, f", line {number}: not 'id, rank, log-probability, finished, pieces'")
+        _refuse(path, f", line {number}: not 'id, source, rank, count, log-probability, finished, pieces'")
 
 
 def _refuse(path: Path, what: str) -> NoReturn:
     raise InputError(f"{path}{what}; decode this text anew.") from None
 
 
-__all__ = ["LINES", "Entry", "Hypothesis", "parts", "positions", "read", "read_part", "write_part"]
+__all__ = [
+    "LINES",
+    "Entry",
+    "Hypothesis",
+    "count",
+    "fingerprint",
+    "packed",
+    "part_path",
+    "parts",
+    "positions",
+    "read_part",
+    "unpacked",
+    "write_part",
+]

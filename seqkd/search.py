@@ -5,7 +5,8 @@ sums of log-probabilities, or log-probability / length ** normalise. Beam 1 is g
 Sizes in comments: B sentences in the batch, R live rows a sentence, V pieces.
 """
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,12 +14,13 @@ from torch import Tensor
 
 from seqkd import fused
 from seqkd.batches import padded_left
+from seqkd.config import Machine
+from seqkd.errors import InputError
 from seqkd.model import Memory, Network, Step
 from seqkd.nbest import Hypothesis
-from seqkd.products import product
 from seqkd.vocab import BOS, EOS, PAD
 
-LIVE_ROWS = 1500  # sentences x beam of a batch: enough for fast products, little enough for the caches
+PIECES = 10  # source pieces, padding included, that a batch may have for each of its rows
 DEAD = float("-inf")
 
 
@@ -51,29 +53,76 @@ def longest(source: int) -> int:
     return 2 * source + 10
 
 
+class Budget:
+    """How much a batch may hold at once; halved for good where memory does not suffice."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows  # sentences x beam
+        self.told = False
+
+    def sentences(self, lengths: Sequence[int], beam: int) -> int:
+        """How many of the next sentences make a batch; lengths: their pieces, rising. A long one comes alone."""
+        most = lengths[: max(1, self.rows // beam)]
+        return max(1, sum(count * length <= self.rows * PIECES for count, length in enumerate(most, start=1)))
+
+    def halve(self, sentences: int, *, pieces: int, beam: int) -> None:
+        """After a batch that memory did not suffice for. Raises InputError where it was a single sentence."""
+        if sentences == 1:
+            raise InputError(
+                f"not enough memory to translate one sentence of {pieces} pieces with a beam of {beam}; "
+                "use fewer workers (machine.yaml), a smaller beam or shorter sentences."
+            )
+        self.rows = max(1, self.rows // 2)
+        if not self.told:
+            text = f"Not enough memory for {sentences} sentences with a beam of {beam}: going on with fewer at once."
+            print(text, file=sys.stderr, flush=True)
+        self.told = True
+
+
 def decode(
-    network: Network, sources: Sequence[Sequence[int]], *, beam: int, nbest: int = 1, normalise: float = 0.0
+    network: Network,
+    sources: Sequence[Sequence[int]],
+    *,
+    beam: int,
+    nbest: int = 1,
+    normalise: float = 0.0,
+    budget: Budget | None = None,
 ) -> list[list[Hypothesis]]:
     """For every source, in order, its nbest hypotheses, best first (fewer where the beam found fewer).
 
     sources: piece ids without marks; an empty source gets one empty hypothesis. nbest: at most beam.
+    Sentences alike in length share a batch; which ones do changes at most the last digits of a score, in bf16 as many
+    as the rounding of inputs does. Raises InputError where memory does not suffice for a single sentence.
     """
+    budget = budget or Budget(Machine().rows)
     found: list[list[Hypothesis]] = [[Hypothesis((), 0.0, True)] for _ in sources]
-    with torch.inference_mode():
+    left = sorted((row for row, ids in enumerate(sources) if ids), key=lambda row: (len(sources[row]), row))
+    with torch.inference_mode(), network.fixed():
         table = network.word_table()
-        for rows in _batches(sources, beam):
-            batch = _Beam(network, [sources[row] for row in rows], beam=beam, nbest=nbest, normalise=normalise)
-            for row, hypotheses in zip(rows, batch.run(table), strict=True):
+        while left:
+            rows = left[: budget.sentences([len(sources[row]) for row in left[: budget.rows]], beam)]
+            batch = [sources[row] for row in rows]
+            lists = _search(network, batch, table, beam=beam, nbest=nbest, normalise=normalise)
+            if lists is None:
+                budget.halve(len(batch), pieces=len(batch[-1]), beam=beam)
+                continue
+            for row, hypotheses in zip(rows, lists, strict=True):
                 found[row] = hypotheses
+            left = left[len(rows) :]
     return found
 
 
-def _batches(sources: Sequence[Sequence[int]], beam: int) -> Iterator[list[int]]:
-    """The sources that have words, alike in length, LIVE_ROWS // beam at a time."""
-    order = sorted((row for row, ids in enumerate(sources) if ids), key=lambda row: (len(sources[row]), row))
-    size = max(1, LIVE_ROWS // beam)
-    for at in range(0, len(order), size):
-        yield order[at : at + size]
+def _search(
+    network: Network, sources: Sequence[Sequence[int]], table: Tensor, *, beam: int, nbest: int, normalise: float
+) -> list[list[Hypothesis]] | None:
+    """The hypotheses of one batch; None, with all that it held freed, where memory does not suffice for it."""
+    try:
+        return _Beam(network, sources, beam=beam, nbest=nbest, normalise=normalise).run(table)
+    except (MemoryError, RuntimeError) as error:  # in the words of Python, torch, CUDA or the C++ below them
+        words = ("allocate memory", "not enough memory", "out of memory", "bad_alloc")
+        if not isinstance(error, MemoryError) and not any(word in str(error) for word in words):
+            raise
+    return None
 
 
 class _Beam:
@@ -109,7 +158,7 @@ class _Beam:
 
     def _extend(self) -> None:
         """Every live row by the words that may enter the beam; rows are then ordered by score."""
-        logits = product(self.last.fed, self.network.output, self.network.output_bias)  # (B x R, V)
+        logits = self.network.logits(self.last.fed)  # (B x R, V)
         continued = fused.best if fused.usable(logits) else best
         self.scores, parent, word = continued(logits, self.scores, self.room, barred=(PAD, BOS))
         self.words = word.view(-1)

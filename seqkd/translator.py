@@ -1,6 +1,6 @@
 """Text in, hypotheses out: a model's folder at work in one or several one-thread processes."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +10,9 @@ from seqkd.checkpoint import Model
 from seqkd.config import Machine
 from seqkd.nbest import Hypothesis
 from seqkd.products import Precision
+from seqkd.search import Budget
+
+CHUNK = 250  # sentences of one job: enough for fast products, few enough to share out a test set
 
 
 class Job(NamedTuple):
@@ -17,11 +20,11 @@ class Job(NamedTuple):
 
     model: Path
     machine: Machine
-    sources: Sequence[str]
     beam: int
     nbest: int = 1
     normalise: float = 0.0
     precision: Precision = "fp32"
+    sources: Sequence[str] = ()
 
 
 @cache
@@ -29,26 +32,35 @@ def _load(folder: Path, machine: Machine, precision: Precision) -> Model:
     return checkpoint.load(folder, hardware.settle(machine, precision))
 
 
+@cache
+def _budget(rows: int) -> Budget:
+    """One a process: what memory does not suffice for is not tried again with the next job."""
+    return Budget(rows)
+
+
 def run(job: Job) -> list[list[Hypothesis]]:
     """For every source, in order, its hypotheses, best first."""
-    model = _load(job.model, job.machine, job.precision)
+    model, budget = _load(job.model, job.machine, job.precision), _budget(job.machine.rows)
     sources = [model.vocab.encode(source) for source in job.sources]
-    return search.decode(model.network, sources, beam=job.beam, nbest=job.nbest, normalise=job.normalise)
+    beam, nbest, normalise = job.beam, job.nbest, job.normalise
+    return search.decode(model.network, sources, beam=beam, nbest=nbest, normalise=normalise, budget=budget)
 
 
-def run_all(jobs: Iterable[Job], machine: Machine) -> Iterator[list[list[Hypothesis]]]:
-    """The jobs' results in the jobs' order; on a GPU one process has it all."""
-    processes = 1 if hardware.settle(machine).type == "cuda" else machine.workers
-    return workers.ordered(run, jobs, processes=processes)
+def processes(machine: Machine) -> int:
+    """One has it all on a GPU."""
+    return 1 if hardware.settle(machine).type == "cuda" else machine.workers
 
 
-def best(
-    model: Path, sources: Sequence[str], *, beam: int, machine: Machine, normalise: float = 0.0
-) -> list[Hypothesis]:
-    """The best hypothesis of every source, in order."""
-    deals = range(max(1, min(machine.workers, len(sources))))  # dealt like cards, so that the hands are alike in length
-    jobs = [Job(model, machine, sources[deal :: len(deals)], beam, 1, normalise) for deal in deals]
-    found: list[Hypothesis] = [Hypothesis((), 0.0, True)] * len(sources)
-    for deal, answers in zip(deals, run_all(jobs, machine), strict=True):
-        found[deal :: len(deals)] = [answer[0] for answer in answers]
+def best(job: Job) -> list[Hypothesis]:
+    """The best hypothesis of every source, in order, and to the last bit the same with any number of workers.
+
+    Sentences alike in length are dealt together, CHUNK at a time and the longest first, so that no process ends late.
+    """
+    order = sorted(range(len(job.sources)), key=lambda row: (-len(job.sources[row]), row))
+    hands = [order[at : at + CHUNK] for at in range(0, len(order), CHUNK)]
+    jobs = [job._replace(sources=[job.sources[row] for row in hand]) for hand in hands]
+    found: list[Hypothesis] = [Hypothesis((), 0.0, True)] * len(order)
+    for hand, answers in zip(hands, workers.ordered(run, jobs, processes=processes(job.machine)), strict=True):
+        for row, answer in zip(hand, answers, strict=True):
+            found[row] = answer[0]
     return found

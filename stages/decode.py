@@ -1,35 +1,32 @@
 """decode: the teacher's n-best list for every training source."""
 
-import shutil
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from seqkd import config, corpus, nbest, resume, translator
+from seqkd import budget, checkpoint, config, corpus, lists, translator
 from seqkd.progress import Progress
 from seqkd.translator import Job
 
-Row = Annotated[str, typer.Argument(help="A row of decode in params.yaml.")]
+Row = Annotated[str, typer.Argument(parser=config.row_name, help="A row of decode in params.yaml.")]
 Teacher = Annotated[Path, typer.Option(help="The teacher's folder.")]
 Text = Annotated[Path, typer.Option(help="The pairs whose sources are decoded.")]
-Out = Annotated[Path, typer.Option(help="The folder of the n-best list.")]
+Out = Annotated[Path, typer.Option(help="The folder of the n-best lists; the row's list is a folder in it.")]
 
 
 def main(row: Row, *, teacher: Teacher, text: Text, out: Out) -> None:
-    """Decode a text by beam search, part by part; finished parts survive an interruption."""
+    """Decode a text by beam search; lines that this teacher decoded before, for any text, are not decoded again."""
     params, machine = config.params(), config.machine()
-    settings, pairs = config.row(params.decode, row, section="decode"), corpus.read(text)
-    state = resume.folder(resume.key(repr(settings), params.precision, teacher, text))
-    missing = [index for index in range(nbest.count(len(pairs))) if not nbest.part_path(state, index).exists()]
-    texts = [pairs[nbest.positions(index)] for index in missing]
-    beam, job = settings.beam, partial(Job, teacher, machine)
-    jobs = [job([pair.source for pair in part], beam, beam, settings.normalise, params.precision) for part in texts]
-    done = len(pairs) - sum(len(part) for part in texts)
-    with Progress(len(pairs), unit="sentences", label=f"decode {row}", done=done) as progress:
-        for index, part, found in zip(missing, texts, translator.run_all(jobs, machine), strict=True):
-            nbest.write_part(state, index, zip((pair.id for pair in part), found, strict=True))
-            progress.add(len(part))
-    shutil.rmtree(out, ignore_errors=True)
-    shutil.move(state, out)
+    settings = config.row(params.decode, row, section="decode")
+    job = Job(teacher, machine, settings.beam, settings.beam, settings.normalise, params.precision)
+    kept = lists.kept(job)
+    lines, new = lists.count(kept, text)
+    shape, workers = checkpoint.load(teacher).network.shape, translator.processes(machine)
+    amount = {"vocab": shape.vocab, "beam": job.beam, "workers": workers, "left": new}
+    budget.admit(budget.decoding(f"decode {row}", shape, corpus.read(text), keeping=kept.path.parent, **amount))
+    with Progress(lines, unit="sentences", label=f"decode {row}", done=lines - new) as progress:
+        for count in lists.fill(kept, text, job):
+            progress.add(count)
+    lists.write(kept, text, out / row, processes=machine.workers)
+    print(f"{out / row}: {lines:,} lines, {lines - new:,} of them decoded before; {lists.account(kept)}")

@@ -8,16 +8,21 @@ from typing import Annotated
 import typer
 
 from seqkd import batches, checkpoint, config, corpus, hardware, likelihood, scores, translator
+from seqkd.translator import Job
 
-Source = Annotated[Path, typer.Option("--model", help="The model's folder.")]
+Row = Annotated[str, typer.Argument(parser=config.row_name, help="The model, or what stands behind the prefix.")]
+Prefix = Annotated[str, typer.Option(help="What the model's name begins with.")]
+Models = Annotated[Path, typer.Option(help="The folder of the models.")]
 Test = Annotated[Path, typer.Option(help="The test pairs.")]
-Translations = Annotated[Path, typer.Option(help="The folder of the translations, a sentence a line for each beam.")]
-Out = Annotated[Path, typer.Option(help="The scores to write.")]
+Translations = Annotated[Path, typer.Option(help="The folder of the translations, each model's a folder in it.")]
+Out = Annotated[Path, typer.Option(help="The folder of the scores.")]
 
 
-def main(*, model: Source, test: Test, translations: Translations, out: Out) -> None:
+def main(row: Row, *, prefix: Prefix = "", models: Models, test: Test, translations: Translations, out: Out) -> None:
     """Translate and score the test set at every beam of params.yaml."""
-    settings, machine = config.params().evaluate, config.machine()
+    params, machine = config.params(), config.machine()
+    known = {name: models / name for name in (*params.models, *params.pruned)}
+    settings, model = params.evaluate, config.row(known, prefix + row, section="the pipeline")
     pairs, loaded = corpus.read(test), checkpoint.load(model, hardware.settle(machine))
     gold = [pair.target for pair in pairs]
     parameters = sum(parameter.numel() for parameter in loaded.network.parameters())
@@ -31,15 +36,15 @@ def main(*, model: Source, test: Test, translations: Translations, out: Out) -> 
     beams = {}
     for beam in sorted(settings.beams):
         sources = [pair.source for pair in pairs]
-        best = translator.best(model, sources, beam=beam, machine=machine, normalise=settings.normalise)
+        best = translator.best(Job(model, machine, beam, normalise=settings.normalise, sources=sources))
         texts = [loaded.vocab.decode(hypothesis.ids) for hypothesis in best]
-        with corpus.replacing(translations / f"beam{beam}.txt") as file:
+        with corpus.replacing(translations / model.name / f"beam{beam}.txt") as file:
             file.writelines(f"{text}\n" for text in texts)
         bleu, chrf, ratio = scores.bleu(texts, gold), scores.chrf(texts, gold), scores.length_ratio(texts, gold)
         beams[str(beam)] = {"bleu": bleu.value, "chrf": chrf.value, "length_ratio": ratio}
         record |= {"signature_bleu": bleu.signature, "signature_chrf": chrf.signature}
         record["mode_probability"] = sum(math.exp(hypothesis.logprob) for hypothesis in best) / len(best)  # widest beam
         print(f"{model.name}, beam {beam}: BLEU {bleu.value:.2f}, chrF {chrf.value:.2f}")
-    with corpus.replacing(out) as file:
+    with corpus.replacing(out / f"{model.name}.json") as file:
         json.dump(record | {"beams": beams}, file, indent=2, sort_keys=True)
         file.write("\n")

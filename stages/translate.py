@@ -1,5 +1,6 @@
 """translate: text on standard input, its translation on standard output, as it comes."""
 
+import codecs
 import os
 import sys
 from collections.abc import Iterator
@@ -8,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from seqkd import checkpoint, config, translator
+from seqkd import checkpoint, config, translator, workers
 from seqkd.errors import InputError
+from seqkd.translator import Job
 
 Source = Annotated[Path, typer.Option("--model", help="The model's folder.")]
 Beam = Annotated[int, typer.Option(min=1, help="Hypotheses kept; 1 is greedy.")]
@@ -17,32 +19,47 @@ Threads = Annotated[int, typer.Option(min=1, help="Processes of one thread each.
 Normalise = Annotated[float, typer.Option(min=0, max=1, help="Exponent of the length that divides the score.")]
 
 AT_ONCE = 1 << 16  # bytes read in one go; what is there is translated without waiting for more
+LONGEST = 1 << 14  # bytes of a line that are translated
 
 
 def main(*, model: Source, beam: Beam = 5, threads: Threads = 1, normalise: Normalise = 0.0) -> None:
-    """Translate lines of standard input, detokenised and in order."""
-    machine = config.Machine(workers=threads, device="cpu" if threads > 1 else "auto")
-    vocab = checkpoint.load(model).vocab
-    for lines in _arriving():
-        for hypothesis in translator.best(model, lines, beam=beam, machine=machine, normalise=normalise):
-            print(vocab.decode(hypothesis.ids))
+    """Translate lines of standard input, detokenised and in order; of a line above 16 KiB only the beginning."""
+    machine = config.machine().model_copy(update={"workers": threads} | ({"device": "cpu"} if threads > 1 else {}))
+    vocab, job = checkpoint.load(model).vocab, Job(model, machine, beam, normalise=normalise)
+    jobs = (job._replace(sources=lines) for lines in _arriving())
+    for found in workers.streamed(translator.run, jobs, processes=threads):
+        for best, *_ in found:
+            print(vocab.decode(best.ids))
         sys.stdout.flush()
 
 
 def _arriving() -> Iterator[list[str]]:
-    """The whole lines of standard input, as many as have arrived."""
+    """The whole lines of standard input, as many as have arrived but no more than make a job."""
     rest, number = b"", 0
-    while read := os.read(sys.stdin.fileno(), AT_ONCE):
+    while read := _read():
         *whole, rest = (rest + read).split(b"\n")
-        if whole:
-            yield [_text(line, number + at) for at, line in enumerate(whole, start=1)]
-            number += len(whole)
+        rest = rest[: LONGEST + 1]  # enough to know that it is too long
+        for at in range(0, len(whole), translator.CHUNK):
+            lines = whole[at : at + translator.CHUNK]
+            yield [_text(line, number + place) for place, line in enumerate(lines, start=1)]
+            number += len(lines)
     if rest:
         yield [_text(rest, number + 1)]
 
 
+def _read() -> bytes:
+    try:
+        return os.read(sys.stdin.fileno(), AT_ONCE)
+    except (AttributeError, OSError):  # Python has no sys.stdin where it was closed before the start
+        raise InputError("standard input is closed or cannot be read; pipe text into it.") from None
+
+
 def _text(line: bytes, number: int) -> str:
     try:
-        return line.decode("utf-8").strip()
+        if len(line) <= LONGEST:
+            return line.decode("utf-8").strip()
+        told = f"standard input, line {number}: longer than {LONGEST:,} bytes, so only its beginning is translated"
+        print(f"{told}; break it into sentences.", file=sys.stderr, flush=True)
+        return codecs.getincrementaldecoder("utf-8")().decode(line[:LONGEST]).strip()  # without half a character
     except UnicodeDecodeError:
         raise InputError(f"standard input, line {number}: not UTF-8; convert the text first.") from None

@@ -2,12 +2,17 @@
 
 import itertools
 import math
+import subprocess
+import sys
+from typing import Any
 
 import pytest
 import torch
 
 from seqkd import fused, model, search
 from seqkd.batches import padded_left
+from seqkd.errors import InputError
+from seqkd.search import Budget
 from seqkd.vocab import BOS, EOS, PAD
 
 SOURCES = [[4, 5, 6], [5], [6, 4], [4, 4, 5, 6, 6], [5, 6]]
@@ -134,3 +139,154 @@ def test_the_compiled_search_finds_what_the_plain_one_finds(beam: int, monkeypat
     for one, other in zip(found, search.decode(network, SOURCES, beam=beam, nbest=beam), strict=True):
         assert [item.ids for item in one] == [item.ids for item in other]
         assert [item.logprob for item in one] == pytest.approx([item.logprob for item in other], rel=1e-4)
+
+
+# Batches and memory.
+
+MANY = [[4 + (7 * row + at) % 30 for at in range(1 + row % 9)] for row in range(60)]
+
+
+@pytest.mark.parametrize("beam", [1, 5])
+def test_hypotheses_do_not_depend_on_the_budget(beam: int) -> None:
+    network = random_network(vocab=40, spread=5.0).float()
+    wide, *others = (search.decode(network, MANY, beam=beam, nbest=beam, budget=Budget(rows)) for rows in (1500, 37, 1))
+    for other in others:
+        assert [[item.ids for item in items] for items in other] == [[item.ids for item in items] for items in wide]
+        scores = [item.logprob for items in wide for item in items]
+        assert [item.logprob for items in other for item in items] == pytest.approx(scores, rel=1e-4)
+
+
+def test_a_batch_keeps_to_the_budget_and_a_long_sentence_comes_alone() -> None:
+    budget = Budget(100)
+    assert budget.sentences([3] * 500, 5) == 20
+    assert budget.sentences([3] * 7, 5) == 7
+    assert budget.sentences([3] * 500, 101) == 1
+    assert budget.sentences([3, 4, *[100] * 20], 1) == 10
+    assert budget.sentences([3, 4, 5, 2000], 1) == 3
+    assert budget.sentences([2000], 5) == 1
+
+
+def searched(monkeypatch: pytest.MonkeyPatch, most: int, error: Exception) -> list[int]:
+    """Sizes of the batches tried, in a search in which a batch of more than so many sentences ends in error."""
+    sizes = []
+
+    class Short(search._Beam):
+        def __init__(self, network: model.Network, sources: list[list[int]], **settings: Any) -> None:
+            sizes.append(len(sources))
+            if len(sources) > most:
+                raise error
+            super().__init__(network, sources, **settings)
+
+    monkeypatch.setattr(search, "_Beam", Short)
+    return sizes
+
+
+SAID = {
+    "python": MemoryError(),
+    "torch": RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried"),
+    "torch elsewhere": RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
+    "cuda": torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+}
+
+
+@pytest.mark.parametrize("error", SAID.values(), ids=SAID)
+def test_where_memory_runs_out_the_budget_is_halved_and_this_is_said_once(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = random_network(vocab=40, spread=5.0)
+    expected = search.decode(network, MANY, beam=5)
+    sizes, budget = searched(monkeypatch, 9, error), Budget(200)
+    found = search.decode(network, MANY, beam=5, budget=budget)
+    assert [items[0].ids for items in found] == [items[0].ids for items in expected]
+    assert sizes == [40, 20, 10, 5, *[5] * 11]
+    assert budget.rows == 25
+    told = capsys.readouterr().err
+    assert told == "Not enough memory for 40 sentences with a beam of 5: going on with fewer at once.\n"
+
+
+def test_where_memory_does_not_suffice_for_one_sentence_it_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched(monkeypatch, 0, MemoryError())
+    with pytest.raises(
+        InputError, match=r"^not enough memory to translate one sentence of 1 pieces with a beam of 5; "
+    ):
+        search.decode(random_network(), [[4]] * 40, beam=5)
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched(monkeypatch, 0, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        search.decode(random_network(), [[4]], beam=5)
+
+
+LIMITED = """
+import re, sys, torch
+from seqkd import model, search
+torch.set_num_threads(1)
+network = model.Network(model.Shape(8000, 1, 32, 0.0))
+network.start(torch.Generator().manual_seed(3), spread=0.5)
+search.longest = lambda source: 6
+sources = [[4 + (at * row) % 900 for at in range(8)] for row in range(300)]
+expected = search.decode(network, sources, beam=20, budget=search.Budget(500))
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (120 << 20), resource.RLIM_INFINITY))
+budget = search.Budget(300 * 20)
+found = search.decode(network, sources, beam=20, budget=budget)
+assert [items[0].ids for items in found] == [items[0].ids for items in expected]
+print(budget.rows)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+def test_a_real_limit_of_memory_is_lived_with() -> None:
+    """6000 rows of 8000 words are 192 MB, and 120 MB are left."""
+    done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) in (3000, 1500, 750)
+    assert done.stderr.count("Not enough memory") == 1
+
+
+PEAK = """
+import re, sys, torch
+from seqkd import config, hardware, model, search
+beam, pieces, sentences, steps = map(int, sys.argv[1:5])
+precision = sys.argv[5]
+hardware.settle(config.Machine(device="cpu"), precision)
+network = model.Network(model.Shape(8000, 2, 500, 0.3))
+network.start(torch.Generator().manual_seed(3))
+if steps:
+    search.longest = lambda source: steps
+drawn = torch.randint(4, 8000, (sentences, pieces), generator=torch.Generator().manual_seed(1)).tolist()
+found = search.decode(network, drawn, beam=beam, nbest=beam)
+assert all(len(items) == beam for items in found)
+print(int(re.search("VmHWM:(.*) kB", open("/proc/self/status").read())[1]) >> 10)  # not its parent's
+"""
+
+
+@pytest.mark.parametrize(
+    ("beam", "pieces", "sentences", "precision"),
+    [(35, 60, 42, "fp32"), (35, 60, 42, "bf16"), (35, 2000, 2, "fp32"), (1, 60, 400, "fp32")],
+)
+def test_the_papers_network_stays_below_1500_megabytes_a_worker(
+    beam: int, pieces: int, sentences: int, precision: str
+) -> None:
+    command = [sys.executable, "-c", PEAK, str(beam), str(pieces), str(sentences), "3", precision]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 1500
+
+
+def test_an_int8_search_gives_nearly_the_scores_of_its_network_and_leaves_nothing_behind() -> None:
+    network = random_network(vocab=150, spread=4.0).float()
+    network.int8 = True
+    with torch.inference_mode():
+        before = network.logits(torch.full((3, 8), 0.5))
+    for source, hypotheses in zip(SOURCES, search.decode(network, SOURCES, beam=5, nbest=5), strict=True):
+        (alone,) = search.decode(network, [source], beam=5, nbest=5)
+        assert [item.ids for item in alone] == [item.ids for item in hypotheses]
+        for item in hypotheses:
+            if item.finished:
+                length = len(item.ids) + 1
+                own = log_probability(network, source, list(item.ids))
+                assert item.logprob == pytest.approx(own, abs=0.05 * length)
+    with torch.inference_mode():
+        assert torch.equal(network.logits(torch.full((3, 8), 0.5)), before)

@@ -1,5 +1,7 @@
 """seqkd translate: a line out for each line in, in order, as they come."""
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +11,10 @@ import torch
 
 from seqkd import checkpoint, config, model, translator, vocab
 from seqkd.checkpoint import Model
+from seqkd.translator import Job
+from stages import translate
 
+ROOT = Path(__file__).resolve().parent.parent
 TEXT = ["the cat sat on the mat", "a dog ran", "", "the dog sat", "a cat ran on the mat", "the mat"]
 
 
@@ -37,13 +42,30 @@ def test_lines_come_out_in_order_whatever_the_processes(folder: Path) -> None:
     lines = one.stdout.decode().splitlines()
     assert len(lines) == len(TEXT)
     assert lines[2] == ""
-    expected = translator.best(folder, TEXT, beam=5, machine=config.Machine(workers=1))
+    expected = translator.best(Job(folder, config.Machine(workers=1), 5, sources=TEXT))
     pieces = checkpoint.load(folder).vocab
     assert lines == [pieces.decode(hypothesis.ids) for hypothesis in expected]
 
 
-def test_a_line_is_answered_before_the_next_one_comes(folder: Path) -> None:
-    command = [sys.executable, "-m", "seqkd", "translate", "--model", str(folder), "--beam", "1"]
+def test_scores_are_to_the_last_bit_the_same_whatever_the_number_of_workers(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(translator, "CHUNK", 20)
+    sources = [" ".join(TEXT[(at + row) % 6] for at in range(row % 5)) for row in range(150)]
+    one, *others = (
+        translator.best(Job(folder, config.Machine(workers=workers, device="cpu"), 2, sources=sources))
+        for workers in (1, 2, 3)
+    )
+    assert others == [one, one]
+    alone = [
+        translator.best(Job(folder, config.Machine(workers=1, device="cpu"), 2, sources=[it])) for it in sources[:9]
+    ]
+    assert [found.ids for (found,) in alone] == [found.ids for found in one[:9]]
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_a_line_is_answered_before_the_next_one_comes(folder: Path, threads: str) -> None:
+    command = [sys.executable, "-m", "seqkd", "translate", "--model", str(folder), "--beam", "1", "--threads", threads]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
         assert running.stdin is not None
         assert running.stdout is not None
@@ -63,3 +85,66 @@ def test_bad_bytes_and_an_absent_model_are_told_in_one_sentence(folder: Path, tm
     absent = said(tmp_path / "nothing", b"")
     assert absent.returncode == 1
     assert absent.stderr.count(b"\n") == 1
+
+
+def test_a_closed_standard_input_is_told_in_one_sentence(folder: Path) -> None:
+    command = f"{sys.executable} -m seqkd translate --model {folder} <&-"
+    closed = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert closed.returncode == 1
+    assert closed.stderr == "seqkd translate: standard input is closed or cannot be read; pipe text into it.\n"
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_a_reader_that_leaves_early_ends_it_quietly(folder: Path, threads: str) -> None:
+    command = f"yes 'a dog ran' | {sys.executable} -m seqkd translate --model {folder} --threads {threads} --beam 1"
+    left = subprocess.run(
+        ["sh", "-c", f"{command} | head -n 3"], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert left.stdout.count("\n") == 3
+    assert left.stderr == ""
+
+
+def test_of_a_line_too_long_the_beginning_is_translated_and_this_is_said(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    given, taken = os.pipe()
+    monkeypatch.setattr(translate, "LONGEST", 15)
+    monkeypatch.setattr("sys.stdin", os.fdopen(given))
+    with os.fdopen(taken, "wb") as text:
+        text.write(b"a dog ran\nthe cat sat on\xc3\xa9 the mat\nthe cat sat on\nthe dog")
+    assert list(translate._arriving()) == [["a dog ran", "the cat sat on", "the cat sat on"], ["the dog"]]
+    told = capfd.readouterr().err
+    assert told.count("\n") == 1
+    assert "line 2: longer than 15 bytes, so only its beginning is translated" in told
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_a_long_stream_comes_out_whole_in_order_and_in_constant_memory(threads: str) -> None:
+    """The benchmark, which fails for a line lost or out of order, with fewer lines."""
+    command = [sys.executable, "-m", "benchmarks.soak", "--lines", "6000", "--threads", threads]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    held = [float(found) for found in re.findall(r"([\d.]+) MB", done.stdout.replace(",", ""))]
+    assert len(held) == 10
+    assert held[-1] < 1.1 * held[4]
+
+
+def _most_memory(folder: Path, text: bytes) -> int:
+    """Bytes held at most by a greedy translation; each line has its answer."""
+    command = [sys.executable, "-m", "seqkd", "translate", "--model", str(folder), "--beam", "1"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
+        assert running.stdin is not None
+        assert running.stdout is not None
+        running.stdin.write(text)
+        running.stdin.close()
+        assert running.stdout.read().count(b"\n") == text.count(b"\n")
+        _, status, used = os.wait4(running.pid, 0)
+        running.returncode = os.waitstatus_to_exitcode(status)
+        assert running.returncode == 0
+    return used.ru_maxrss * 1024
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts as Linux does")
+def test_a_line_of_10_megabytes_takes_hardly_more_memory_than_a_short_one(folder: Path) -> None:
+    short = _most_memory(folder, b"a dog ran\n" * 3)
+    assert _most_memory(folder, b"a dog ran\n" + b"a dog " * 1_700_000 + b"\nthe cat sat\n") < short + 100_000_000
