@@ -1,0 +1,341 @@
+"""What the work of a run costs on this machine: a little of each kind, done by the code that will do it all.
+
+Networks have random weights, for a product takes as long whatever its numbers are. A random network never writes a
+sensible end, so its searches run to their limit: what one row takes for one step is measured, and how many rows and
+steps a trained network needs is left to the forecast.
+"""
+
+import io
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal, NamedTuple, TypedDict, TypeVar
+
+import torch
+
+from seqkd import batches, budget, config, hardware, likelihood, nbest, scores, search, selection, trainer, workers
+from seqkd.batches import Text
+from seqkd.config import Machine, Optim, Params
+from seqkd.errors import InputError
+from seqkd.material import Material
+from seqkd.model import Network, Shape
+from seqkd.nbest import Hypothesis
+from seqkd.products import Precision
+from seqkd.progress import Progress
+from seqkd.trainer import Lesson
+from seqkd.vocab import EOS, UNK
+
+AIM = 4.0  # seconds that a measurement should take; a single step that takes longer is measured once
+MOST = 48  # batches, or groups of sentences, that one looks at
+LINES = 200  # of a text, for what costs little a line
+FAR = 1e4  # from all other logits: that of an end that comes at once, or of one that never does
+Role = Literal["teacher", "student"]
+ROLES: tuple[Role, ...] = "teacher", "student"
+Clock = Callable[[], float]
+T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Kind(NamedTuple):
+    """Trainings of one kind take the same time for an update."""
+
+    role: Role
+    batch: int
+    method: Literal["adam", "sgd"]
+    distilling: bool  # with Word-KD
+
+
+class Paid(NamedTuple):
+    """What a training costs, in seconds."""
+
+    update: float  # one step of all processes together
+    pair: float  # of the text, once, before the first update
+
+
+class _Selecting(TypedDict):
+    written: float
+    selections: dict[str, float]
+
+
+class Hunt(NamedTuple):
+    """Searches of one kind take the same time for a row and step."""
+
+    role: Role
+    beam: int
+    precision: Precision
+    processes: int
+    lines: int  # that one of them is given at once
+
+
+class Searched(NamedTuple):
+    """What a search costs one of its processes, in seconds."""
+
+    sentence: float  # read by the encoder
+    row: float  # of one step
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds of this machine."""
+
+    start: float  # of a command with networks, until its work begins
+    bare: float  # of one without
+    read: float  # a pair, its pieces found, in one process
+    trainings: dict[Kind, Paid]
+    searches: dict[Hunt, Searched]
+    likelihood: dict[Role, float]  # a pair, in one process
+    selections: dict[str, float]  # a line, by the row of select, in one process
+    written: float  # a hypothesis, in one process
+    scored: float  # a translation
+    memory: int  # bytes this process holds before any work
+
+
+def kinds(params: Params) -> dict[str, tuple[Kind, Optim]]:
+    """Every training of a run by its model's name; a pruned model's two are told apart by a star."""
+
+    def kind(role: Role, settings: Optim, alpha: float = 0.0) -> tuple[Kind, Optim]:
+        return Kind(role, settings.batch, settings.method, alpha > 0), settings
+
+    optim = params.optim
+    found = {"teacher": kind("teacher", optim.teacher), "baseline": kind("student", optim.student)}
+    found |= {name: kind("student", optim.student, row.alpha) for name, row in params.distill.items()}
+    found |= {name: kind(params.role(name), optim.tune, row.alpha) for name, row in params.finetune.items()}
+    role = params.role(params.prune.model)
+    found |= {f"prune-{ratio}": kind(role, optim.retrain) for ratio in params.prune.ratios}
+    return found | {f"prune-{ratio}*": kind(role, optim.tune) for ratio in params.prune.ratios}
+
+
+def searchers(machine: Machine) -> int:
+    """Processes that share a search."""
+    return 1 if hardware.settle(machine).type == "cuda" else machine.workers
+
+
+def listed(params: Params, machine: Machine, row: str) -> Hunt:
+    """The search of a row of decode."""
+    return Hunt("teacher", params.decode[row].beam, params.precision, searchers(machine), nbest.LINES)
+
+
+def tested(machine: Machine, role: Role, beam: int, *, test: int) -> Hunt:
+    """That of an evaluation."""
+    return Hunt(role, beam, "fp32", searchers(machine), -(-test // searchers(machine)))
+
+
+def timed(params: Params, role: Role, beam: int) -> Hunt:
+    """That of the stage speed."""
+    return Hunt(role, beam, "fp32", 1, params.speed.sentences)
+
+
+def answering(params: Params, role: Role, *, dev: int) -> Hunt:
+    """That at the end of a training."""
+    return Hunt(role, 1, params.precision, 1, dev)
+
+
+def hunts(params: Params, machine: Machine, *, dev: int, test: int) -> set[Hunt]:
+    """Every search of a run."""
+    found = {listed(params, machine, row) for row in params.decode}
+    for role in ROLES:
+        found.add(answering(params, role, dev=dev))
+        for beam in params.evaluate.beams:
+            found |= {tested(machine, role, beam, test=test), timed(params, role, beam)}
+    return found
+
+
+def measure(
+    material: Material, params: Params, machine: Machine, *, aim: float = AIM, clock: Clock = time.perf_counter
+) -> Costs:
+    """A minute of this machine, for a laptop's sizes; aim: seconds of each measurement.
+
+    clock: in seconds; where all work is one process's, the processor's own will do.
+    """
+    size = params.vocab.size
+    text = Text(*([[piece % size for piece in ids] for ids in side] for side in material.pieces()))
+    bench, held = _Bench(text, params, machine, clock, aim), budget.held()
+    trainings = sorted({kind for kind, _ in kinds(params).values()})
+    searches = sorted(hunts(params, machine, dev=material.dev, test=material.test))
+    bench.compile()
+    with Progress(len(trainings) + len(searches), unit="measurements", label="plan") as bar:
+
+        def told(work: Callable[[K], V], item: K) -> V:
+            found = work(item)
+            bar.add(1)
+            return found
+
+        return Costs(
+            start=_start("train"),
+            bare=_start("select"),
+            read=_each(material.pieces, len(material.pairs), clock),
+            trainings={kind: told(bench.training, kind) for kind in trainings},
+            searches={hunt: told(bench.search, hunt) for hunt in searches},
+            likelihood={role: bench.likelihood(role) for role in ROLES},
+            **_selecting(material, params, clock),
+            scored=_scoring(material, clock),
+            memory=held,
+        )
+
+
+def _start(stage: str) -> float:
+    """Of a stage's command. In seconds of the wall, for the time a process waits for its files counts too."""
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "seqkd", stage, "--help"], stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - began
+
+
+def _each(work: Callable[[], object], count: int, clock: Clock) -> float:
+    began = clock()
+    work()
+    return (clock() - began) / max(1, count)
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """Where networks of the run's sizes are tried."""
+
+    text: Text
+    params: Params
+    machine: Machine
+    clock: Clock
+    aim: float
+
+    def compile(self) -> None:
+        """The loops are compiled, or loaded, when they are first used; not while a clock runs."""
+        tiny: dict[str, config.Network] = dict.fromkeys(ROLES, config.Network(size="1x8", dropout=0.1))
+        bench, text = replace(self, params=self.params.model_copy(update=tiny)), self._fitting()
+        bench._train(Kind("student", 8, "adam", True), [list(range(min(8, len(text.sources))))], batches_tried=1)
+        bench._search(Hunt("student", 2, "fp32", 1, 1), [text.sources[:1]])
+
+    def training(self, kind: Kind) -> Paid:
+        planned = batches.plan(self._fitting(), kind.batch)
+        first = self._train(kind, planned, batches_tried=1)
+        if first > self.aim:
+            return Paid(first, 0.0)
+        start = self._train(kind, planned, batches_tried=1)  # the first one made products ready
+        count = min(MOST, len(planned), max(4, int(self.aim / 4 / start)))
+        once, thrice = (self._train(kind, planned, batches_tried=count, epochs=epochs) for epochs in (1, 3))
+        update = max(1e-6, thrice - once) / (2 * count)
+        return Paid(update, max(0.0, once - start - (count - 1) * update) / (count * kind.batch))
+
+    def _train(self, kind: Kind, planned: list[list[int]], *, batches_tried: int, epochs: int = 1) -> float:
+        """Seconds of a training on some batches of the text, spread evenly over its lengths."""
+        device = hardware.settle(self.machine, self.params.precision)
+        rows = [row for chosen in _spread(planned, batches_tried) for row in chosen]
+        text = Text(*([side[row] for row in rows] for side in self._fitting()))
+        settings = Optim(method=kind.method, rate=1e-4, schedule="constant", epochs=epochs, batch=kind.batch)
+        teacher = _network(self.params, "teacher", device) if kind.distilling else None
+        dev = Text(text.sources[:1], text.targets[:1])
+        lesson = Lesson(text, dev, settings, 1, alpha=0.5 if teacher else 0.0, teacher=teacher, label="sample")
+        network = _network(self.params, kind.role, device)
+        with redirect_stderr(io.StringIO()):  # no bars of these
+            return _each(lambda: trainer.train(network, lesson, self.machine), 1, self.clock)
+
+    def _fitting(self) -> Text:
+        longest, pairs = self.params.data.max_tokens, zip(*self.text, strict=True)
+        kept = [pair for pair in pairs if all(0 < len(ids) <= longest for ids in pair)]
+        if not kept:
+            raise InputError("No pair is left; raise data.max_tokens in params.yaml or check the corpus.")
+        return Text([source for source, _ in kept], [target for _, target in kept])
+
+    def search(self, hunt: Hunt) -> Searched:
+        """Of some of the groups into which the search divides what it is given, in every process at the same time."""
+        sources = [ids for ids in self.text.sources if ids]
+        sources = sorted(_spread(sources, min(max(1, hunt.lines), len(sources))), key=len)
+        size = max(1, budget.ROWS // hunt.beam)
+        groups = [sources[at : at + size] for at in range(0, len(sources), size)]
+        seconds, short = self._search(hunt, [[ids[:2] for ids in groups[0]]])
+        if seconds > self.aim:
+            return short
+        longer = sum(len(ids) + 5 for group in groups for ids in group) / (7 * len(sources))
+        count = min(len(groups), max(2, int(self.aim / longer / seconds)))
+        return self._search(hunt, _spread(groups, count))[1]
+
+    def _search(self, hunt: Hunt, groups: Sequence[Sequence[Sequence[int]]]) -> tuple[float, Searched]:
+        """Seconds of these groups, and what they are made of."""
+        job = _Job(self.params, self.machine, hunt, groups, self.clock)
+        found = list(workers.ordered(_searched, [job] * hunt.processes, processes=hunt.processes))
+        begun, whole = (sum(seconds) / len(found) for seconds in zip(*found, strict=True))
+        lengths = [len(ids) for group in groups for ids in group]
+        rows = hunt.beam * sum(search.longest(length) for length in lengths)
+        return whole, Searched(begun / len(lengths), max(0.0, whole - begun) / rows)
+
+    def likelihood(self, role: Role) -> float:
+        device = hardware.settle(self.machine)
+        rows = [row for chosen in _spread(batches.plan(self.text, likelihood.SENTENCES), 4) for row in chosen]
+        text = Text(*([side[row] for row in rows] for side in self.text))
+        network = _network(self.params, role, device)
+        likelihood.nats(network, Text(text.sources[:4], text.targets[:4]))
+        return _each(lambda: likelihood.nats(network, text), len(rows), self.clock)
+
+
+class _Job(NamedTuple):
+    params: Params
+    machine: Machine
+    hunt: Hunt
+    groups: Sequence[Sequence[Sequence[int]]]
+    clock: Clock
+
+
+def _searched(job: _Job) -> tuple[float, float]:
+    """Seconds of searches that end with their first word, and of such that never do."""
+    device = hardware.settle(job.machine, job.hunt.precision)
+    network, beam = _network(job.params, job.hunt.role, device), job.hunt.beam
+
+    def seconds(end: float, nbest: int) -> float:
+        with torch.no_grad():
+            network.output_bias[EOS] = end
+        decode = partial(search.decode, network, beam=beam, nbest=nbest)
+        return _each(lambda: list(map(decode, job.groups)), 1, job.clock)
+
+    search.decode(network, [job.groups[0][0][:1]], beam=beam)
+    return seconds(FAR, 1), seconds(-FAR, beam)
+
+
+def _network(params: Params, role: Role, device: torch.device) -> Network:
+    """Of a role's size, with random weights."""
+    size: config.Network = getattr(params, role)
+    network = Network(Shape(params.vocab.size, size.layers, size.hidden, size.dropout))
+    network.start(torch.Generator().manual_seed(1))
+    return network.to(device)
+
+
+def _spread(items: Sequence[T], count: int) -> list[T]:
+    """count of the items, evenly spaced, from none of the ends."""
+    return [items[(2 * at + 1) * len(items) // (2 * count)] for at in range(count)]
+
+
+def _scoring(material: Material, clock: Clock) -> float:
+    targets = [pair.target for pair in _spread(material.pairs, min(LINES, len(material.pairs)))]
+    found = [target.removesuffix(".") for target in targets]
+    return _each(lambda: (scores.bleu(found, targets), scores.chrf(found, targets)), len(targets), clock)
+
+
+def _selecting(material: Material, params: Params, clock: Clock) -> "_Selecting":
+    """A made-up n-best list of some lines, written, and chosen from by every row of select."""
+    pairs = sorted(_spread(material.pairs, min(LINES, len(material.pairs))))
+    written, selections = 0.0, {}
+    with TemporaryDirectory() as name:
+        model = Path(name, "joint.model")
+        model.write_bytes(material.vocab.model)
+        for row, settings in params.select.items():
+            beam = params.decode[settings.nbest].beam
+            entries = [(pair, _hypotheses(material.vocab.encode(pair.target), beam)) for pair in pairs]
+            written = _each(partial(nbest.write_part, Path(name), 0, entries), len(pairs) * beam, clock)
+            part = selection.Part(nbest.part_path(Path(name), 0), pairs)
+            choose = partial(selection.choose, part, model=model, settings=settings)
+            selections[row] = _each(choose, len(pairs), clock)
+    return {"written": written, "selections": selections}
+
+
+def _hypotheses(ids: Sequence[int], count: int) -> list[Hypothesis]:
+    """Of a target's length, each different from it in one place or another."""
+    found = []
+    for rank in range(count):
+        changed = list(ids) or [UNK]
+        changed[rank % len(changed)] = 4 + rank
+        found.append(Hypothesis(tuple(changed[: len(changed) - rank % 3] or changed), -1.0 - rank, True))
+    return found

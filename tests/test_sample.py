@@ -1,0 +1,79 @@
+"""A sample's costs, beside what whole pieces of work then take by the processor's clock."""
+
+import json
+import random
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from seqkd import config, corpus, sample, vocab
+from seqkd.config import Machine, Params
+from seqkd.corpus import Pair
+from seqkd.forecast import Forecast
+from seqkd.material import Material
+from seqkd.sample import Costs
+from stages import plan
+
+ROOT = Path(__file__).resolve().parent.parent
+MACHINE = Machine(workers=1, device="cpu")
+DRAWN = random.Random(1)
+WORDS = ["".join(DRAWN.choices("abcdefghij", k=4)) for _ in range(300)]
+PAIRS = [Pair(at, *(" ".join(DRAWN.choices(WORDS, k=3 + at % 13)) for _ in range(2))) for at in range(1600)]
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    """The project's settings with small networks."""
+    found = config.params(ROOT / "params.yaml")
+    sizes = {"teacher": "2x96", "student": "1x48"}
+    networks = {role: getattr(found, role).model_copy(update={"size": size}) for role, size in sizes.items()}
+    return found.model_copy(update=networks | {"vocab": config.Vocab(size=400)})
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
+    path = tmp_path_factory.mktemp("vocab") / "joint.model"
+    pieces = vocab.train([text for pair in PAIRS for text in pair[1:]], path, size=400)
+    return Material(PAIRS, pieces, len(PAIRS), 50, 50, ())
+
+
+@pytest.fixture(scope="module")
+def costs(material: Material, params: Params) -> Costs:
+    return sample.measure(material, params, MACHINE, aim=1.0, clock=time.process_time)
+
+
+def test_everything_a_run_does_has_a_cost(costs: Costs, params: Params, material: Material) -> None:
+    assert set(costs.trainings) == {kind for kind, _ in sample.kinds(params).values()}
+    assert set(costs.searches) == sample.hunts(params, MACHINE, dev=50, test=50)
+    assert set(costs.selections) == set(params.select)
+    whole = Forecast(params, MACHINE, costs, material.extent(), material.dev, material.test)
+    assert all(line.seconds > 0 and line.memory > 0 for line in whole.lines())
+
+
+@pytest.mark.usefixtures("project")
+def test_plan_prints_every_stage_and_whether_it_fits(capsys: pytest.CaptureFixture[str]) -> None:
+    plan.main()
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "A whole run over 1,600 pairs, processes: 1; its download comes on top."
+    assert [line.split()[0] for line in printed if line.startswith(("train@", "decode@", "all"))] == [
+        "train@teacher", "train@baseline", "decode@k5", "decode@k35", "all"
+    ]  # fmt: skip
+    assert printed[-1].startswith("It fits: ")
+
+
+@pytest.fixture
+def project(tmp_path: Path, material: Material, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a user has after preprocess and vocab."""
+    folder, data = tmp_path, params.data
+    monkeypatch.chdir(folder)
+    about = {"corpus": data.corpus, "source": data.source, "target": data.target}
+    (folder / "machine.yaml").write_text("workers: 1\ndevice: cpu\n")
+    (folder / "params.yaml").write_text(yaml.safe_dump(params.model_dump(), sort_keys=False))
+    (folder / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
+    corpus.write(folder / "data/text/gold.tsv", PAIRS)
+    with corpus.replacing(folder / "data/corpus/about.json") as file:
+        json.dump(about | {"pairs": {"train": len(PAIRS), "dev": 50, "test": 50}}, file)
+    (folder / "data/vocab").mkdir()
+    (folder / "data/vocab/joint.model").write_bytes(material.vocab.model)
