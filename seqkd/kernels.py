@@ -218,6 +218,43 @@ def mixed_loss(logits, highest, gold, teacher, alpha):
 
 
 @compiled
+def shortlist_loss(logits, highest, gold, ids, shares, alpha):
+    """mixed_loss with the teacher's k likeliest words; ids: (words, k); shares: (words, k + 1), the last of the rest.
+
+    The gradient outside the list is p (1 - alpha r / P): the pass over the vocabulary is that of NLL.
+    """
+    words, size, listed = gold.size, logits.shape[1], ids.shape[1]
+    values = np.empty(listed, np.float32)
+    loss = 0.0
+    for n in range(words):
+        logit, word, share = logits[n], gold[n], shares[n]
+        most, of_gold, rest_share = highest[n], logit[word], share[listed]
+        expected, inside, outside = np.float32(0.0), np.float32(0.0), np.float32(0.0)
+        for i in range(listed):
+            above = logit[ids[n, i]] - most
+            expected += share[i] * above
+            values[i] = exp(above)
+            inside += values[i]
+            logit[ids[n, i]] = -np.inf  # out of the sum of the others, which a difference would lose
+        for k in range(size):
+            value = exp(logit[k] - most)
+            logit[k] = value
+            outside += value
+        total = inside + outside
+        scale, log_total = ONE / total, np.log(total)
+        outer = scale - alpha * rest_share / outside
+        for k in range(size):
+            logit[k] *= outer
+        for i in range(listed):
+            logit[ids[n, i]] = values[i] * scale - alpha * share[i]
+        loss -= (1.0 - alpha) * (of_gold - most - log_total)
+        loss -= alpha * (expected + rest_share * np.log(outside) - log_total)
+        logit[word] -= ONE - alpha
+    logits[words:] = 0
+    return loss
+
+
+@compiled
 def best(logits, highest, scores, room, barred, found, parents, words):
     """The continuations with which a beam goes on: for each sentence the room[b] best, best first.
 

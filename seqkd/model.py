@@ -3,6 +3,8 @@
 Sizes in comments: S source positions, T target positions, B sentences, H hidden units, L layers, V pieces.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import NamedTuple, Self
 
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqkd import fused, recurrence
+from seqkd import fused, products, recurrence
 from seqkd.products import linear, product
 from seqkd.vocab import PAD
 
@@ -58,6 +60,8 @@ class Network(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
+        self.int8 = False  # whether a search multiplies in int8, where the processor can
+        self._packed: dict[int, Callable[[Tensor], Tensor]] = {}
         vocab, layers, hidden, _ = shape
 
         def weight(*size: int) -> nn.Parameter:
@@ -128,7 +132,23 @@ class Network(nn.Module):
 
     def logits(self, vectors: Tensor) -> Tensor:
         """(..., H) -> (..., V)"""
-        return linear(vectors, self.output, self.output_bias)
+        return self._times(vectors, self.output, self.output_bias, whole=True)
+
+    @contextmanager
+    def fixed(self) -> Iterator[None]:
+        """While it lasts the weights do not change: those of a step and the logits are packed once for int8."""
+        if self.int8 and fused.usable(self.output) and products.has_int8():
+            biases = {id(self.output): self.output_bias}  # a step's other inputs are states, thus within (-1, 1)
+            for weight in (*self.decoder, self.combine, self.output):
+                self._packed[id(weight)] = products.quantised(weight.detach(), biases.get(id(weight)))
+        try:
+            yield
+        finally:
+            self._packed = {}
+
+    def _times(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, *, whole: bool = False) -> Tensor:
+        packed = self._packed.get(id(weight))
+        return linear(x, weight, bias, whole=whole) if packed is None else packed(x)
 
     def word_table(self) -> Tensor:
         """(V, 4H): every target word's share of the first layer's gates, looked up instead of multiplied."""
@@ -142,7 +162,7 @@ class Network(nn.Module):
         lower, states, cells = last.fed, [], []
         loops = recurrence if torch.is_grad_enabled() else self._loops()
         for layer in range(self.shape.layers):
-            gates = linear(torch.cat((lower, last.state[layer]), -1), self.decoder[layer])
+            gates = self._times(torch.cat((lower, last.state[layer]), -1), self.decoder[layer])
             added = self.decoder_bias[layer][None] if layer else words
             lower, cell = loops.step(gates, added, last.cell[layer])
             states.append(lower)
@@ -151,5 +171,5 @@ class Network(nn.Module):
         query = lower.view(sentences, -1, self.shape.hidden)  # (B, rows, H)
         weight = torch.softmax(torch.baddbmm(memory.closed, query, memory.keys.transpose(1, 2)), -1)
         context = torch.bmm(weight, memory.states).view(lower.shape)
-        fed = torch.tanh(linear(torch.cat((context, lower), -1), self.combine))
+        fed = torch.tanh(self._times(torch.cat((context, lower), -1), self.combine))
         return Step(fed, torch.stack(states), torch.stack(cells))

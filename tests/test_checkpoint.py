@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from seqkd import checkpoint, model, pruning, vocab
 from seqkd.checkpoint import Model
 from seqkd.errors import InputError
+from stages import export
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +105,56 @@ def test_files_that_do_not_belong_together_are_refused(made: Model, tmp_path: Pa
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not a model's folder"):
         checkpoint.load(tmp_path)
+
+
+@pytest.mark.parametrize("ratio", [None, 0.5])
+def test_an_int8_file_is_smaller_and_each_weight_within_half_a_step_of_its_row(
+    made: Model, tmp_path: Path, ratio: float | None
+) -> None:
+    whole = made if ratio is None else pruned(made, ratio)
+    checkpoint.save(tmp_path / "fp32", whole, card="")
+    checkpoint.save(tmp_path / "int8", whole, card="", precision="int8")
+    back = checkpoint.load(tmp_path / "int8")
+    assert checkpoint.size(tmp_path / "int8") < 0.6 * checkpoint.size(tmp_path / "fp32")  # a tiny file is half header
+    for (name, one), other in zip(whole.network.named_parameters(), back.network.parameters(), strict=True):
+        assert other.dtype == torch.float32
+        if one.ndim == 1:
+            assert torch.equal(one, other), name
+        else:
+            steps = (one - other).abs() / (one.abs().amax(1, keepdim=True) / 127)
+            assert float(steps.nan_to_num().max()) <= 0.501, name
+            assert float(steps.nan_to_num().max()) > 0.0, name
+    if whole.mask is not None:
+        assert back.mask is not None
+        assert torch.equal(whole.mask, back.mask)
+        assert not torch.cat([it.flatten() for it in back.network.parameters()])[~back.mask].any()
+
+
+def test_an_int8_model_saved_again_is_the_same(made: Model, tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "one", made, card="", precision="int8")
+    checkpoint.save(tmp_path / "two", checkpoint.load(tmp_path / "one"), card="", precision="int8")
+    one, two = (checkpoint.load(tmp_path / name).network for name in ("one", "two"))
+    for first, second in zip(one.parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-6, atol=0.0)
+
+
+@pytest.mark.parametrize("fault", ["missing", "short"])
+def test_an_int8_matrix_without_a_fitting_scale_is_refused(made: Model, tmp_path: Path, fault: str) -> None:
+    checkpoint.save(tmp_path / "m", made, card="", precision="int8")
+    tensors = load_file(tmp_path / "m" / "weights.safetensors")
+    scale = tensors.pop("combine.scale")
+    if fault == "short":
+        tensors["combine.scale"] = scale[:-1].clone()
+    save_file(tensors, tmp_path / "m" / "weights.safetensors")
+    with pytest.raises(InputError, match="do not belong together"):
+        checkpoint.load(tmp_path / "m")
+
+
+def test_the_export_command_writes_a_folder_that_loads(
+    made: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint.save(tmp_path / "m", made, card="# m\n")
+    export.main(model=tmp_path / "m", out=tmp_path / "small")
+    assert "MB before" in capsys.readouterr().out
+    assert checkpoint.load(tmp_path / "small").network.shape == made.network.shape
+    assert (tmp_path / "small" / "README.md").read_text() == "# m\n\nWeights: int8.\n"

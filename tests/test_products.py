@@ -1,11 +1,13 @@
 """Every way of taking a product gives the same product."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from seqkd import products
+from seqkd import config, hardware, products
 
 X = torch.randn(96, 300, generator=torch.Generator().manual_seed(1))
 WEIGHT = torch.randn(400, 300, generator=torch.Generator().manual_seed(2))
@@ -34,6 +36,9 @@ def test_a_linear_layer_and_its_gradients(library: products.Library, precision: 
     given = [it.clone().requires_grad_() for it in (X, WEIGHT, BIAS)]
     found = products.linear(*given)
     assert found.shape == (96, 400)
+    if precision == "bf16" and products.has_bf16():
+        assert float((found.double() - expected).abs().max()) > 1e-3, "nothing was rounded"
+        close(products.linear(*given, whole=True).double(), expected, "fp32")
     close(found.double(), expected, precision)
     ours = torch.autograd.grad(found.sum() * 0.1, given)
     theirs = torch.autograd.grad(expected.sum() * 0.1, wanted)
@@ -65,3 +70,67 @@ def test_rounding_is_left_to_large_products() -> None:
     small = products.product(X[:2], WEIGHT[:5])
     torch.testing.assert_close(small, X[:2] @ WEIGHT[:5].t())
     assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_bf16_off_the_cpu_rounds_every_product_and_adds_the_bias_in_fp32() -> None:
+    """The meta device stands in for a GPU: it computes types and shapes, by the same path."""
+    products.choose("mkl", "bf16")
+    with CountedTypes() as seen:
+        found = products.linear(X.to("meta"), WEIGHT.to("meta"), BIAS.to("meta"))
+    assert (found.shape, found.dtype) == ((96, 400), torch.float32)
+    assert seen.products == [torch.bfloat16]
+    products.choose("mkl", "fp32")
+    with CountedTypes() as seen:
+        products.linear(X.to("meta"), WEIGHT.to("meta"), BIAS.to("meta"))
+    assert seen.products == [torch.float32]
+
+
+class CountedTypes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The types in which products are taken."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.products: list[torch.dtype] = []
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if function.overloadpacket.__name__ in ("mm", "addmm", "linear"):
+            self.products.append(args[-1].dtype)
+        return function(*args, **(kwargs or {}))
+
+
+def test_the_choice_is_told_in_words() -> None:
+    products.choose("mkl")
+    assert "by torch's default (MKL" in products.chosen()
+    if products.has_onednn():
+        products.choose("onednn")
+        assert "by oneDNN" in products.chosen()
+
+
+def test_a_run_says_where_its_products_are_taken() -> None:
+    device = hardware.settle(config.Machine(device="cpu", products="mkl"))
+    assert hardware.told(device).startswith("matrix products by torch's default (MKL")
+
+
+needs_int8 = pytest.mark.skipif(not products.has_int8(), reason="this processor or this torch has no int8 product")
+
+
+@needs_int8
+@pytest.mark.parametrize("rows", [1, 32, 45])
+def test_an_int8_product_is_that_of_the_rounded_numbers(rows: int) -> None:
+    x = torch.tanh(X[:rows])
+    scale = WEIGHT.double().abs().amax(1, keepdim=True) / 127
+    rounded, steps = (x.double() * 127).round(), (WEIGHT.double() / scale).round()
+    expected = (rounded @ steps.t()) * scale.t() / 127 + BIAS.double()
+    found = products.quantised(WEIGHT, BIAS)(x)
+    assert found.shape == (rows, 400)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=2e-3)  # a half may be rounded either way
+    assert float((found - (x @ WEIGHT.t() + BIAS)).abs().max()) < 0.6
+
+
+@needs_int8
+def test_a_row_of_an_int8_product_depends_on_no_other_row() -> None:
+    times, x = products.quantised(WEIGHT, BIAS), torch.tanh(X)
+    together = times(x)
+    assert all(torch.equal(times(x[row : row + 1])[0], together[row]) for row in (0, 31, 95))
