@@ -1,15 +1,17 @@
 # make repro   the environment, the whole pipeline, the table of results
 # make test    the environment, every check, every test
+# make bench   the peers' environments (2 GB) and every benchmark; BENCH="--data FOLDER --quick" for options
 # Another interpreter: make repro PYTHON=python3.12. More options for pip: make repro PIP_ARGS="--proxy http://host:3128".
 
 PYTHON ?= python3
 PIP_ARGS ?=
+BENCH ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: repro test check
+.PHONY: repro test check bench
 
 # dvc starts each stage with the command `seqkd`, so the environment's commands must be on PATH.
 repro: .dvc/config $(VENV)/installed
@@ -22,6 +24,10 @@ test: check
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check
 	$(BIN)/mypy --strict
+
+bench: $(VENV)/installed
+	PYTHON=$(BIN)/python PIP_ARGS="$(PIP_ARGS)" benchmarks/peers.sh
+	$(BIN)/python -m benchmarks all $(BENCH)
 
 .dvc/config:
 	@echo "There is no .dvc/config here; run make in a whole clone of the project." >&2; exit 1

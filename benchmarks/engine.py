@@ -1,101 +1,178 @@
-"""Target words a second in training, and sentences a second in decoding, side by side in one run.
+"""2x500 beside OpenNMT-py with the same weights, and n-best lists beside CTranslate2's int8 transformer; one core.
 
-python benchmarks/engine.py train --sizes 2x64,2x256 --batch 64 --processes 1,2
-python benchmarks/engine.py decode --models models/teacher,models/baseline --text data/text/gold.tsv --beams 1,5,35
-
-Training is on random sentences of the lengths of image captions; what is learnt does not matter to the speed. Rounds
-alternate over the variants, and the median counts, so that a busy neighbour slows all of them alike.
+Seconds are the processor's, of one thread on either side, so that what else the machine does counts little.
 """
 
-import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated
+from functools import partial
+from statistics import mean
 
-import torch
-import typer
-
-from seqkd import checkpoint, config, corpus, hardware, model, search, trainer
+from benchmarks import peers, roofline
+from benchmarks.material import ONE, Material
+from benchmarks.peers import Peer
+from benchmarks.roofline import Roofline
+from benchmarks.rows import Row, alternate
+from benchmarks.settings import Settings
+from seqkd import hardware, search, trainer
 from seqkd.batches import Text
+from seqkd.config import Optim
+from seqkd.model import Network
+from seqkd.nbest import Hypothesis
+from seqkd.products import Precision
 from seqkd.trainer import Lesson
 
-app = typer.Typer(add_completion=False)
-Rounds = Annotated[int, typer.Option(help="How often each variant runs.")]
-VOCAB = 4000
+SIZE = "2x500"
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+AIMS = {"training": (2.2, 3.2), 1: (3.0, 5.0), 5: (2.5, 4.0), 35: (2.5, 4.0)}
+BEAMS = {1: (1000, 64), 5: (300, 32), 35: (64, 8)}  # beam: sentences, and OpenNMT-py's batch, which suits it best
+TRANSFORMER = {35: 16}  # beam: CTranslate2's batch
 
 
-def alternate(variants: dict[str, Callable[[], float]], rounds: int) -> None:
-    """Prints the median of each variant's rounds."""
-    found: dict[str, list[float]] = {name: [] for name in variants}
-    for _ in range(rounds):
-        for name, measure in variants.items():
-            found[name].append(measure())
-    for name, values in found.items():
-        print(f"{name:40} {statistics.median(values):12,.1f}")
+def run(settings: Settings) -> list[Row]:
+    material, roof = settings.material(), roofline.measure()
+    print(roof)
+    rows = training(settings, material, roof)
+    return rows + decoding(settings, material, roof)
 
 
-def sentences(count: int) -> Text:
-    generator = torch.Generator().manual_seed(1)
-    lengths = torch.randint(5, 25, (count,), generator=generator).tolist()
-    drawn = [torch.randint(4, VOCAB, (length,), generator=generator).tolist() for length in lengths]
-    return Text(drawn, [ids[::-1] for ids in drawn])
+def updates(
+    network: Network,
+    texts: tuple[Text, Text],
+    optim: Optim,
+    *,
+    precision: Precision,
+    workers: int = 1,
+    clock: Callable[[], float] = time.process_time,
+) -> float:
+    """Target words a second of the trainer, as the stages call it: an epoch of a long text less that of a short one."""
+    words, spent = [text.tokens(range(len(text.targets))) for text in texts], []
+    for text in texts:
+        hardware.settle(ONE, precision)
+        lesson = Lesson(text, Text(text.sources[:1], text.targets[:1]), optim, seed=1, label=f"{precision}, {workers}")
+        began = clock()
+        trainer.train(network, lesson, ONE.model_copy(update={"workers": workers}))
+        spent.append(clock() - began)
+    return (words[0] - words[1]) / (spent[0] - spent[1])
 
 
-def trained(size: str, batch: int, processes: int) -> float:
-    """Target words a second of one epoch, the start of the processes included."""
-    shape = config.Network(size=size, dropout=0.3)
-    network = model.Network(model.Shape(VOCAB, shape.layers, shape.hidden, shape.dropout))
-    network.start(torch.Generator().manual_seed(1))
-    text = sentences(6400)
-    settings = config.Optim(method="adam", rate=0.001, schedule="constant", epochs=1, batch=batch)
-    lesson = Lesson(text, Text(text.sources[:64], text.targets[:64]), settings, seed=1, label=size)
-    began = time.perf_counter()
-    trainer.train(network, lesson, config.Machine(workers=processes))
-    return text.tokens(range(len(text.targets))) / (time.perf_counter() - began)
+def training(settings: Settings, material: Material, roof: Roofline) -> list[Row]:
+    network, optim = material.network(SIZE), material.optim(SIZE)
+    long, short = material.some(settings.updates + 2), material.some(2)
+    for precision in PRECISIONS:
+        updates(network, (short, material.some(1)), optim, precision=precision)  # compiles
+    with peers.onmt(material, network, settings.keep, "train") as peer:
+
+        def theirs() -> float:
+            words, spent = peer.ask(settings.updates)
+            return float(words / spent)
+
+        variants: dict[str, Callable[[], float]] = {"OpenNMT-py": theirs}
+        for precision in PRECISIONS:
+            variants[precision] = partial(updates, network, (long, short), optim, precision=precision)
+        found = alternate(variants, settings.rounds)
+    source, target = mean(map(len, long.sources)), mean(len(ids) + 1 for ids in long.targets)
+    limits = [roof.training(network.shape, it, source=source, target=target, batch=optim.batch) for it in PRECISIONS]
+    return [
+        Row(
+            f"{SIZE} training, {precision}",
+            "target words/s",
+            found[precision],
+            "OpenNMT-py, fp32",
+            found["OpenNMT-py"],
+            aim=aim,
+            roofline=found[precision] / limit,
+            note=f"batch {optim.batch}, {target:.1f} words a target, end included",
+        )
+        for precision, aim, limit in zip(PRECISIONS, AIMS["training"], limits, strict=True)
+    ]
 
 
-@app.command()
-def train(sizes: str = "2x64,2x256", batch: int = 64, processes: str = "1,2", rounds: Rounds = 3) -> None:
-    """Target words a second."""
-    variants: dict[str, Callable[[], float]] = {}
-    for size in sizes.split(","):
-        for count in map(int, processes.split(",")):
-            for precision in ("fp32", "bf16"):
-
-                def measure(size: str = size, count: int = count, precision: str = precision) -> float:
-                    hardware.settle(config.Machine(), "bf16" if precision == "bf16" else "fp32")
-                    return trained(size, batch, count)
-
-                variants[f"{size}, batch {batch}, {count} processes, {precision}"] = measure
-    alternate(variants, rounds)
+def translated(
+    network: Network, material: Material, sources: list[str], *, beam: int, precision: Precision
+) -> tuple[float, list[list[Hypothesis]]]:
+    """Seconds from text to text, and the hypotheses."""
+    hardware.settle(ONE, precision)
+    began = time.process_time()
+    coded = [material.vocab.encode(source) for source in sources]
+    found = search.decode(network, coded, beam=beam, nbest=beam if beam > 5 else 1)
+    material.vocab.decode_all([hypothesis.ids for hypotheses in found for hypothesis in hypotheses])
+    return time.process_time() - began, found
 
 
-@app.command()
-def decode(models: str, text: Path, beams: str = "1,5,35", lines: int = 200, rounds: Rounds = 3) -> None:
-    """Sentences a second of one process."""
-    pairs = corpus.read(text)[:lines]
-    variants: dict[str, Callable[[], float]] = {}
-    for folder in map(Path, models.split(",")):
-        network, vocab, _ = checkpoint.load(folder)
-        sources = [vocab.encode(pair.source) for pair in pairs]
-        for beam in map(int, beams.split(",")):
-            for precision in ("fp32", "bf16"):
-
-                def measure(
-                    network: model.Network = network,
-                    sources: list[list[int]] = sources,
-                    beam: int = beam,
-                    precision: str = precision,
-                ) -> float:
-                    hardware.settle(config.Machine(), "bf16" if precision == "bf16" else "fp32")
-                    began = time.perf_counter()
-                    search.decode(network, sources, beam=beam, nbest=beam)
-                    return len(sources) / (time.perf_counter() - began)
-
-                variants[f"{folder.name}, beam {beam}, {precision}"] = measure
-    alternate(variants, rounds)
+def decoding(settings: Settings, material: Material, roof: Roofline) -> list[Row]:
+    network = material.trained(SIZE)
+    rows = []
+    with (
+        peers.onmt(material, network, settings.keep, "translate") as onmt,
+        peers.ctranslate2(material, settings.keep) as transformer,
+    ):
+        for beam in BEAMS:
+            rows += _beam(settings, material, roof, network, onmt, transformer, beam)
+    return rows
 
 
-if __name__ == "__main__":
-    app()
+def _beam(  # noqa: PLR0917 - what decoding has at hand
+    settings: Settings,
+    material: Material,
+    roof: Roofline,
+    network: Network,
+    onmt: Peer,
+    transformer: Peer,
+    beam: int,
+) -> list[Row]:
+    count, batch = BEAMS[beam]
+    sources = sorted(material.sources[: count if settings.updates > 10 else count // 4], key=lambda it: len(it.split()))
+    coded = [material.vocab.encode(source) for source in sources]
+    named, nbest = [peers.pieces(ids) for ids in coded], beam if beam > 5 else 1
+    words = len(sources) if beam > 5 else sum(len(source.split()) for source in sources)
+    ours: dict[str, list[list[Hypothesis]]] = {}
+    answers: list[list[str]] = []
+
+    def mine(precision: Precision) -> float:
+        spent, ours[precision] = translated(network, material, sources, beam=beam, precision=precision)
+        return words / spent
+
+    def theirs() -> float:
+        spent, answers[:] = onmt.ask([beam, nbest, batch, named])
+        return float(words / spent)
+
+    variants: dict[str, Callable[[], float]] = {"OpenNMT-py": theirs}
+    variants |= {precision: partial(mine, precision) for precision in PRECISIONS}
+    onmt.ask([beam, nbest, batch, named[:4]])
+    for precision in PRECISIONS:
+        translated(network, material, sources[::8], beam=beam, precision=precision)
+    mine("fp32")
+    length = _length(ours["fp32"])
+    if beam in TRANSFORMER:
+
+        def quantised() -> float:
+            spent, _ = transformer.ask(["int8", beam, nbest, TRANSFORMER[beam], round(length), named])
+            return float(words / spent)
+
+        quantised()
+        variants["CTranslate2"] = quantised
+    found = alternate(variants, settings.rounds)
+    same = sum(_named(mine[0]) == theirs[0] for mine, theirs in zip(ours["fp32"], answers, strict=True))
+    peer_length = mean(len(text.split()) for texts in answers for text in texts)
+    note = f"{length:.1f} pieces each, theirs {peer_length:.1f}; {same} of {len(sources)} best ones equal in fp32"
+    unit = "sentences/s" if beam > 5 else "source words/s"
+    work = {1: "greedy", 5: "beam 5", 35: "35-best"}[beam]
+    rows = []
+    for precision, aim in zip(PRECISIONS, AIMS[beam], strict=True):
+        long, source = _length(ours[precision]) + 1, mean(map(len, coded))
+        limit = roof.decoding(network.shape, precision, source=source, target=long, beam=beam) * words / len(sources)
+        row = partial(Row, f"{SIZE} {work}, {precision}", unit, found[precision], roofline=found[precision] / limit)
+        rows.append(row("OpenNMT-py, fp32", found["OpenNMT-py"], aim=aim, note=note))
+        if "CTranslate2" in found and precision == "bf16":
+            told = f"transformer 3+3x512, held to {round(length)} pieces"
+            rows.append(row("CTranslate2, int8", found["CTranslate2"], aim=1.0, note=told))
+    return rows
+
+
+def _length(found: list[list[Hypothesis]]) -> float:
+    return mean(len(hypothesis.ids) for hypotheses in found for hypothesis in hypotheses)
+
+
+def _named(hypothesis: Hypothesis) -> str:
+    return peers.pieces(list(hypothesis.ids))

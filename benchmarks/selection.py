@@ -1,77 +1,128 @@
-"""How fast selection is, on n-best lists made up from a seed and as large as those of the default corpus.
+"""Sentence BLEU of n-best lists beside sacreBLEU, the same scores to the last bit; and the whole choice; one core."""
 
-python benchmarks/selection.py [--lines 16000] [--hypotheses 35] [--processes 2] [--pick bleu]
-"""
-
-import argparse
 import random
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sized
+from dataclasses import replace
 from functools import partial
-from itertools import product
+from itertools import cycle
 from pathlib import Path
+from typing import NamedTuple
 
-from seqkd import nbest, selection, vocab, workers
-from seqkd.config import Select
+import numpy as np
+import sacrebleu
+
+from benchmarks.material import Material
+from benchmarks.rows import Row, alternate
+from benchmarks.settings import Settings
+from seqkd import config, nbest, ngrams, scores, selection
 from seqkd.corpus import Pair
 
-SYLLABLES = ["".join(pair) for pair in product(["b", "d", "f", "g", "k", "l", "m", "n", "r", "s", "st", "t"], "aeiou")]
-WORDS = 20_000  # of the made-up language, by Zipf's law
+HYPOTHESES = 35
+PEER = "sacrebleu.sentence_bleu"
+CHECKED = 5000  # pairs that sacreBLEU scores in a round
 
 
-def sentences(lines: int, generator: random.Random) -> Iterator[str]:
-    """4 to 16 words each."""
-    words = ["".join(generator.choices(SYLLABLES, k=generator.randint(1, 4))) for _ in range(WORDS)]
-    weights = [1 / rank for rank in range(1, WORDS + 1)]
-    for _ in range(lines):
-        sentence = generator.choices(words, weights, k=generator.randint(4, 16))
-        yield " ".join(sentence) + generator.choice([".", "", " (?)"])
+def run(settings: Settings) -> list[Row]:
+    material = settings.material()
+    lines = min(len(material.texts), 1000 * settings.rounds)
+    with tempfile.TemporaryDirectory() as name:
+        pairs = write(Path(name), material, lines=lines)
+        return [*scored(settings, material, pairs, Path(name)), *chosen(settings, material, pairs, Path(name))]
 
 
-def changed(ids: list[int], generator: random.Random) -> Iterator[int]:
+def changed(ids: list[int], size: int, generator: random.Random) -> Iterator[int]:
     """A copy with about a tenth of the pieces exchanged, lost or doubled."""
     for piece in ids:
         luck = generator.random()
         if luck < 0.05:
-            yield generator.randint(4, 3000)
+            yield generator.randrange(4, size)
         elif luck > 0.07:
             yield piece
         if luck > 0.97:
             yield piece
 
 
-def write(folder: Path, pairs: list[Pair], pieces: vocab.Vocab, *, hypotheses: int) -> None:
-    generator = random.Random(17)
+def write(folder: Path, material: Material, *, lines: int) -> list[Pair]:
+    """n-best lists made up from a seed for the first lines of the training text; returns their pairs."""
+    generator, pairs = random.Random(17), material.texts[:lines]
     for index in range(nbest.count(len(pairs))):
         entries = []
         for pair in pairs[nbest.positions(index)]:
-            copies = [tuple(changed(pieces.encode(pair.target), generator)) for _ in range(hypotheses)]
-            entries.append((pair.id, [nbest.Hypothesis(ids, -1.0, True) for ids in copies]))
+            ids = material.vocab.encode(pair.target)
+            copies = [tuple(changed(ids, material.vocab.size, generator)) for _ in range(HYPOTHESES)]
+            entries.append((pair, [nbest.Hypothesis(copy, -1.0, True) for copy in copies]))
         nbest.write_part(folder, index, entries)
+    return pairs
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--lines", type=int, default=16_000)
-    parser.add_argument("--hypotheses", type=int, default=35)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--pick", choices=["score", "bleu", "chrf"], default="bleu")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder, model = Path(name) / "nbest", Path(name) / "joint.model"
-        pairs = [Pair(line, "", text) for line, text in enumerate(sentences(given.lines, random.Random(17)))]
-        pieces = vocab.train([pair.target for pair in pairs], model, size=4000)
-        write(folder, pairs, pieces, hypotheses=given.hypotheses)
-        choose = partial(selection.choose, model=model, settings=Select(nbest="made-up", pick=given.pick))
-        began = time.perf_counter()
-        parts = workers.ordered(choose, selection.parts(folder, pairs), processes=given.processes)
-        chosen = sum(len(texts) for texts, _ in parts)
-        seconds = time.perf_counter() - began
-    total = chosen * given.hypotheses
-    print(f"{chosen:,} lines, {total:,} hypotheses, {given.processes} processes, pick {given.pick}: ", end="")
-    print(f"{seconds:.1f} s, {total / seconds:,.0f} hypotheses/s")
+class Lists(NamedTuple):
+    """A part's texts, HYPOTHESES of them for each reference."""
+
+    references: list[str]
+    texts: list[str]
+
+    def numbers(self) -> ngrams.Words:
+        return ngrams.number([*self.references, *self.texts], scores.words)
+
+    def scores(self, words: ngrams.Words) -> list[float]:
+        places = np.arange(len(self.texts), dtype=np.int32)
+        counts = ngrams.counts(words, len(self.references) + places, places // HYPOTHESES)
+        return list(ngrams.bleu(counts, smoothing="exp", value=0.0).tolist())
+
+    def scores_of_sacrebleu(self) -> list[float]:
+        """Of the first texts."""
+        some = ((text, self.references[at // HYPOTHESES]) for at, text in enumerate(self.texts[:CHECKED]))
+        return [sacrebleu.sentence_bleu(text, [reference]).score for text, reference in some]
 
 
-if __name__ == "__main__":
-    main()
+def read(part: selection.Part, material: Material) -> Lists:
+    lines = [hypotheses for _, hypotheses in nbest.read_part(part.path, part.pairs)]
+    ids = [hypothesis.ids for hypotheses in lines for hypothesis in hypotheses]
+    return Lists([pair.target for pair in part.pairs], material.vocab.decode_all(ids))
+
+
+def scored(settings: Settings, material: Material, pairs: list[Pair], folder: Path) -> list[Row]:
+    """Pairs a second of lists against their references; each round has a part of its own."""
+    lists = [read(part, material) for part in selection.parts(folder, pairs)]
+    numbers = [one.numbers() for one in lists[:1]]
+    lists[0].scores(numbers[0])  # compiles
+    work: dict[str, Callable[[Lists], Sized]] = {
+        PEER: Lists.scores_of_sacrebleu,
+        "strings to numbers": lambda one: one.texts if one.numbers() else [],
+        "numbers to scores": lambda _: lists[0].scores(numbers[0]),
+        "strings to scores": lambda one: one.scores(one.numbers()),
+    }
+    variants = {name: partial(_rate, step, cycle(lists[::-1])) for name, step in work.items()}
+    rates = alternate(variants, settings.rounds)
+    pairs_scored = [
+        (ours, theirs)
+        for one in lists
+        for ours, theirs in zip(one.scores(one.numbers()), one.scores_of_sacrebleu(), strict=False)
+    ]
+    same = sum(ours == theirs for ours, theirs in pairs_scored)
+    note = f"{same:,} of {len(pairs_scored):,} scores equal to the last bit"
+    rows = [Row(f"sentence BLEU, {name}", "pairs/s", rates[name], PEER, rates[PEER]) for name in [*work][1:]]
+    return [replace(row, aim=50.0, note=note) if "numbers to scores" in row.work else row for row in rows]
+
+
+def _rate(step: Callable[[Lists], Sized], lists: Iterator[Lists]) -> float:
+    one = next(lists)
+    began = time.process_time()
+    count = len(step(one))
+    return count / (time.process_time() - began)
+
+
+def chosen(settings: Settings, material: Material, pairs: list[Pair], folder: Path) -> list[Row]:
+    """Hypotheses a second from the n-best files to the chosen text and its audit."""
+    parts, model = selection.parts(folder, pairs), material.folder / "joint.model"
+    choose = partial(selection.choose, model=model, settings=config.Select(nbest="made-up", pick="bleu"))
+
+    def measure() -> float:
+        began = time.process_time()
+        lines = sum(len(choose(part)[0]) for part in parts)
+        return HYPOTHESES * lines / (time.process_time() - began)
+
+    rate = alternate({"selection": measure}, settings.rounds)["selection"]
+    return [Row("selection, files to text and audit", "hypotheses/s", rate, note="one process")]

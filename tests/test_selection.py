@@ -17,75 +17,47 @@ BLEU, SCORE = Select(nbest="k35", pick="bleu"), Select(nbest="k5", pick="score")
 WORDS = ["der", "die", "Hund", "Katze", "schläft", "3.5", "am", "See.", "(ja)", "e.g.,", "a-b", "&amp;"]
 
 
-def _pairs(count: int, longest: int) -> list[tuple[str, str]]:
-    """Random sentences, half of them with a reference close to them."""
-    generator = random.Random(5)
-    found = []
-    for _ in range(count):
-        one = generator.choices(WORDS, k=generator.randint(0, longest))
-        other = generator.choices(WORDS, k=generator.randint(1, longest))
-        if generator.random() < 0.5 and one:
-            other = [word if generator.random() < 0.8 else generator.choice(WORDS) for word in one]
-        found.append((" ".join(one), " ".join(other)))
-    return found
-
-
-SMOOTHINGS: list[tuple[selection.Smoothing, float]] = [
-    ("none", 0.0),
-    ("floor", 0.1),
-    ("floor", 0.0),
-    ("add-k", 1.0),
-    ("add-k", 0.5),
-    ("add-k", 0.0),
-    ("exp", 0.0),
-]
-
-
-@pytest.mark.parametrize(("smoothing", "value"), SMOOTHINGS)
-@pytest.mark.parametrize("longest", [4, 16])
-def test_sentence_bleu_equals_sacrebleus(smoothing: selection.Smoothing, value: float, longest: int) -> None:
-    metric = sacrebleu.BLEU(smooth_method=smoothing, smooth_value=value, effective_order=True)
-    for hypothesis, reference in _pairs(1500, longest):
-        counts = selection.Reference(scores.words(reference)).counts(scores.words(hypothesis))
-        ours = selection.sentence_bleu(counts, smoothing=smoothing, value=value)
-        assert ours == metric.sentence_score(hypothesis, [reference]).score, (hypothesis, reference)
-
-
-def test_sentence_bleu_by_hand() -> None:
-    counts = selection.Reference(["a", "b", "c", "d"]).counts(["a", "b", "d"])
-    assert counts == [3, 4, 3, 1, 0, 0, 3, 2, 1, 0]
-    add_one = 100 * (1 * (2 / 3) * (1 / 2) * (1 / 1)) ** (1 / 4) * 2.718281828459045 ** (1 - 4 / 3)
-    assert selection.sentence_bleu(counts, smoothing="add-k", value=1.0) == pytest.approx(add_one)
-
-
-def test_repeated_words_match_no_oftener_than_the_reference_has_them() -> None:
-    assert selection.Reference(["the", "cat", "the"]).counts(["the"] * 4) == [4, 3, 2, 0, 0, 0, 4, 3, 2, 1]
-    assert selection.Reference(["the", "cat"]).counts(["the"] * 4) == [4, 2, 1, 0, 0, 0, 4, 3, 2, 1]
+def _picked(texts: list[str], reference: str, settings: Select) -> int:
+    (rated,) = selection.rate([texts], [reference], settings)
+    return rated.best
 
 
 def test_the_text_closest_to_the_human_target_is_picked() -> None:
     texts = ["eine Katze schläft", "der Hund schläft", "der Hund schläft am See", "ein Hund"]
-    assert selection.pick(texts, "der Hund schläft am See", BLEU) == 2
-    assert selection.pick(texts, "der Hund schläft am See", Select(nbest="k35", pick="chrf")) == 2
-    assert selection.pick(texts, "der Hund schläft am See", SCORE) == 0
+    assert _picked(texts, "der Hund schläft am See", BLEU) == 2
+    assert _picked(texts, "der Hund schläft am See", Select(nbest="k35", pick="chrf")) == 2
+    assert _picked(texts, "der Hund schläft am See", SCORE) == 0
 
 
 def test_of_equally_close_texts_the_better_rank_is_picked() -> None:
-    assert selection.pick(["x", "der Hund", "der Hund", "Hund der"], "der Hund", BLEU) == 1
-    assert selection.pick(["u", "v", "w"], "der Hund", BLEU) == 0
+    assert _picked(["x", "der Hund", "der Hund", "Hund der"], "der Hund", BLEU) == 1
+    assert _picked(["u", "v", "w"], "der Hund", BLEU) == 0
 
 
 @pytest.mark.parametrize("pick", get_args(Select.model_fields["pick"].annotation))
 def test_an_empty_text_is_picked_only_when_there_is_nothing_else(pick: str) -> None:
     settings = Select.model_validate({"nbest": "k5", "pick": pick})
-    assert selection.pick(["", "xyz", "v"], "der Hund", settings) == 1
-    assert selection.pick(["", ""], "der Hund", settings) == 0
+    assert _picked(["", "xyz", "v"], "der Hund", settings) == 1
+    assert _picked(["", ""], "der Hund", settings) == 0
 
 
 def test_chrf_ratings_are_sacrebleus() -> None:
     texts = ["der Hunde", "ein Hund"]
-    found = selection.ratings(texts, "der Hund", Select(nbest="k5", pick="chrf"))
-    assert found == [sacrebleu.sentence_chrf(text, ["der Hund"]).score for text in texts]
+    (found,) = selection.rate([texts], ["der Hund"], Select(nbest="k5", pick="chrf"))
+    assert found.ratings == [sacrebleu.sentence_chrf(text, ["der Hund"]).score for text in texts]
+
+
+def test_lists_of_different_lengths_are_rated_each_against_its_own_reference() -> None:
+    lists, references = [["ein Hund"], ["die Katze", "der Hund", "Hund"]], ["ein Hund", "der Hund"]
+    first, second = selection.rate(lists, references, BLEU)
+    assert first.ratings == pytest.approx([100.0])
+    assert second.ratings[1] == pytest.approx(100.0)
+    assert (first.best, second.best) == (0, 1)
+    assert second.counts.tolist() == [
+        [2, 2, 0, 0, 0, 0, 2, 1, 0, 0],
+        [2, 2, 2, 1, 0, 0, 2, 1, 0, 0],
+        [1, 2, 1, 0, 0, 0, 1, 0, 0, 0],
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +72,7 @@ def lists(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[Pa
         for pair in pairs[nbest.positions(index)]:
             texts = [" ".join(generator.choices(WORDS, k=6)), "", pair.target, pair.target]
             ids = [tuple(pieces.encode(text)) for text in texts]
-            entries.append((pair.id, [Hypothesis(it, -1.0 - rank, rank < 3) for rank, it in enumerate(ids)]))
+            entries.append((pair, [Hypothesis(it, -1.0 - rank, rank < 3) for rank, it in enumerate(ids)]))
         nbest.write_part(folder, index, entries)
     return folder, folder / "joint.model", pairs
 
@@ -132,6 +104,13 @@ def test_the_audits_bleu_is_the_corpus_bleu_of_the_texts(lists: tuple[Path, Path
     targets = [pair.target for pair in pairs[:1000]]
     assert scores.bleu_of(tally.chosen) == pytest.approx(scores.bleu(list(texts.values()), targets))
     assert tally.chosen == tally.first
+
+
+def test_many_lines_are_decoded_as_each_alone(lists: tuple[Path, Path, list[Pair]]) -> None:
+    pieces = vocab.load(lists[1])
+    many = [pieces.encode(pair.target) for pair in lists[2][:50]] + [[], [vocab.UNK, vocab.EOS, 7], [vocab.PAD]]
+    assert pieces.decode_all(many) == [pieces.decode(ids) for ids in many]
+    assert pieces.decode_all([]) == []
 
 
 def test_a_list_of_another_text_is_refused(lists: tuple[Path, Path, list[Pair]]) -> None:

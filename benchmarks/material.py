@@ -1,0 +1,105 @@
+"""What every benchmark works on: a corpus in pieces, and networks trained on it until their lengths are sane."""
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from seqkd import batches, checkpoint, config, corpus, hardware, model, recipe, trainer, vocab
+from seqkd.batches import Text
+from seqkd.checkpoint import Model
+from seqkd.errors import InputError
+from seqkd.trainer import Lesson
+
+BATCH, PIECES = 64, 8000
+ONE = config.Machine(workers=1, device="cpu")
+RATES = {500: 0.001, 100: 0.004}  # by hidden units
+
+
+class Material:
+    """A corpus, its vocabulary and trained networks; kept in a folder for the next run."""
+
+    def __init__(self, data: Path | None, *, languages: tuple[str, str], keep: Path) -> None:
+        self.name, train, self.test = _pairs(data, languages)
+        mark = hashlib.sha256(repr([(pair.source, pair.target) for pair in train]).encode()).hexdigest()[:12]
+        self.folder = keep / f"work-{mark}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.vocab = _vocab(train, self.folder / "joint.model")
+        self.texts = train
+        self.sources = [pair.source for pair in self.test]
+
+    @cached_property
+    def text(self) -> Text:
+        """The training text in pieces."""
+        path = self.folder / "train.tsv"
+        corpus.write(path, self.texts)
+        return batches.read(path, self.vocab, longest=60)
+
+    def some(self, count: int) -> Text:
+        """So many whole batches of the training text, spread over all lengths."""
+        planned = batches.plan(self.text, BATCH)[:-1]
+        count = min(count, len(planned))
+        rows = [row for at in range(count) for row in planned[(2 * at + 1) * len(planned) // (2 * count)]]
+        return Text([self.text.sources[row] for row in rows], [self.text.targets[row] for row in rows])
+
+    def optim(self, size: str) -> config.Optim:
+        """One epoch of Adam."""
+        hidden = config.Network(size=size, dropout=0.0).hidden
+        return config.Optim(method="adam", rate=RATES[hidden], schedule="constant", epochs=1, batch=BATCH)
+
+    def network(self, size: str) -> model.Network:
+        """A fresh network with random weights."""
+        shape = config.Network(size=size, dropout=0.0)
+        made = model.Network(model.Shape(self.vocab.size, shape.layers, shape.hidden, 0.0))
+        made.start(torch.Generator().manual_seed(1))
+        return made
+
+    def model_folder(self, size: str) -> Path:
+        """The folder of a network trained for one epoch, or for 400 updates where an epoch has fewer."""
+        folder = self.folder / size
+        if not folder.exists():
+            print(f"Training {size} on {self.name}, once")
+            hardware.settle(config.Machine(), "bf16")
+            network = self.network(size)
+            epochs = -(-400 // len(batches.plan(self.text, BATCH)))
+            dev = Text(self.text.sources[:100], self.text.targets[:100])
+            settings = self.optim(size).model_copy(update={"epochs": epochs})
+            trainer.train(network, Lesson(self.text, dev, settings, seed=1, label=size), config.Machine())
+            checkpoint.save(folder, Model(network, self.vocab, None), card="A benchmark's network.\n")
+        return folder
+
+    def trained(self, size: str) -> model.Network:
+        return checkpoint.load(self.model_folder(size)).network
+
+
+class _Named(NamedTuple):
+    name: str
+    train: list[corpus.Pair]
+    test: list[corpus.Pair]
+
+
+def _pairs(data: Path | None, languages: tuple[str, str]) -> _Named:
+    """The named folder's pairs; without one the default corpus if the pipeline has made it, else the grammar's."""
+    gold, test = Path("data/text/gold.tsv"), Path("data/corpus/test.tsv")
+    if data is None and gold.exists() and test.exists():
+        return _Named("the default corpus", corpus.read(gold), corpus.read(test))
+    named = str(data) if data else "corpora/grammar.yaml"
+    settings = config.Data(corpus=named, source=languages[0], target=languages[1], max_tokens=60)
+    found = recipe.prepare(settings, seed=17, downloads=Path(".dvc/tmp/downloads"))
+    name = data.name if data else "the seeded grammar (no corpus was given, nor made)"
+    return _Named(name, found.train, found.test)
+
+
+def _vocab(pairs: list[corpus.Pair], path: Path) -> vocab.Vocab:
+    """A joint vocabulary of 8000 pieces, or of as many as the text can give."""
+    if path.exists():
+        return vocab.load(path)
+    texts = [text for pair in pairs for text in (pair.source, pair.target)]
+    for size in (PIECES, PIECES // 2, PIECES // 8):
+        try:
+            return vocab.train(texts, path, size=size)
+        except InputError:
+            continue
+    return vocab.train(texts, path, size=PIECES // 32)
