@@ -79,17 +79,9 @@ def restore(project: Project) -> None:
 def forget(project: Project) -> None:
     """Everything that DVC has made and remembers, so that the next run does all of it anew."""
     (project.folder / "dvc.lock").unlink(missing_ok=True)
-    for name in (
-        ".dvc/cache",
-        "data/corpus",
-        "data/nbest",
-        "data/text",
-        "data/vocab",
-        "models",
-        ".dvc/tmp/decoded",
-        ".dvc/tmp/resume",
-    ):
+    for name in (".dvc/cache", ".dvc/tmp/decoded", ".dvc/tmp/resume"):
         shutil.rmtree(project.folder / name, ignore_errors=True)
+    project.run("git", "clean", "-Xqfd", "data", "models", "reports")  # what git ignores, so not .gitignore
 
 
 def finish(project: Project) -> list[str]:

@@ -219,7 +219,7 @@ def test_another_error_is_not_taken_for_a_lack_of_memory(monkeypatch: pytest.Mon
 
 
 LIMITED = """
-import re, sys, torch
+import resource, sys, torch
 from seqkd import model, search
 torch.set_num_threads(1)
 network = model.Network(model.Shape(8000, 1, 32, 0.0))
