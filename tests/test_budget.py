@@ -267,7 +267,7 @@ def test_a_list_that_no_disk_could_hold_is_refused_before_it_is_begun(
         assert done.stderr.endswith("lower workers in machine.yaml, or the beam in params.yaml.\n")
         assert done.stderr.count("\n") == 1
         assert not (tmp_path / "lists").exists()
-        assert [path for path in disk.rglob("*") if path.is_file() and path.parent.name != "locks"] == []
+        assert sum(path.stat().st_size for path in disk.rglob("*") if path.is_file()) < 20_000  # an empty archive
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
