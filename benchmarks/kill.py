@@ -28,7 +28,7 @@ from seqkd import document
 
 
 def family(leader: int) -> list[psutil.Process]:
-    """Every living process of the session that leader began."""
+    """The living processes of the session that leader began, the first one first."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -36,7 +36,7 @@ def family(leader: int) -> list[psutil.Process]:
                 found.append(process)
         except (ProcessLookupError, psutil.Error):
             continue
-    return found
+    return sorted(found, key=lambda process: process.create_time())
 
 
 def kill(running: subprocess.Popen[str]) -> None:

@@ -20,7 +20,7 @@ from seqkd.errors import InputError
 
 FLOAT = 4
 COPIES = 2  # of an output: in the workspace, and in DVC's cache
-LIST_COPIES = COPIES  # of an n-best list
+LIST_COPIES = COPIES + 1  # of an n-best list, which is kept by line too
 PAIR, PIECE = 550, 36  # a numbered pair as Python holds it, and each of its pieces beside it: a number, its text
 CHARACTERS = 4.2  # of a piece, in bytes
 NORMALISER = 240_000  # of a sentencepiece model beside its pieces, in bytes

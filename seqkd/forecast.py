@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tabulate import tabulate
 
-from seqkd import budget, sample
+from seqkd import budget, sample, translator
 from seqkd.budget import Extent, Need
 from seqkd.config import Machine, Network, Optim, Params
 from seqkd.sample import Costs, Hunt, Kind, Role
@@ -121,7 +121,7 @@ class Forecast:
         return Line(f"decode@{row}", seconds, budget.LIST_COPIES * budget.lists(text, beam=beam), memory)
 
     def _search_memory(self, role: Role, text: Extent, *, beam: int, nbest: int) -> int:
-        several = sample.searchers(self.machine)
+        several = translator.processes(self.machine)
         size = {"vocab": self.params.vocab.size, "workers": several}
         return self.costs.memory + budget.searching(self._network(role), text, beam=beam, nbest=nbest, **size)
 

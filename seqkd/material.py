@@ -4,11 +4,12 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, cast
 
-from seqkd import document, vocab
+from seqkd import corpus, document, vocab
 from seqkd.budget import Extent
 from seqkd.config import Params
 from seqkd.corpus import Pair
@@ -99,21 +100,8 @@ def _about(path: Path, params: Params) -> tuple[int, int] | None:
 
 def thinned(path: Path, most: int) -> tuple[list[Pair], int]:
     """At most so many pairs of a text, evenly taken, and how many it has. Raises InputError for a broken line."""
-    with path.open("rb") as file:
-        count = sum(1 for _ in file)
-    every, found = -(-count // most), []
-    with path.open(encoding="utf-8", newline="\n") as file:
-        for number, line in enumerate(file):
-            if number % every == 0:
-                found.append(_pair(line, where=f"{path}, line {number + 1}"))
-    return found, count
-
-
-def _pair(line: str, *, where: str) -> Pair:
-    parts = line.rstrip("\n").split("\t")
-    if len(parts) != 3 or not parts[0].isdigit():
-        raise InputError(f"{where}: not 'id, source, target'; make the file anew with dvc repro.")
-    return Pair(int(parts[0]), parts[1], parts[2])
+    count = sum(1 for _ in corpus.stream(path))
+    return list(islice(corpus.stream(path), 0, None, max(1, -(-count // most)))), count
 
 
 def made_up(seed: int) -> Iterator[Pair]:

@@ -19,7 +19,21 @@ from typing import Literal, NamedTuple, TypedDict, TypeVar
 
 import torch
 
-from seqkd import batches, budget, config, hardware, likelihood, nbest, scores, search, selection, trainer, workers
+from seqkd import (
+    batches,
+    budget,
+    config,
+    hardware,
+    likelihood,
+    lists,
+    nbest,
+    scores,
+    search,
+    selection,
+    trainer,
+    translator,
+    workers,
+)
 from seqkd.batches import Text
 from seqkd.config import Machine, Optim, Params
 from seqkd.errors import InputError
@@ -112,19 +126,14 @@ def kinds(params: Params) -> dict[str, tuple[Kind, Optim]]:
     return found | {f"prune-{ratio}*": kind(role, optim.tune) for ratio in params.prune.ratios}
 
 
-def searchers(machine: Machine) -> int:
-    """Processes that share a search."""
-    return 1 if hardware.settle(machine).type == "cuda" else machine.workers
-
-
 def listed(params: Params, machine: Machine, row: str) -> Hunt:
     """The search of a row of decode."""
-    return Hunt("teacher", params.decode[row].beam, params.precision, searchers(machine), nbest.LINES)
+    return Hunt("teacher", params.decode[row].beam, params.precision, translator.processes(machine), lists.GROUP)
 
 
 def tested(machine: Machine, role: Role, beam: int, *, test: int) -> Hunt:
     """That of an evaluation."""
-    return Hunt(role, beam, "fp32", searchers(machine), -(-test // searchers(machine)))
+    return Hunt(role, beam, "fp32", translator.processes(machine), min(test, translator.CHUNK))
 
 
 def timed(params: Params, role: Role, beam: int) -> Hunt:

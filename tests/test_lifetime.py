@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from benchmarks.kill import family
 from seqkd import lifetime
 from seqkd.errors import StoppedError
 
@@ -69,18 +70,6 @@ def start(checkout: Path, *command: str) -> subprocess.Popen[str]:
         if line == "ready\n":
             return running
     raise AssertionError("the stage did not start")
-
-
-def family(leader: int) -> list[psutil.Process]:
-    """The living processes of a session, the first one first."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except (ProcessLookupError, psutil.Error):
-            continue
-    return sorted(found, key=lambda process: process.create_time())
 
 
 def gone(leader: int, *, within: float = 10.0) -> bool:

@@ -57,13 +57,21 @@ def test_one_seed_gives_one_result_whatever_the_number_of_workers_and_kills(proj
     project.machine(workers=1)
 
 
-@pytest.mark.parametrize("torn", ["dvc.lock", ".dvc/tmp/rwlock"])
-@pytest.mark.parametrize("share", [0.3, 0.6])
-def test_a_torn_file_of_dvcs_own_is_mended_as_the_manual_says(project: Project, torn: str, share: float) -> None:
+LOCK, RWLOCK = "dvc.lock", ".dvc/tmp/rwlock"
+
+
+@pytest.mark.parametrize(
+    ("torn", "share", "ending"),
+    [(LOCK, 0.3, b""), (LOCK, 0.6, b""), (LOCK, 0.6, b"\n: ["), (RWLOCK, 0.3, b""), (RWLOCK, 0.6, b"")],
+)
+def test_a_torn_file_of_dvcs_own_is_mended_as_the_manual_says(
+    project: Project, torn: str, share: float, ending: bytes
+) -> None:
     before, path = project.lock, project.folder / torn
-    content = path.read_bytes() if torn == "dvc.lock" else b'{"write": {"models/teacher": {"pid": 1'
-    path.write_bytes(content[: int(len(content) * share)])
-    kill.finish(project)
+    content = path.read_bytes() if torn == LOCK else b'{"write": {"models/teacher": {"pid": 1'
+    path.write_bytes(content[: int(len(content) * share)] + ending)
+    mended = kill.finish(project)
+    assert mended or (torn == LOCK and not ending)  # the beginning of a lock may be a shorter one that can be read
     assert project.lock == before
 
 
