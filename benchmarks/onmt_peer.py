@@ -6,6 +6,7 @@ FOLDER holds vocabulary.txt, train.source and train.target in pieces, and weight
 """
 
 import json
+import os
 import sys
 import time
 from argparse import Namespace
@@ -131,7 +132,8 @@ def engine(model: Path, beam: int, nbest: int, batch: int) -> InferenceEnginePY:
     parser = ArgumentParser()
     translate_opts(parser)
     given = ["-model", model, "-src", "unused", "-beam_size", beam, "-n_best", nbest, "-batch_size", batch]
-    found = parser.parse_args([*map(str, given), "-max_length", "100", "-length_penalty", "none"])
+    given += ["-max_length", "100", "-length_penalty", "none", "-output", os.devnull]  # it writes no file of its own
+    found = parser.parse_args([*map(str, given)])
     ArgumentParser.validate_translate_opts(found)
     ArgumentParser._get_all_transform_translate(found)
     ArgumentParser._validate_transforms_opts(found)
