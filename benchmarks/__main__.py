@@ -109,7 +109,7 @@ def limits() -> str:
     roof = roofline.measure()
     return (
         f"Products of {roofline.ROWS} x {roofline.IN} x {roofline.OUT} on one core: "
-        f"fp32 {roof.mkl:.0f} GFLOP/s by MKL, {roof.onednn:.0f} by oneDNN; bf16 {roof.bf16:.0f}. "
+        f"fp32 {roof.torch:.0f} GFLOP/s by torch, {roof.own:.0f} by seqkd; bf16 {roof.torch_bf16:.0f} and {roof.own_bf16:.0f}. "
         f"Memory: {roof.memory:.1f} GB/s."
     )
 

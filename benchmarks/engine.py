@@ -91,13 +91,14 @@ def training(settings: Settings, material: Material, roof: Roofline) -> list[Row
 def translated(
     network: Network, material: Material, sources: list[str], *, beam: int, precision: Precision
 ) -> tuple[float, list[list[Hypothesis]]]:
-    """Seconds from text to text, and the hypotheses."""
+    """Seconds from text to text, of a model that is loaded, and the hypotheses."""
     hardware.settle(ONE, precision)
-    began = time.process_time()
-    coded = [material.vocab.encode(source) for source in sources]
-    found = search.decode(network, coded, beam=beam, nbest=beam if beam > 5 else 1)
-    material.vocab.decode_all([hypothesis.ids for hypotheses in found for hypothesis in hypotheses])
-    return time.process_time() - began, found
+    with network.ready():
+        began = time.process_time()
+        coded = [material.vocab.encode(source) for source in sources]
+        found = search.decode(network, coded, beam=beam, nbest=beam if beam > 5 else 1)
+        material.vocab.decode_all([hypothesis.ids for hypotheses in found for hypothesis in hypotheses])
+        return time.process_time() - began, found
 
 
 def decoding(settings: Settings, material: Material, roof: Roofline) -> list[Row]:

@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -11,22 +12,21 @@ from torch.nn import functional as F
 from seqkd import products
 from seqkd.model import Shape
 
+PRECISIONS: tuple[products.Precision, ...] = ("fp32", "bf16")
 ROWS, OUT, IN = 1024, 2000, 1000  # a product of the 2x500 network over some ten time steps of 64 sentences
 ADAM = 7 * 4  # bytes moved for each weight by an update: three arrays and the gradient read, three written
 
 
 class Roofline(NamedTuple):
-    mkl: float  # GFLOP/s of torch's own product in fp32
-    onednn: float  # the same through oneDNN
-    bf16: float  # inputs of 16 bits
+    torch: float  # GFLOP/s of torch's product in fp32
+    own: float  # of this project's
+    torch_bf16: float  # inputs of 16 bits
+    own_bf16: float
     memory: float  # GB/s of a triad over arrays far beyond the caches
 
-    @property
-    def fp32(self) -> float:
-        return max(self.mkl, self.onednn)
-
     def rate(self, precision: str) -> float:
-        return max(self.fp32, self.bf16) if precision == "bf16" else self.fp32
+        fp32 = max(self.torch, self.own)
+        return max(fp32, self.torch_bf16, self.own_bf16) if precision == "bf16" else fp32
 
     def training(self, shape: Shape, precision: str, *, source: float, target: float, batch: int) -> float:
         """Target words a second at most; source, target: mean pieces a sentence, marks included."""
@@ -66,11 +66,15 @@ def measure() -> Roofline:
     torch.set_num_threads(1)
     x, weight = torch.randn(ROWS, IN), torch.randn(OUT, IN)
     flop, narrow = 2e-9 * ROWS * OUT * IN, (x.bfloat16(), weight.bfloat16())
-    products.choose("onednn")
+    own: list[float] = []
+    for precision in PRECISIONS:
+        products.choose("own", precision)
+        own.append(flop / _best(partial(products.fixed(weight), x), 3))
     return Roofline(
-        mkl=flop / _best(lambda: F.linear(x, weight), 3),
-        onednn=flop / _best(lambda: products.product(x, weight), 3),
-        bf16=flop / _best(lambda: F.linear(*narrow), 6),
+        torch=flop / _best(lambda: F.linear(x, weight), 3),
+        own=own[0],
+        torch_bf16=flop / _best(lambda: F.linear(*narrow), 6),
+        own_bf16=own[1],
         memory=_bandwidth(),
     )
 

@@ -1,6 +1,7 @@
-"""`recurrence` for float32 on a CPU: the same two functions with their pointwise parts in compiled loops."""
+"""`recurrence` for float32 on a CPU: the same two functions, and a search's step and choice, as compiled loops."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -8,11 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seqkd import kernels
-from seqkd.products import product, repeated
+from seqkd.products import panels, product
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
 NONE: Array = np.empty((0, 0), np.float32)
-NO_ROW: Array = np.empty(0, np.float32)
 
 
 def usable(tensor: Tensor) -> bool:
@@ -20,20 +20,41 @@ def usable(tensor: Tensor) -> bool:
 
 
 def _array(tensor: Tensor) -> Array:
-    return tensor.detach().numpy()
+    return tensor.detach().contiguous().numpy()
 
 
-def _rows(tensor: Tensor | None, time: int, none: Array = NONE) -> list[Array]:
-    """A tensor's time steps as arrays; where there is no tensor, so many times none."""
-    return [none] * time if tensor is None else list(_array(tensor.contiguous()))
+def _kept(keep: Tensor | None) -> Array:
+    """(T, L, B, H) dropout multipliers, or none."""
+    return np.empty((0, 0, 0, 0), np.float32) if keep is None else _array(keep)
 
 
-def step(gates: Tensor, words: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    """recurrence.step, without autograd; gates are used up."""
-    state, new, squashed = torch.empty_like(cell), torch.empty_like(cell), torch.empty_like(cell)
-    arrays = [_array(it) for it in (cell, new, squashed, state)]
-    kernels.cell(_array(gates), _array(words), NO_ROW, *arrays, 0, NONE, 0, NONE)  # type: ignore[call-arg]
-    return state, new
+def _biases(biases: Sequence[Tensor], width: int) -> Array:
+    """(L, 4H), the first one zero: it is part of the words'."""
+    return _array(torch.stack((torch.zeros(width), *biases)))
+
+
+class Fixed(NamedTuple):
+    """The weights of a search's steps, which do not change, as compiled code reads them."""
+
+    rights: Array
+    combine: Array
+    biases: Array
+
+    @classmethod
+    def of(cls, matrices: Sequence[Tensor], combine: Tensor, biases: Sequence[Tensor]) -> Self:
+        rights = np.stack([panels(matrix) for matrix in matrices])
+        return cls(rights, panels(combine), _biases(biases, len(matrices[0])))
+
+
+def step(words: Tensor, memory: Sequence[Tensor], last: Sequence[Tensor], fixed: Fixed) -> tuple[Tensor, ...]:
+    """model.Network.step without autograd; memory: states, keys, closed; last, and what returns: fed, state, cell."""
+    states, keys, closed = map(_array, memory)
+    fed, state, cell = map(_array, last)
+    out = tuple(torch.empty_like(it, memory_format=torch.contiguous_format) for it in last)
+    new_fed, new_state, new_cell = map(_array, out)
+    weights = fixed.biases, keys, states, closed[:, 0], fixed.rights, fixed.combine
+    kernels.step(_array(words), *weights, fed, state, cell, new_state, new_cell, new_fed)
+    return out
 
 
 def best(logits: Tensor, scores: Tensor, room: Tensor, *, barred: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
@@ -57,13 +78,8 @@ class Layer(torch.autograd.Function):
         hidden = width // 4
         gates, squashed = torch.empty_like(inputs), inputs.new_empty(time, batch, hidden)
         states, cells = inputs.new_zeros(time + 1, batch, hidden), inputs.new_zeros(time + 1, batch, hidden)
-        times, alive = repeated(weight, batch), _rows(None if live is None else live[:, :, 0], time, NO_ROW)
-        entering, leaving = states.unbind(0), gates.unbind(0)
-        added, activated, top = _array(inputs), _array(gates), _array(squashed)
-        kept, shown = _array(cells), _array(states)
-        for t in range(time):
-            times(entering[t], leaving[t])
-            kernels.cell(activated[t], added[t], alive[t], kept[t], kept[t + 1], top[t], shown[t + 1], 0, NONE, 0, NONE)
+        live = inputs.new_ones(time, batch) if live is None else live[:, :, 0]
+        kernels.layer(_array(inputs), panels(weight), *map(_array, (live, gates, states, cells, squashed)))
         ctx.save_for_backward(weight, gates, states, cells, squashed, live)
         return states[1:], cells[time].clone()
 
@@ -73,13 +89,8 @@ class Layer(torch.autograd.Function):
         of_states, of_cell = gradients
         time, batch, width = gates.shape
         to_inputs, to_state, to_cell = torch.empty_like(gates), torch.zeros_like(of_cell), of_cell.clone()
-        times, alive = repeated(weight.t(), batch), _rows(None if live is None else live[:, :, 0], time, NO_ROW)
-        upper, later, inner = _rows(of_states, time), _array(to_state), _array(to_cell)
-        activated, kept, top, out = _array(gates), _array(cells), _array(squashed), _array(to_inputs)
-        leaving = to_inputs.unbind(0)
-        for t in range(time - 1, -1, -1):
-            kernels.cell_backward(activated[t], alive[t], kept[t], top[t], upper[t], NONE, later, inner, out[t])
-            times(leaving[t], to_state)
+        given = map(_array, (live, gates, cells, squashed, to_state, to_cell, to_inputs))
+        kernels.layer_backward(_array(of_states), panels(weight.t()), *given)
         flat = to_inputs.view(time * batch, width)
         return to_inputs, product(flat.t(), states[:time].reshape(time * batch, -1).t()), None
 
@@ -102,47 +113,25 @@ class Decoder(torch.autograd.Function):
     ) -> Tensor:
         (time, batch, width), layers = words.shape, state.shape[0]
         hidden = width // 4
-        matrices, biases = weights[:layers], weights[layers:]
         gates = words.new_empty(layers, time, batch, width)
-        cells = words.new_empty(layers, time + 1, batch, hidden)
-        cells[:, 0] = cell
+        cells, squashed = words.new_empty(layers, time + 1, batch, hidden), words.new_empty(layers, time, batch, hidden)
         below = words.new_empty(layers, time + 1, batch, 2 * hidden)  # [input; own state] of each layer
+        above, raw = words.new_empty(time, batch, 2 * hidden), words.new_empty(time, batch, hidden)
+        out, attention = torch.empty_like(raw), words.new_empty(time, batch, memory.shape[1])
+        cells[:, 0] = cell
         below[:, 0, :, hidden:] = state
         below[0, 0, :, :hidden] = 0.0
-        above, squashed = words.new_empty(time, batch, 2 * hidden), words.new_empty(layers, time, batch, hidden)
-        raw, out = words.new_empty(time, batch, hidden), words.new_empty(time, batch, hidden)
-        attention = words.new_empty(time, batch, memory.shape[1])
-        times = [repeated(matrix, batch) for matrix in matrices]
-        combined = repeated(combine, batch)
-        entering, leaving = [it.unbind(0) for it in below], [it.unbind(0) for it in gates]
-        above_steps, raw_steps = above.unbind(0), raw.unbind(0)
-        added = [list(_array(words)), *([_array(bias[None])] * time for bias in biases)]
-        a_gates, a_cells, a_top, a_below = _array(gates), _array(cells), _array(squashed), _array(below)
-        a_above, a_raw, a_out, a_attention = _array(above), _array(raw), _array(out), _array(attention)
-        a_keys, a_memory, a_closed = _array(keys), _array(memory), _array(closed[:, 0])
-        kept = [_rows(None if keep is None else keep[:, layer], time) for layer in range(layers)]
-        for t in range(time):
-            for layer in range(layers):
-                times[layer](entering[layer][t], leaving[layer][t])
-                last = layer == layers - 1
-                kernels.cell(
-                    a_gates[layer, t],
-                    added[layer][t],
-                    NO_ROW,
-                    a_cells[layer, t],
-                    a_cells[layer, t + 1],
-                    a_top[layer, t],
-                    a_below[layer, t + 1],
-                    hidden,
-                    a_above[t] if last else a_below[layer + 1, t],
-                    hidden if last else 0,
-                    NONE if last else kept[layer][t],
-                )
-            kernels.attend(a_above[t], a_keys, a_memory, a_closed, a_attention[t])
-            combined(above_steps[t], raw_steps[t])
-            kernels.squash(a_raw[t], kept[layers - 1][t], a_out[t], a_below[0, t + 1])
+        kernels.decoder(  # type: ignore[call-arg]
+            _array(words),
+            _biases(weights[layers:], width),
+            *map(_array, (keys, memory, closed[:, 0])),
+            _kept(keep),
+            np.stack([panels(matrix) for matrix in weights[:layers]]),
+            panels(combine),
+            *map(_array, (gates, cells, squashed, below, above, raw, out, attention)),
+        )
         ctx.save_for_backward(
-            memory, keys, keep, combine, gates, cells, squashed, below, above, raw, attention, *matrices
+            memory, keys, keep, combine, gates, cells, squashed, below, above, raw, attention, *weights[:layers]
         )
         return out
 
@@ -153,40 +142,15 @@ class Decoder(torch.autograd.Function):
         to_gates, to_combined = torch.empty_like(gates), torch.empty_like(raw)
         to_above, to_scores = torch.empty_like(above), torch.empty_like(attention)
         entered = raw.new_zeros(layers, batch, 2 * hidden)  # gradients of [input; own state], those of step t + 1
-        upper, to_cell = raw.new_zeros(batch, hidden), raw.new_zeros(layers, batch, hidden)
-        times = [repeated(matrix.t(), batch) for matrix in matrices]
-        combined = repeated(combine.t(), batch)
-        leaving, combined_steps, above_steps = (
-            [it.unbind(0) for it in to_gates],
-            to_combined.unbind(0),
-            to_above.unbind(0),
+        to_cell = raw.new_zeros(layers, batch, hidden)
+        kernels.decoder_backward(  # type: ignore[call-arg]
+            *map(_array, (gradients[0], keys, memory)),
+            _kept(keep),
+            np.stack([panels(matrix.t()) for matrix in matrices]),
+            panels(combine.t()),
+            *map(_array, (gates, cells, squashed, raw, attention)),
+            *map(_array, (to_gates, to_combined, to_above, to_scores, entered, to_cell)),
         )
-        of_out, kept = (
-            _rows(gradients[0], time),
-            [_rows(None if keep is None else keep[:, layer], time) for layer in range(layers)],
-        )
-        a_gates, a_cells, a_top, a_raw = _array(gates), _array(cells), _array(squashed), _array(raw)
-        a_keys, a_memory, a_attention = _array(keys), _array(memory), _array(attention)
-        a_to_gates, a_combined, a_above, a_scores = map(_array, (to_gates, to_combined, to_above, to_scores))
-        a_entered, a_upper, a_to_cell = _array(entered), _array(upper), _array(to_cell)
-        for t in range(time - 1, -1, -1):
-            kernels.squash_backward(of_out[t], a_entered[0], kept[layers - 1][t], a_raw[t], a_combined[t])
-            combined(combined_steps[t], above_steps[t])
-            kernels.attend_backward(a_above[t], a_attention[t], a_keys, a_memory, a_scores[t], a_upper)
-            for layer in range(layers - 1, -1, -1):
-                last = layer == layers - 1
-                kernels.cell_backward(
-                    a_gates[layer, t],
-                    NO_ROW,
-                    a_cells[layer, t],
-                    a_top[layer, t],
-                    a_upper if last else a_entered[layer + 1],
-                    NONE if last else kept[layer][t],
-                    a_entered[layer],
-                    a_to_cell[layer],
-                    a_to_gates[layer, t],
-                )
-                times[layer](leaving[layer][t], entered[layer])
         scores, tops = to_scores.permute(1, 2, 0), above[:, :, hidden:].transpose(0, 1)
         return (
             to_gates[0],

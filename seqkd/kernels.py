@@ -1,23 +1,22 @@
 # mypy: disable-error-code="no-untyped-def"
-"""The pointwise parts of a time step and of the loss, each as one compiled loop over float32 arrays on a CPU.
+"""The loops over time, the loss and the choice of a beam, compiled, over float32 arrays on a CPU.
 
 A step of the network is a few small products and some thirty pointwise operations; as single operations of torch the
-latter cost more than the products. Here each chain of them is one pass. exp is 2^k times a polynomial of the rest,
-exact to 2e-7; sigmoid and tanh come from it. `recurrence` and `losses` are the same in plain torch.
-Sizes: B sentences, H hidden units, S source positions, V pieces. An array of size 0 stands for "none".
+calls cost more than the work. Here each chain of pointwise operations is one pass, and a loop over time is one call.
+exp is 2^k times a polynomial of the rest, exact to 2e-7; sigmoid and tanh come from it. `recurrence` and `losses` are
+the same in plain torch.
+Sizes: B sentences, T time steps, L layers, H hidden units, S source positions, V pieces. An array of size 0 stands for
+"none". Weights are panels of `tiles`, of [a; b] where a product is over two vectors side by side.
 """
 
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-FAST = {"reassoc", "contract", "nsz", "arcp"}  # sums may be reordered (always in the same way), NaN stays NaN
-compiled = numba.njit(cache=True, fastmath=FAST, error_model="numpy", nogil=True)
-inlined = numba.njit(cache=True, fastmath=FAST, error_model="numpy", inline="always")
+from seqkd.tiles import WIDE, compiled, inlined, product
 
 ONE, HALF, TWO = np.float32(1.0), np.float32(0.5), np.float32(2.0)
 LOG2_E, LN_2 = np.float32(1.4426950408889634), np.float32(0.6931471805599453)
@@ -54,6 +53,9 @@ def tanh(x):
     return ONE - TWO / (exp(TWO * x) + ONE)
 
 
+# The bodies below are short loops over slices that begin at 0: only such ones become vector instructions.
+
+
 @compiled
 def cell(gates, added, live, old, new, squashed, own, own_at, up, up_at, keep):
     """One LSTM step; gates: (B, 4H) products, become activations; added: (B or 1, 4H).
@@ -63,22 +65,29 @@ def cell(gates, added, live, old, new, squashed, own, own_at, up, up_at, keep):
     """
     batch, hidden = old.shape
     for b in range(batch):
-        plus = added[b if added.shape[0] > 1 else 0]
-        gate = gates[b]
+        gate, plus = gates[b], added[b if added.shape[0] > 1 else 0]
+        enter, forget, show, candidate = gate[:hidden], gate[hidden:], gate[2 * hidden :], gate[3 * hidden :]
+        before, after, top, state = old[b], new[b], squashed[b], own[b, own_at:]
         for j in range(3 * hidden):
             gate[j] = sigmoid(gate[j] + plus[j])
-        for j in range(3 * hidden, 4 * hidden):
-            gate[j] = tanh(gate[j] + plus[j])
+        plus = plus[3 * hidden :]
+        for j in range(hidden):
+            candidate[j] = tanh(candidate[j] + plus[j])
         alive = live[b] if live.size else ONE
         for j in range(hidden):
-            value = (gate[hidden + j] * old[b, j] + gate[j] * gate[3 * hidden + j]) * alive
-            new[b, j] = value
-            value = tanh(value)
-            squashed[b, j] = value
-            own[b, own_at + j] = gate[2 * hidden + j] * value
-        if up.size:
+            after[j] = (forget[j] * before[j] + enter[j] * candidate[j]) * alive
+        for j in range(hidden):
+            top[j] = tanh(after[j])
+        for j in range(hidden):
+            state[j] = show[j] * top[j]
+        if keep.size:
+            higher, kept = up[b, up_at:], keep[b]
             for j in range(hidden):
-                up[b, up_at + j] = own[b, own_at + j] * (keep[b, j] if keep.size else ONE)
+                higher[j] = state[j] * kept[j]
+        elif up.size:
+            higher = up[b, up_at:]
+            for j in range(hidden):
+                higher[j] = state[j]
 
 
 @compiled
@@ -88,31 +97,45 @@ def cell_backward(gates, live, old, squashed, upper, keep, later, to_cell, out):
     Writes the gates' to out (B, 4H) and the old cell's to to_cell (B, H).
     """
     batch, hidden = old.shape
-    at = later.shape[1] - hidden
+    state = np.empty(hidden, np.float32)
     for b in range(batch):
         gate, to = gates[b], out[b]
+        enter, forget, show, candidate = gate[:hidden], gate[hidden:], gate[2 * hidden :], gate[3 * hidden :]
+        to_enter, to_forget, to_show, to_candidate = to[:hidden], to[hidden:], to[2 * hidden :], to[3 * hidden :]
+        above, after, before, top, inner = upper[b], later[b, later.shape[1] - hidden :], old[b], squashed[b], to_cell[b]
         alive = live[b] if live.size else ONE
+        if keep.size:
+            kept = keep[b]
+            for j in range(hidden):
+                state[j] = (above[j] * kept[j] + after[j]) * alive
+        else:
+            for j in range(hidden):
+                state[j] = (above[j] + after[j]) * alive
         for j in range(hidden):
-            enter, forget, show, candidate = gate[j], gate[hidden + j], gate[2 * hidden + j], gate[3 * hidden + j]
-            top = squashed[b, j]
-            state = (upper[b, j] * (keep[b, j] if keep.size else ONE) + later[b, at + j]) * alive
-            inner = to_cell[b, j] * alive + state * show * (ONE - top * top)
-            to[j] = inner * candidate * enter * (ONE - enter)
-            to[hidden + j] = inner * old[b, j] * forget * (ONE - forget)
-            to[2 * hidden + j] = state * top * show * (ONE - show)
-            to[3 * hidden + j] = inner * enter * (ONE - candidate * candidate)
-            to_cell[b, j] = inner * forget
+            to_show[j] = state[j] * top[j] * show[j] * (ONE - show[j])
+        for j in range(hidden):
+            inner[j] = inner[j] * alive + state[j] * show[j] * (ONE - top[j] * top[j])
+        for j in range(hidden):
+            to_enter[j] = inner[j] * candidate[j] * enter[j] * (ONE - enter[j])
+        for j in range(hidden):
+            to_candidate[j] = inner[j] * enter[j] * (ONE - candidate[j] * candidate[j])
+        for j in range(hidden):
+            to_forget[j] = inner[j] * before[j] * forget[j] * (ONE - forget[j])
+        for j in range(hidden):
+            inner[j] *= forget[j]
 
 
 @compiled
 def attend(above, keys, memory, closed, weights):
-    """Luong's general attention; above: (B, 2H) holds the top state on the right and gets the context on the left.
+    """Luong's general attention; above: (N, 2H) holds the top state on the right and gets the context on the left.
 
-    keys, memory: (B, S, H); closed: (B, S); weights: (B, S), written.
+    keys, memory: (B, S, H); closed: (B, S); weights: (N, S), written; N / B rows of each sentence stand together.
     """
-    batch, source, hidden = keys.shape
-    for b in range(batch):
-        query, context, weight = above[b, hidden:], above[b, :hidden], weights[b]
+    sentences, source, hidden = keys.shape
+    rows = above.shape[0] // sentences
+    for n in range(above.shape[0]):
+        b = n // rows
+        query, context, weight = above[n, hidden:], above[n, :hidden], weights[n]
         highest = np.float32(-np.inf)
         for s in range(source):
             score, key = np.float32(0.0), keys[b, s]
@@ -145,8 +168,7 @@ def attend_backward(combined, weights, keys, memory, to_scores, upper):
                 of_weight += to_context[j] * state[j]
             to_score[s] = of_weight
             mean += of_weight * weight[s]
-        for j in range(hidden):
-            top[j] = combined[b, hidden + j]
+        top[:] = combined[b, hidden:]
         for s in range(source):
             to_score[s] = weight[s] * (to_score[s] - mean)
             share, key = to_score[s], keys[b, s]
@@ -176,6 +198,150 @@ def squash_backward(of_out, fed, keep, raw, to_combined):
         for j in range(hidden):
             value = (of_out[b, j] + fed[b, j]) * (keep[b, j] if keep.size else ONE)
             to_combined[b, j] = value * (ONE - raw[b, j] * raw[b, j])
+
+
+@compiled
+def layer(added, right, live, gates, states, cells, squashed):
+    """One LSTM layer from a zero state; added, gates: (T, B, 4H); live: (T, B); squashed: (T, B, H).
+
+    states, cells: (T + 1, B, H), zero at first. Writes all but added and live.
+    """
+    nothing, no_keep = np.zeros(right.shape[0] * WIDE, np.float32), np.empty((0, 0), np.float32)
+    for t in range(added.shape[0]):
+        product(states[t], right, nothing, gates[t])
+        up, old, new = no_keep, cells[t], cells[t + 1]
+        cell(gates[t], added[t], live[t], old, new, squashed[t], states[t + 1], 0, up, 0, no_keep)
+
+
+@compiled
+def layer_backward(of_states, right, live, gates, cells, squashed, to_state, to_cell, out):
+    """Gradients through layer; of_states: (T, B, H); to_state, to_cell: (B, H) of the last step, become the first's.
+
+    right: of the transposed weight. Writes out (T, B, 4H), the gradient of added.
+    """
+    nothing, no_keep = np.zeros(right.shape[0] * WIDE, np.float32), np.empty((0, 0), np.float32)
+    for t in range(gates.shape[0] - 1, -1, -1):
+        cell_backward(gates[t], live[t], cells[t], squashed[t], of_states[t], no_keep, to_state, to_cell, out[t])
+        product(out[t], right, nothing, to_state)
+
+
+@compiled
+def decoder(
+    words,
+    biases,
+    keys,
+    memory,
+    closed,
+    keep,
+    rights,
+    combine,
+    gates,
+    cells,
+    squashed,
+    below,
+    above,
+    raw,
+    out,
+    attention,
+):
+    """The decoder over all target positions, see fused.Decoder.
+
+    words: (T, B, 4H); biases: (L, 4H), the first unused; keep: (T, L, B, H) or none; rights: (L, ...) panels.
+    below: (L, T + 1, B, 2H), the input and own state of each layer, those of step 0 given. Writes from gates on.
+    """
+    layers, time, hidden = gates.shape[0], gates.shape[1], raw.shape[2]
+    nothing, no_row = np.zeros(rights.shape[1] * WIDE, np.float32), np.empty(0, np.float32)
+    no_keep = np.empty((0, 0), np.float32)
+    for t in range(time):
+        for n in range(layers):
+            last = n == layers - 1
+            product(below[n, t], rights[n], nothing, gates[n, t])
+            cell(
+                gates[n, t],
+                biases[n : n + 1] if n else words[t],
+                no_row,
+                cells[n, t],
+                cells[n, t + 1],
+                squashed[n, t],
+                below[n, t + 1],
+                hidden,
+                above[t] if last else below[n + 1, t],
+                hidden if last else 0,
+                keep[t, n] if keep.size and not last else no_keep,
+            )
+        attend(above[t], keys, memory, closed, attention[t])
+        product(above[t], combine, nothing, raw[t])
+        squash(raw[t], keep[t, layers - 1] if keep.size else no_keep, out[t], below[0, t + 1])
+
+
+@compiled
+def decoder_backward(
+    of_out,
+    keys,
+    memory,
+    keep,
+    rights,
+    combine,
+    gates,
+    cells,
+    squashed,
+    raw,
+    attention,
+    to_gates,
+    to_combined,
+    to_above,
+    to_scores,
+    entered,
+    to_cell,
+):
+    """Gradients through decoder; rights, combine: of the transposed weights; the last six are written.
+
+    to_cell: (L, B, H) and entered: (L, B, 2H), zero at first, end as the gradients of the cells and of [input; own
+    state] at step 0; to_combined: (T, B, H); to_above: (T, B, 2H); to_scores: (T, B, S).
+    """
+    layers, time, batch, hidden = gates.shape[0], gates.shape[1], gates.shape[2], raw.shape[2]
+    nothing, no_row = np.zeros(rights.shape[1] * WIDE, np.float32), np.empty(0, np.float32)
+    no_keep, upper = np.empty((0, 0), np.float32), np.empty((batch, hidden), np.float32)
+    for t in range(time - 1, -1, -1):
+        squash_backward(of_out[t], entered[0], keep[t, layers - 1] if keep.size else no_keep, raw[t], to_combined[t])
+        product(to_combined[t], combine, nothing, to_above[t])
+        attend_backward(to_above[t], attention[t], keys, memory, to_scores[t], upper)
+        for n in range(layers - 1, -1, -1):
+            last = n == layers - 1
+            cell_backward(
+                gates[n, t],
+                no_row,
+                cells[n, t],
+                squashed[n, t],
+                upper if last else entered[n + 1],
+                keep[t, n] if keep.size and not last else no_keep,
+                entered[n],
+                to_cell[n],
+                to_gates[n, t],
+            )
+            product(to_gates[n, t], rights[n], nothing, entered[n])
+
+
+@compiled
+def step(words, biases, keys, memory, closed, rights, combine, fed, state, cells, new_state, new_cells, new_fed):
+    """One decoder step of a search for N rows, N / B a sentence; words: (N, 4H); state, cells: (L, N, H).
+
+    Writes new_state, new_cells (L, N, H) and new_fed (N, H).
+    """
+    layers, rows, hidden = state.shape
+    nothing, no_row = np.zeros(rights.shape[1] * WIDE, np.float32), np.empty(0, np.float32)
+    no_keep = np.empty((0, 0), np.float32)
+    gates, squashed = np.empty((rows, 4 * hidden), np.float32), np.empty((rows, hidden), np.float32)
+    entering, above = np.empty((rows, 2 * hidden), np.float32), np.empty((rows, 2 * hidden), np.float32)
+    for n in range(layers):
+        entering[:, :hidden] = new_state[n - 1] if n else fed
+        entering[:, hidden:] = state[n]
+        product(entering, rights[n], nothing, gates)
+        plus = biases[n : n + 1] if n else words
+        cell(gates, plus, no_row, cells[n], new_cells[n], squashed, new_state[n], 0, above, hidden, no_keep)
+    attend(above, keys, memory, closed, np.empty((rows, keys.shape[1]), np.float32))
+    product(above, combine, nothing, new_fed)
+    squash(new_fed, no_keep, new_fed, no_keep)
 
 
 @compiled

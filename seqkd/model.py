@@ -5,6 +5,7 @@ Sizes in comments: S source positions, T target positions, B sentences, H hidden
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import ModuleType
 from typing import NamedTuple, Self
 
@@ -54,6 +55,14 @@ class Step(NamedTuple):
         return self._replace(fed=fed, state=self.state.index_select(1, rows), cell=self.cell.index_select(1, rows))
 
 
+class Ready(NamedTuple):
+    """The decoder of a network whose weights stay as they are."""
+
+    words: Tensor  # (V, 4H): every target word's share of the first layer's gates, looked up instead of multiplied
+    step: Callable[[Tensor, Memory, Step], Step]
+    logits: Callable[[Tensor], Tensor]
+
+
 class Network(nn.Module):
     """No tying, one bias a layer; gates in the order input, forget, output, candidate."""
 
@@ -61,7 +70,7 @@ class Network(nn.Module):
         super().__init__()
         self.shape = shape
         self.int8 = False  # whether a search multiplies in int8, where the processor can
-        self._packed: dict[int, Callable[[Tensor], Tensor]] = {}
+        self._ready: Ready | None = None
         vocab, layers, hidden, _ = shape
 
         def weight(*size: int) -> nn.Parameter:
@@ -132,44 +141,59 @@ class Network(nn.Module):
 
     def logits(self, vectors: Tensor) -> Tensor:
         """(..., H) -> (..., V)"""
-        return self._times(vectors, self.output, self.output_bias, whole=True)
+        return linear(vectors, self.output, self.output_bias, whole=True)
 
     @contextmanager
-    def fixed(self) -> Iterator[None]:
-        """While it lasts the weights do not change: those of a step and the logits are packed once for int8."""
-        if self.int8 and fused.usable(self.output) and products.has_int8():
-            biases = {id(self.output): self.output_bias}  # a step's other inputs are states, thus within (-1, 1)
-            for weight in (*self.decoder, self.combine, self.output):
-                self._packed[id(weight)] = products.quantised(weight.detach(), biases.get(id(weight)))
+    def ready(self) -> Iterator[Ready]:
+        """What a search multiplies with, for as long as the weights stay as they are; kept for all searches within."""
+        if self._ready is not None:
+            yield self._ready
+            return
+        self._ready = self._made_ready()
         try:
-            yield
+            yield self._ready
         finally:
-            self._packed = {}
+            self._ready = None
 
-    def _times(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, *, whole: bool = False) -> Tensor:
-        packed = self._packed.get(id(weight))
-        return linear(x, weight, bias, whole=whole) if packed is None else packed(x)
+    def fix(self) -> None:
+        """Keeps what a search multiplies with for good: the weights may not change any more."""
+        self._ready = self._made_ready()
 
-    def word_table(self) -> Tensor:
-        """(V, 4H): every target word's share of the first layer's gates, looked up instead of multiplied."""
-        return product(self.target_embedding, self.decoder_word, self.decoder_bias[0])
+    def _made_ready(self) -> Ready:
+        with torch.no_grad():
+            table = product(self.target_embedding, self.decoder_word, self.decoder_bias[0])
+            if not fused.usable(self.output):
+                return Ready(table, self.step, self.logits)
+            if self.int8 and products.has_int8():  # a step's other inputs are states, thus within (-1, 1)
+                rounded = {id(weight): products.quantised(weight.detach()) for weight in (*self.decoder, self.combine)}
+                logits = products.quantised(self.output.detach(), self.output_bias)
+                return Ready(table, partial(self.step, times=lambda x, weight: rounded[id(weight)](x)), logits)
+            weights = fused.Fixed.of(list(self.decoder), self.combine, list(self.decoder_bias)[1:])
+            logits = products.fixed(self.output, self.output_bias)
 
-    def step(self, words: Tensor, memory: Memory, last: Step) -> Step:
-        """One decoder step, with autograd in plain torch: the reference of recurrence.Decoder.
+        def step(words: Tensor, memory: Memory, last: Step) -> Step:
+            return Step(*fused.step(words, memory[:3], last, weights))
 
-        words: (N, 4H), rows of word_table; N = B x rows a sentence, a sentence's rows together.
+        return Ready(table, step, logits)
+
+    def step(
+        self, words: Tensor, memory: Memory, last: Step, *, times: Callable[[Tensor, Tensor], Tensor] = linear
+    ) -> Step:
+        """One decoder step, with autograd in plain torch: the reference of recurrence.Decoder and fused.step.
+
+        words: (N, 4H), the embeddings' share of the first layer's gates; N = B x rows a sentence, a sentence's rows
+        together. times: x, weight -> x weight^T.
         """
         lower, states, cells = last.fed, [], []
-        loops = recurrence if torch.is_grad_enabled() else self._loops()
         for layer in range(self.shape.layers):
-            gates = self._times(torch.cat((lower, last.state[layer]), -1), self.decoder[layer])
+            gates = times(torch.cat((lower, last.state[layer]), -1), self.decoder[layer])
             added = self.decoder_bias[layer][None] if layer else words
-            lower, cell = loops.step(gates, added, last.cell[layer])
+            lower, cell = recurrence.step(gates, added, last.cell[layer])
             states.append(lower)
             cells.append(cell)
         sentences = memory.keys.shape[0]
         query = lower.view(sentences, -1, self.shape.hidden)  # (B, rows, H)
         weight = torch.softmax(torch.baddbmm(memory.closed, query, memory.keys.transpose(1, 2)), -1)
         context = torch.bmm(weight, memory.states).view(lower.shape)
-        fed = torch.tanh(self._times(torch.cat((context, lower), -1), self.combine))
+        fed = torch.tanh(times(torch.cat((context, lower), -1), self.combine))
         return Step(fed, torch.stack(states), torch.stack(cells))

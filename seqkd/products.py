@@ -1,13 +1,9 @@
-"""Matrix products: each through the library, the layout and the precision that are fastest there.
+"""Matrix products: each by what computes it fastest, in the precision that was chosen.
 
-- fp32 on AMD with AVX-512 goes through oneDNN; torch's own product is MKL's, which picks AVX2 kernels there and is up
-  to 2.3 times slower. On Intel the two are level for large products and MKL is ahead for small ones.
-- A product with few rows is up to 1.7 times faster when the weight is transposed in memory, once for many steps; in
-  bfloat16 up to 2.5 times when it is converted and packed once.
-- bf16: large products round their inputs and their result to bfloat16 and sum in fp32, up to twice as fast where the
-  processor has instructions for it; small ones stay in fp32, where they are faster, and logits always do.
-- oneDNN compiles a kernel for each new number of rows, which costs several times the product and half a megabyte: so
-  the rows are filled up to few different numbers.
+- On a CPU by the compiled loops of `tiles`: as fast as the processor multiplies and adds, from a dozen rows on, where
+  a library needs hundreds. torch's own, MKL's as a rule, picks AVX2 kernels on AMD, up to 2.3 times slower.
+- bf16 on a CPU that has it: inputs are rounded to bfloat16, sums and results are fp32, about twice as fast. Where there
+  are matrix tiles (AMX), large products go through torch, which uses them, and round their result too.
 - bf16 on a GPU: every product but the logits rounds its inputs and its result; the bias is added in fp32.
 - int8: for the search of a model that was exported so. The inputs of a step are states, within (-1, 1).
 What is chosen follows the processor and the sizes, never a timing, so that a run repeats bit for bit.
@@ -18,19 +14,22 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-Library = Literal["auto", "mkl", "onednn"]
-Precision = Literal["fp32", "bf16"]
-LARGE = 6_000_000  # multiplications from which bfloat16 is the faster
-STEPS = 127  # of an int8 number on either side of zero
-EVEN = 32  # rows of a bfloat16 or int8 product are a multiple of this
+from seqkd import tiles
 
-_onednn = False
-_bf16 = False  # on a CPU that has it
-_bf16_elsewhere = False
+Library = Literal["auto", "own", "torch"]
+Precision = Literal["fp32", "bf16"]
+LARGE = 6_000_000  # multiplications from which AMX is the faster
+STEPS = 127  # of an int8 number on either side of zero
+EVEN = 32  # rows of an int8 product, and of a batch's logits, are a multiple of this
+
+_own = True
+_bf16 = False
 
 
 @cache
@@ -41,82 +40,81 @@ def _processor() -> str:
         return ""
 
 
-@cache
-def has_onednn() -> bool:
-    """Whether this torch has oneDNN's linear product (private operators, hence the guard)."""
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return False
-    one = torch.eye(2)
-    try:
-        return torch.equal(_pointwise(one, one), one) and torch.equal(_pointwise(one, _packed(one, 2)), one)
-    except (AttributeError, RuntimeError):
-        return False
-
-
-def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x weight^T + bias by oneDNN, in the type of x; weight: as it is or packed."""
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")  # type: ignore[no-any-return]
-
-
-def _packed(weight: Tensor, rows: int) -> Tensor:
-    """weight in the order in which oneDNN reads it for products of about so many rows."""
-    return torch.ops.mkldnn._reorder_linear_weight(weight, rows)  # type: ignore[no-any-return]
-
-
 def has_bf16() -> bool:
     """Whether the processor multiplies bfloat16 itself."""
-    return "avx512_bf16" in _processor() or "amx_bf16" in _processor()
+    return bool(tiles.HAS_PAIRS)
+
+
+def _has_amx() -> bool:
+    return "amx_bf16" in _processor()
 
 
 def choose(library: Library = "auto", precision: Precision = "fp32") -> None:
     """Settles every later product of this process and of the processes it forks."""
-    global _onednn, _bf16, _bf16_elsewhere  # noqa: PLW0603
-    fitting = "AuthenticAMD" in _processor() and "avx512f" in _processor()
-    _onednn = library in ("onednn", "auto") and (library == "onednn" or fitting) and has_onednn()
-    _bf16 = precision == "bf16" and has_bf16()
-    _bf16_elsewhere = precision == "bf16"
+    global _own, _bf16
+    _own, _bf16 = library != "torch", precision == "bf16"
 
 
 def chosen() -> str:
     """What choose has settled for a CPU, in words."""
-    library = "oneDNN," if _onednn else "torch's default (MKL in most wheels),"
-    return f"matrix products by {library} {'with' if has_bf16() else 'without'} bfloat16 in the processor"
+    library = "seqkd's own loops" if _own else "torch"
+    return f"matrix products by {library}, {'bfloat16' if _bf16 and has_bf16() else 'float32'}"
 
 
-def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x weight^T + bias without autograd; x: (rows, in), weight: (out, in), bias: (out,) -> (rows, out)."""
-    rows = x.shape[0]
+def panels(weight: Tensor) -> NDArray[Any]:
+    """weight (out, in), any strides, as the right side x weight^T of tiles.times, in the precision that was chosen."""
+    depth, columns = weight.shape[1], weight.shape[0]
+    pairs = _bf16 and has_bf16() and depth % 2 == 0
+    form = (-(-columns // tiles.WIDE), depth // 2 if pairs else depth, tiles.WIDE)
+    found = np.zeros(form, np.int32 if pairs else np.float32)
+    tiles.fill(weight.detach().numpy().T, found)
+    return found
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, whole: bool = False) -> Tensor:
+    """x weight^T + bias without autograd; x: (rows, in), weight: (out, in), bias: (out,) -> (rows, out).
+
+    whole: the result is not rounded to bfloat16, as the logits need it: that would be 3 % of a probability.
+    """
+    if x.dtype != torch.float32:
+        return F.linear(x, weight, bias)
     on_cpu = x.device.type == "cpu"
-    large = rows * weight.numel() >= LARGE if on_cpu else True
-    if x.dtype != torch.float32 or not large or not (_bf16 if on_cpu else _bf16_elsewhere):
-        return exact(x, weight, bias)
-    filled = F.pad(x, (0, 0, 0, -rows % EVEN)) if rows % EVEN else x
-    rounded = F.linear(filled.bfloat16(), weight.bfloat16())[:rows].float()
-    return rounded if bias is None else rounded.add_(bias)
+    rounded = _bf16 and not whole
+    if on_cpu:
+        rounded = rounded and has_bf16() and (not _own or _has_amx()) and len(x) * weight.numel() >= LARGE
+    if rounded:
+        filled = F.pad(x, (0, 0, 0, -len(x) % EVEN)) if len(x) % EVEN else x  # a kernel is compiled for each number
+        found = F.linear(filled.bfloat16(), weight.bfloat16())[: len(x)].float()
+        return found if bias is None else found.add_(bias)
+    return fixed(weight, bias)(x) if on_cpu and _own else F.linear(x, weight, bias)
 
 
-def exact(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """product without any rounding to bfloat16, as the logits need it: theirs would be 3 % of a probability."""
-    if _onednn and x.device.type == "cpu" and x.dtype == torch.float32:
-        rows = x.shape[0]
-        more = -rows % (1 << max(0, rows.bit_length() - 4))  # eight numbers of rows from one power of 2 to the next
-        return _pointwise(F.pad(x, (0, 0, 0, more)) if more else x, weight, bias)[:rows]
-    return F.linear(x, weight, bias)
+def fixed(weight: Tensor, bias: Tensor | None = None) -> Callable[[Tensor], Tensor]:
+    """x weight^T + bias as a function of x (rows, in), float32 on a CPU, with the weight made ready for many x."""
+    right, start = panels(weight), np.zeros(-(-len(weight) // tiles.WIDE) * tiles.WIDE, np.float32)
+    if bias is not None:
+        start[: len(bias)] = bias.detach().numpy()
+
+    def times(x: Tensor) -> Tensor:
+        out = torch.empty(len(x), len(weight))
+        tiles.times(_left(x.detach().numpy(), like=right), right, start, out.numpy())
+        return out
+
+    return times
 
 
-def repeated(weight: Tensor, rows: int) -> Callable[[Tensor, Tensor], Any]:
-    """A function of (x, out) that writes x weight^T to out, made ready for many x of so many rows; no autograd."""
-    if _bf16 and rows * weight.numel() >= LARGE:
-        if has_onednn():
-            packed = _packed(weight.bfloat16(), rows)
-            return lambda x, out: out.copy_(_pointwise(x.bfloat16(), packed))
-        half = weight.t().bfloat16().contiguous()
-        return lambda x, out: out.copy_(torch.mm(x.bfloat16(), half))
-    turned = weight.t().contiguous()
-    if _onednn:
-        straight = weight.contiguous()
-        return lambda x, out: out.copy_(product(x, straight))
-    return lambda x, out: torch.mm(x, turned, out=out)
+def _left(x: NDArray[np.float32], *, like: NDArray[Any]) -> NDArray[Any]:
+    """x (rows, in) as the left side of tiles.times with these panels."""
+    if like.dtype == np.float32:
+        return x
+    rows, depth = x.shape
+    if x.strides[0] < x.strides[1]:
+        down = np.empty((depth // 2, rows), np.int32)
+        tiles.paired_down(x.T, down)
+        return down.T
+    out = np.empty((rows, depth // 2), np.int32)
+    tiles.paired(x, out)
+    return out
 
 
 @cache
@@ -158,7 +156,7 @@ class _Linear(torch.autograd.Function):
         ctx: torch.autograd.function.FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor | None, whole: bool
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return exact(x, weight, bias) if whole else product(x, weight, bias)
+        return product(x, weight, bias, whole=whole)
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -173,12 +171,7 @@ class _Linear(torch.autograd.Function):
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, whole: bool = False) -> Tensor:
-    """x weight^T + bias with autograd; x: (..., in), weight: (out, in), bias: (out,) -> (..., out).
-
-    whole: the product itself is not rounded to bfloat16, only those of its gradients.
-    """
-    if not (_onednn or _bf16_elsewhere):
-        return F.linear(x, weight, bias)
+    """product with autograd; x: (..., in) -> (..., out)."""
     rows = x.reshape(-1, x.shape[-1])
     found: Tensor = _Linear.apply(rows, weight, bias, whole)  # type: ignore[no-untyped-call]
     return found.view(*x.shape[:-1], -1)

@@ -16,11 +16,13 @@ from seqkd import fused
 from seqkd.batches import padded_left
 from seqkd.config import Machine
 from seqkd.errors import InputError
-from seqkd.model import Memory, Network, Step
+from seqkd.model import Memory, Network, Ready, Step
 from seqkd.nbest import Hypothesis
 from seqkd.vocab import BOS, EOS, PAD
 
 PIECES = 10  # source pieces, padding included, that a batch may have for each of its rows
+FEW = 32  # rows up to which a batch may be padded at will
+EVEN = 1.15  # of a larger batch's pieces, padding included, to those that are no padding
 DEAD = float("-inf")
 
 
@@ -62,8 +64,14 @@ class Budget:
 
     def sentences(self, lengths: Sequence[int], beam: int) -> int:
         """How many of the next sentences make a batch; lengths: their pieces, rising. A long one comes alone."""
-        most = lengths[: max(1, self.rows // beam)]
-        return max(1, sum(count * length <= self.rows * PIECES for count, length in enumerate(most, start=1)))
+        pieces, fitting = 0, 1
+        for count, length in enumerate(lengths[: max(1, self.rows // beam)], start=1):
+            pieces += length
+            even = count * beam <= FEW or count * length <= EVEN * pieces
+            if count * length > self.rows * PIECES or not even:
+                break
+            fitting = count
+        return fitting
 
     def halve(self, sentences: int, *, pieces: int, beam: int) -> None:
         """After a batch that memory did not suffice for. Raises InputError where it was a single sentence."""
@@ -91,18 +99,16 @@ def decode(
     """For every source, in order, its nbest hypotheses, best first (fewer where the beam found fewer).
 
     sources: piece ids without marks; an empty source gets one empty hypothesis. nbest: at most beam.
-    Sentences alike in length share a batch; which ones do changes at most the last digits of a score, in bf16 as many
-    as the rounding of inputs does. Raises InputError where memory does not suffice for a single sentence.
+    Sentences alike in length share a batch. Raises InputError where memory does not suffice for a single sentence.
     """
     budget = budget or Budget(Machine().rows)
     found: list[list[Hypothesis]] = [[Hypothesis((), 0.0, True)] for _ in sources]
     left = sorted((row for row, ids in enumerate(sources) if ids), key=lambda row: (len(sources[row]), row))
-    with torch.inference_mode(), network.fixed():
-        table = network.word_table()
+    with torch.inference_mode(), network.ready():
         while left:
             rows = left[: budget.sentences([len(sources[row]) for row in left[: budget.rows]], beam)]
             batch = [sources[row] for row in rows]
-            lists = _search(network, batch, table, beam=beam, nbest=nbest, normalise=normalise)
+            lists = _search(network, batch, beam=beam, nbest=nbest, normalise=normalise)
             if lists is None:
                 budget.halve(len(batch), pieces=len(batch[-1]), beam=beam)
                 continue
@@ -113,11 +119,12 @@ def decode(
 
 
 def _search(
-    network: Network, sources: Sequence[Sequence[int]], table: Tensor, *, beam: int, nbest: int, normalise: float
+    network: Network, sources: Sequence[Sequence[int]], *, beam: int, nbest: int, normalise: float
 ) -> list[list[Hypothesis]] | None:
     """The hypotheses of one batch; None, with all that it held freed, where memory does not suffice for it."""
     try:
-        return _Beam(network, sources, beam=beam, nbest=nbest, normalise=normalise).run(table)
+        with network.ready() as ready:
+            return _Beam(network, sources, beam=beam, nbest=nbest, normalise=normalise).run(ready)
     except (MemoryError, RuntimeError) as error:  # in the words of Python, torch, CUDA or the C++ below them
         words = ("allocate memory", "not enough memory", "out of memory", "bad_alloc")
         if not isinstance(error, MemoryError) and not any(word in str(error) for word in words):
@@ -132,7 +139,7 @@ class _Beam:
         self, network: Network, sources: Sequence[Sequence[int]], *, beam: int, nbest: int, normalise: float
     ) -> None:
         device = network.output.device
-        self.network, self.beam, self.nbest, self.normalise = network, beam, nbest, normalise
+        self.beam, self.nbest, self.normalise = beam, nbest, normalise
         self.memory: Memory = network.encode(padded_left(sources).to(device))
         self.last = Step(torch.zeros_like(self.memory.state[0]), self.memory.state, self.memory.cell)
         self.scores = self.memory.state.new_zeros(len(sources), 1)  # (B, R) log-probabilities, best first
@@ -144,10 +151,10 @@ class _Beam:
         self.limits = [longest(len(source)) for source in sources]
         self.ended: list[list[_Ended]] = [[] for _ in sources]
 
-    def run(self, table: Tensor) -> list[list[Hypothesis]]:
+    def run(self, ready: Ready) -> list[list[Hypothesis]]:
         for length in range(1, self.limit + 1):
-            self.last = self.network.step(table[self.words], self.memory, self.last)
-            self._extend()
+            self.last = ready.step(ready.words[self.words], self.memory, self.last)
+            self._extend(ready.logits(self.last.fed))
             self._retire(length)
             if not self.sentences:
                 break
@@ -156,9 +163,8 @@ class _Beam:
             for items in (items[: self.beam] for items in self.ended)
         ]
 
-    def _extend(self) -> None:
-        """Every live row by the words that may enter the beam; rows are then ordered by score."""
-        logits = self.network.logits(self.last.fed)  # (B x R, V)
+    def _extend(self, logits: Tensor) -> None:
+        """Every live row by the words that may enter the beam; rows are then ordered by score. logits: (B x R, V)."""
         continued = fused.best if fused.usable(logits) else best
         self.scores, parent, word = continued(logits, self.scores, self.room, barred=(PAD, BOS))
         self.words = word.view(-1)

@@ -12,7 +12,7 @@ from seqkd import batches, checkpoint, whole
 from seqkd.batches import Batch, Text
 from seqkd.losses import Shortlist
 from seqkd.model import Network
-from seqkd.products import exact
+from seqkd.products import product
 from seqkd.team import Team
 from seqkd.vocab import PAD
 
@@ -57,7 +57,7 @@ class Teacher:
             vectors = self.network(batch.source, batch.entered)[batch.expected != PAD]
         else:
             vectors = self.store[_places(batch, self.starts)]
-        return exact(vectors, self.network.output, self.network.output_bias).softmax(-1)
+        return product(vectors, self.network.output, self.network.output_bias, whole=True).softmax(-1)
 
 
 class Kept(NamedTuple):
@@ -106,7 +106,7 @@ class Shortlists:
         for rows in batches.plan(text, AT_ONCE):
             batch = batches.make(text, rows).to(self.network.output.device)
             vectors = self.network(batch.source, batch.entered)[batch.expected != PAD]
-            logits = exact(vectors, self.network.output, self.network.output_bias)
+            logits = product(vectors, self.network.output, self.network.output_bias, whole=True)
             values, listed = logits.topk(self.top_k, -1)
             values = (values - logits.logsumexp(-1, keepdim=True)).exp()
             places = _places(batch, self.starts[first : first + PART]).cpu()

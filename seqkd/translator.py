@@ -29,7 +29,9 @@ class Job(NamedTuple):
 
 @cache
 def _load(folder: Path, machine: Machine, precision: Precision) -> Model:
-    return checkpoint.load(folder, hardware.settle(machine, precision))
+    model = checkpoint.load(folder, hardware.settle(machine, precision))
+    model.network.fix()
+    return model
 
 
 @cache

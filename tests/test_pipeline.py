@@ -35,10 +35,10 @@ LAYERS = (
     {"pupil"},
     {"batches", "losses", "search", "checkpoint", "snapshot", "pruning", "teacher", "team", "likelihood"}
     | {"selection", "audit", "material"},
-    {"vocab", "model", "recurrence", "fused", "kernels", "products", "hardware"},
+    {"vocab", "model", "recurrence", "fused", "kernels", "tiles", "products", "hardware"},
 )
 # Only these need torch; a stage needs it only through them.
-TORCH = {*itertools.chain(*LAYERS)} - {"selection", "audit", "material", "vocab", "kernels"}
+TORCH = {*itertools.chain(*LAYERS)} - {"selection", "audit", "material", "vocab", "kernels", "tiles"}
 TORCHLESS_STAGES = {"validate", "preprocess", "vocab", "select", "report", "show"}
 
 HOMES = {  # library: the modules of seqkd/ that may import it; stages/ may import typer alone
@@ -50,7 +50,7 @@ HOMES = {  # library: the modules of seqkd/ that may import it; stages/ may impo
     "matplotlib": {"plots", "labels"},
     "safetensors": {"checkpoint", "snapshot"},
     "tqdm": {"progress"},
-    "numba": {"kernels", "ngrams"},
+    "numba": {"kernels", "ngrams", "tiles"},
     "psutil": {"budget", "lifetime"},
     "pydantic": {"config"},  # and where a recipe's records are built on config.Record
 }

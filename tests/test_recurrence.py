@@ -88,7 +88,8 @@ def test_the_decoder_loop_equals_the_plain_steps_in_values_and_gradients(layers:
     plain = torch.stack(vectors)
     assert fast.shape == (5, 3, 6)
     torch.testing.assert_close(fast, plain)
-    torch.testing.assert_close(net.word_table(), table)
+    with net.ready() as ready:
+        torch.testing.assert_close(ready.words, table)
     trained = [(name, weight) for name, weight in net.named_parameters() if not name.startswith("output")]
     ours = torch.autograd.grad(fast.sin().sum(), [weight for _, weight in trained])
     theirs = torch.autograd.grad(plain.sin().sum(), [weight for _, weight in trained])
@@ -113,7 +114,7 @@ def test_the_gradient_with_dropout_matches_finite_differences() -> None:
             weight.view(-1)[at] -= 2e-5
             below = loss()
             weight.view(-1)[at] += 1e-5
-        assert float(gradient.view(-1)[at]) == pytest.approx(float(above - below) / 2e-5, rel=1e-5)
+        assert float(gradient.reshape(-1)[at]) == pytest.approx(float(above - below) / 2e-5, rel=1e-5)
 
 
 def test_a_sentence_reads_the_same_alone_and_padded() -> None:

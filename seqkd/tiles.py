@@ -1,0 +1,240 @@
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, call-arg, var-annotated"
+"""Matrix products inside compiled loops: out = left x right + start, by one tile that stays in vector registers.
+
+A tile is up to 8 rows and WIDE columns of out. For each step along the depth it reads one line of right and spreads one
+number of each row of left over a vector: so it computes as fast as the processor multiplies and adds, for a dozen rows
+as for a thousand, where a library needs many rows to earn its call. A row of out depends on no other row of left, to
+the last bit. Sizes: M rows, N columns, K depth, P = N / WIDE rounded up.
+
+- right (K, N) is read from *panels*, WIDE columns each: (P, K, WIDE) float32, or (P, K / 2, WIDE) int32.
+- left (M, K) is float32 of any strides, or (M, K / 2) int32.
+- int32 holds a pair of bfloat16 that follow each other along the depth, which the processor multiplies and adds to
+  float32 in one instruction: inputs are rounded, sums and out are not.
+
+numba keeps compiled code for each file by its date: after an edit here, touch kernels.py too.
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, overload
+
+FAST = {"reassoc", "contract", "nsz", "arcp"}  # sums may be reordered (always in the same way), NaN stays NaN
+compiled = numba.njit(cache=True, fastmath=FAST, error_model="numpy", nogil=True)
+inlined = numba.njit(cache=True, fastmath=FAST, error_model="numpy", inline="always")
+
+_FEATURES = binding.get_host_cpu_features()
+HAS_PAIRS = _FEATURES.get("avx512bf16", False)
+LANES = 16 if _FEATURES.get("avx512f", False) else 8  # float32 numbers of a vector
+VECTORS = 2  # of a tile's row
+WIDE = LANES * VECTORS
+MANY = 96  # rows of left that pass over a panel while it is near the processor
+
+_FLOAT, _INT, _PLACE = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+_FLOATS, _INTS = ir.VectorType(_FLOAT, LANES), ir.VectorType(_INT, LANES)
+
+
+def _tile(rows: int) -> Any:
+    """The tile of so many rows, as a function for compiled code."""
+
+    @intrinsic
+    def tile(_, left, at, row, step, right, right_at, depth, start, start_at, out, out_at, out_row):
+        """Places and strides count numbers: left's row r begins at + r row, its next number stands step further."""
+        paired = left.dtype == types.int32
+        vector = _INTS if paired else _FLOATS
+
+        def generate(context, builder, signature, given):
+            def pointer(index, place):
+                data = context.make_array(signature.args[index])(context, builder, given[index]).data
+                return builder.gep(data, [place])
+
+            def load(base, place, kind):
+                found = builder.load(builder.bitcast(builder.gep(base, [place]), kind.as_pointer()))
+                found.align = 4
+                return found
+
+            def spread(number):
+                none = ir.Constant(vector, ir.Undefined)
+                first = builder.insert_element(none, number, _INT(0))
+                return builder.shuffle_vector(first, none, ir.Constant(ir.VectorType(_INT, LANES), [0] * LANES))
+
+            def added(total, one, other):
+                if not paired:
+                    return builder.fadd(total, builder.fmul(one, other, ("contract",)), ("contract",))
+                form = ir.FunctionType(_FLOATS, [_FLOATS, _INTS, _INTS])
+                dot = cgutils.get_or_insert_function(builder.module, form, "llvm.x86.avx512bf16.dpbf16ps.512")
+                return builder.call(dot, [total, one, other])
+
+            lefts, rights = pointer(0, given[1]), pointer(4, given[5])
+            starts, outs = pointer(7, given[8]), pointer(9, given[10])
+            row, step, depth, out_row = given[2], given[3], given[6], given[11]
+            first = [load(starts, _PLACE(v * LANES), _FLOATS) for v in range(VECTORS)]
+            before, loop = builder.block, builder.append_basic_block("tile")
+            after = builder.append_basic_block("tile.end")
+            builder.branch(loop)
+            builder.position_at_end(loop)
+            k = builder.phi(_PLACE)
+            sums = [[builder.phi(_FLOATS) for _ in range(VECTORS)] for _ in range(rows)]
+            line = builder.mul(k, _PLACE(WIDE))
+            across = [load(rights, builder.add(line, _PLACE(v * LANES)), vector) for v in range(VECTORS)]
+            here, later = builder.gep(lefts, [builder.mul(k, step)]), []
+            for r in range(rows):
+                number = spread(builder.load(builder.gep(here, [builder.mul(row, _PLACE(r))])))
+                later.append([added(sums[r][v], number, across[v]) for v in range(VECTORS)])
+            following = builder.add(k, _PLACE(1))
+            k.add_incoming(_PLACE(0), before)
+            k.add_incoming(following, loop)
+            for r in range(rows):
+                for v in range(VECTORS):
+                    sums[r][v].add_incoming(first[v], before)
+                    sums[r][v].add_incoming(later[r][v], loop)
+            builder.cbranch(builder.icmp_signed("<", following, depth), loop, after)
+            builder.position_at_end(after)
+            for r in range(rows):
+                for v in range(VECTORS):
+                    place = builder.gep(outs, [builder.add(builder.mul(out_row, _PLACE(r)), _PLACE(v * LANES))])
+                    builder.store(later[r][v], builder.bitcast(place, _FLOATS.as_pointer())).align = 4
+            return context.get_dummy_value()
+
+        place = types.intp
+        given = (left, place, place, place, right, place, place, start, place, out, place, place)
+        return types.void(*given), generate
+
+    return tile
+
+
+_eight, _four, _two, _one = _tile(8), _tile(4), _tile(2), _tile(1)
+TALL = LANES == 16  # 32 registers hold 8 rows, 16 hold 4
+
+
+@compiled
+def _rows(left, at, row, step, count, right, right_at, depth, start, start_at, out, out_at, out_row):
+    m = 0
+    if TALL:
+        while count - m >= 8:
+            _eight(left, at + m * row, row, step, right, right_at, depth, start, start_at, out, out_at, out_row)
+            m += 8
+            out_at += 8 * out_row
+    while count - m >= 4:
+        _four(left, at + m * row, row, step, right, right_at, depth, start, start_at, out, out_at, out_row)
+        m += 4
+        out_at += 4 * out_row
+    if count - m >= 2:
+        _two(left, at + m * row, row, step, right, right_at, depth, start, start_at, out, out_at, out_row)
+        m += 2
+        out_at += 2 * out_row
+    if count - m >= 1:
+        _one(left, at + m * row, row, step, right, right_at, depth, start, start_at, out, out_at, out_row)
+
+
+@compiled
+def times(left, right, start, out):
+    """out (M, N) = left x right + start; start: (P x WIDE,); the numbers of a row of out stand side by side."""
+    rows, columns = out.shape
+    row, step, out_row = left.strides[0] // 4, left.strides[1] // 4, out.strides[0] // 4
+    depth, tail = right.shape[1], columns % WIDE
+    spare = np.empty((MANY if tail else 0, WIDE), np.float32)  # a tile is never narrower than WIDE
+    for m in range(0, rows, MANY):
+        count = min(MANY, rows - m)
+        for p in range(columns // WIDE):
+            at, out_at, start_at = p * depth * WIDE, m * out_row + p * WIDE, p * WIDE
+            _rows(left, m * row, row, step, count, right, at, depth, start, start_at, out, out_at, out_row)
+        if tail:
+            p = columns // WIDE
+            _rows(left, m * row, row, step, count, right, p * depth * WIDE, depth, start, p * WIDE, spare, 0, WIDE)
+            for r in range(count):
+                for c in range(tail):
+                    out[m + r, p * WIDE + c] = spare[r, c]
+
+
+@intrinsic
+def _bits(_, value):
+    def generate(__, builder, ___, given):
+        return builder.bitcast(given[0], _INT)
+
+    return types.int32(types.float32), generate
+
+
+@inlined
+def _pair(low, high):
+    """Two float32 numbers rounded to the nearest bfloat16, ties to even; NaN and infinity stay what they are."""
+    half, one, all_low = np.int32(0x7FFF), np.int32(1), np.int32(0xFFFF)
+    first, second = _bits(low), _bits(high)
+    first += half + ((first >> np.int32(16)) & one)
+    second += half + ((second >> np.int32(16)) & one)
+    return ((first >> np.int32(16)) & all_low) | (second & ~all_low)
+
+
+@compiled
+def paired(matrix, out):
+    """matrix (M, K), K even, as left reads it: out (M, K / 2) int32."""
+    for m in range(out.shape[0]):
+        for k in range(out.shape[1]):
+            out[m, k] = _pair(matrix[m, 2 * k], matrix[m, 2 * k + 1])
+
+
+@compiled
+def paired_down(matrix, out):
+    """matrix (K, M), K even, whose pairs stand one above the other: out (K / 2, M) int32."""
+    for k in range(out.shape[0]):
+        for m in range(out.shape[1]):
+            out[k, m] = _pair(matrix[2 * k, m], matrix[2 * k + 1, m])
+
+
+def _take(matrix, k, n, out): ...
+
+
+@overload(_take, inline="always")
+def _take_into(matrix, k, n, out):
+    """What stands in out for step k and column n of matrix (K, N): a number, or where out is int32 a pair."""
+    if out.dtype == types.float32:
+        return lambda matrix, k, n, out: matrix[k, n]
+    return lambda matrix, k, n, out: _pair(matrix[2 * k, n], matrix[2 * k + 1, n])
+
+
+@compiled
+def fill(matrix, panels):
+    """matrix (K, N) of any strides, K even for pairs, into panels; what lies beyond N keeps its zeros."""
+    depth, turned = panels.shape[1], matrix.strides[0] < matrix.strides[1]
+    odd = ((depth + 15) // 16 | 1) * 16  # of cache lines, so that WIDE lines find room in the cache beside each other
+    lines = np.empty((WIDE, odd if turned else 0), panels.dtype)
+    for p in range(panels.shape[0]):
+        width = min(WIDE, matrix.shape[1] - p * WIDE)
+        if turned:  # read as it lies, then turn what is near
+            for c in range(width):
+                for k in range(depth):
+                    lines[c, k] = _take(matrix, k, p * WIDE + c, panels)
+            for k in range(depth):
+                for c in range(width):
+                    panels[p, k, c] = lines[c, k]
+        else:
+            for k in range(depth):
+                for c in range(width):
+                    panels[p, k, c] = _take(matrix, k, p * WIDE + c, panels)
+
+
+def _ready(left, like): ...
+
+
+@overload(_ready, inline="always")
+def _ready_for(left, like):
+    """left, (M, K), in the form that goes with the panels like."""
+    if like.dtype == types.float32:
+        return lambda left, like: left
+
+    def pairs(left, like):
+        out = np.empty((left.shape[0], left.shape[1] // 2), np.int32)
+        paired(left, out)
+        return out
+
+    return pairs
+
+
+@compiled
+def product(left, right, start, out):
+    """times, with left (M, K) in float32 whatever the panels hold."""
+    times(_ready(left, right), right, start, out)
