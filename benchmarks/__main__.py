@@ -109,7 +109,8 @@ def limits() -> str:
     roof = roofline.measure()
     return (
         f"Products of {roofline.ROWS} x {roofline.IN} x {roofline.OUT} on one core: "
-        f"fp32 {roof.torch:.0f} GFLOP/s by torch, {roof.own:.0f} by seqkd; bf16 {roof.torch_bf16:.0f} and {roof.own_bf16:.0f}. "
+        f"fp32 {roof.torch:.0f} GFLOP/s by torch, {roof.own:.0f} by seqkd; "
+        f"bf16 {roof.torch_bf16:.0f} by torch, {roof.own_bf16:.0f} by seqkd. "
         f"Memory: {roof.memory:.1f} GB/s."
     )
 

@@ -69,7 +69,7 @@ def measure() -> Roofline:
     own: list[float] = []
     for precision in PRECISIONS:
         products.choose("own", precision)
-        own.append(flop / _best(partial(products.fixed(weight), x), 3))
+        own.append(flop / _best(partial(products.Right.of(weight).times, x, OUT), 3))
     return Roofline(
         torch=flop / _best(lambda: F.linear(x, weight), 3),
         own=own[0],

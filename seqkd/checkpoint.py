@@ -23,7 +23,7 @@ from torch import Tensor
 from seqkd import config, whole
 from seqkd.errors import InputError
 from seqkd.model import Network, Shape
-from seqkd.products import STEPS
+from seqkd.tiles import STEPS
 from seqkd.vocab import Vocab
 
 WEIGHTS, SHAPE, VOCAB, CARD = "weights.safetensors", "shape.json", "vocab.model", "README.md"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seqkd import kernels
-from seqkd.products import panels, product
+from seqkd.products import Right, panels, product
 
 Array = NDArray[Any]
 NONE: Array = np.empty((0, 0), np.float32)
@@ -33,26 +33,28 @@ def _biases(biases: Sequence[Tensor], width: int) -> Array:
     return _array(torch.stack((torch.zeros(width), *biases)))
 
 
-class Fixed(NamedTuple):
-    """The weights of a search's steps, which do not change, as compiled code reads them."""
+class Steps(NamedTuple):
+    """The weights of a search's steps, as kernels.step reads them."""
 
-    rights: Array
-    combine: Array
     biases: Array
+    rights: Array
+    starts: Array
+    scales: Array
+    combine: Right
 
     @classmethod
-    def of(cls, matrices: Sequence[Tensor], combine: Tensor, biases: Sequence[Tensor]) -> Self:
-        rights = np.stack([panels(matrix) for matrix in matrices])
-        return cls(rights, panels(combine), _biases(biases, len(matrices[0])))
+    def of(cls, matrices: Sequence[Right], combine: Right, biases: Sequence[Tensor], *, hidden: int) -> Self:
+        rights, starts, scales = map(np.stack, zip(*matrices, strict=True))
+        return cls(_biases(biases, 4 * hidden), rights, starts, scales, combine)
 
 
-def step(words: Tensor, memory: Sequence[Tensor], last: Sequence[Tensor], fixed: Fixed) -> tuple[Tensor, ...]:
+def step(words: Tensor, memory: Sequence[Tensor], last: Sequence[Tensor], steps: Steps) -> tuple[Tensor, ...]:
     """model.Network.step without autograd; memory: states, keys, closed; last, and what returns: fed, state, cell."""
     states, keys, closed = map(_array, memory)
     fed, state, cell = map(_array, last)
     out = tuple(torch.empty_like(it, memory_format=torch.contiguous_format) for it in last)
     new_fed, new_state, new_cell = map(_array, out)
-    weights = fixed.biases, keys, states, closed[:, 0], fixed.rights, fixed.combine
+    weights = steps.biases, keys, states, closed[:, 0], steps.rights, steps.starts, steps.scales, tuple(steps.combine)
     kernels.step(_array(words), *weights, fed, state, cell, new_state, new_cell, new_fed)
     return out
 

@@ -1,4 +1,4 @@
-# mypy: disable-error-code="no-untyped-def"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call"
 """The loops over time, the loss and the choice of a beam, compiled, over float32 arrays on a CPU.
 
 A step of the network is a few small products and some thirty pointwise operations; as single operations of torch the
@@ -102,7 +102,13 @@ def cell_backward(gates, live, old, squashed, upper, keep, later, to_cell, out):
         gate, to = gates[b], out[b]
         enter, forget, show, candidate = gate[:hidden], gate[hidden:], gate[2 * hidden :], gate[3 * hidden :]
         to_enter, to_forget, to_show, to_candidate = to[:hidden], to[hidden:], to[2 * hidden :], to[3 * hidden :]
-        above, after, before, top, inner = upper[b], later[b, later.shape[1] - hidden :], old[b], squashed[b], to_cell[b]
+        above, after, before, top, inner = (
+            upper[b],
+            later[b, later.shape[1] - hidden :],
+            old[b],
+            squashed[b],
+            to_cell[b],
+        )
         alive = live[b] if live.size else ONE
         if keep.size:
             kept = keep[b]
@@ -206,9 +212,9 @@ def layer(added, right, live, gates, states, cells, squashed):
 
     states, cells: (T + 1, B, H), zero at first. Writes all but added and live.
     """
-    nothing, no_keep = np.zeros(right.shape[0] * WIDE, np.float32), np.empty((0, 0), np.float32)
+    zero, no_keep = np.zeros(right.shape[0] * WIDE, np.float32), np.empty((0, 0), np.float32)
     for t in range(added.shape[0]):
-        product(states[t], right, nothing, gates[t])
+        product(states[t], right, zero, no_keep, gates[t])
         up, old, new = no_keep, cells[t], cells[t + 1]
         cell(gates[t], added[t], live[t], old, new, squashed[t], states[t + 1], 0, up, 0, no_keep)
 
@@ -219,10 +225,10 @@ def layer_backward(of_states, right, live, gates, cells, squashed, to_state, to_
 
     right: of the transposed weight. Writes out (T, B, 4H), the gradient of added.
     """
-    nothing, no_keep = np.zeros(right.shape[0] * WIDE, np.float32), np.empty((0, 0), np.float32)
+    zero, no_keep = np.zeros(right.shape[0] * WIDE, np.float32), np.empty((0, 0), np.float32)
     for t in range(gates.shape[0] - 1, -1, -1):
         cell_backward(gates[t], live[t], cells[t], squashed[t], of_states[t], no_keep, to_state, to_cell, out[t])
-        product(out[t], right, nothing, to_state)
+        product(out[t], right, zero, no_keep, to_state)
 
 
 @compiled
@@ -250,12 +256,12 @@ def decoder(
     below: (L, T + 1, B, 2H), the input and own state of each layer, those of step 0 given. Writes from gates on.
     """
     layers, time, hidden = gates.shape[0], gates.shape[1], raw.shape[2]
-    nothing, no_row = np.zeros(rights.shape[1] * WIDE, np.float32), np.empty(0, np.float32)
+    zero, no_row = np.zeros(rights.shape[1] * WIDE, np.float32), np.empty(0, np.float32)
     no_keep = np.empty((0, 0), np.float32)
     for t in range(time):
         for n in range(layers):
             last = n == layers - 1
-            product(below[n, t], rights[n], nothing, gates[n, t])
+            product(below[n, t], rights[n], zero, no_keep, gates[n, t])
             cell(
                 gates[n, t],
                 biases[n : n + 1] if n else words[t],
@@ -270,7 +276,7 @@ def decoder(
                 keep[t, n] if keep.size and not last else no_keep,
             )
         attend(above[t], keys, memory, closed, attention[t])
-        product(above[t], combine, nothing, raw[t])
+        product(above[t], combine, zero, no_keep, raw[t])
         squash(raw[t], keep[t, layers - 1] if keep.size else no_keep, out[t], below[0, t + 1])
 
 
@@ -300,11 +306,11 @@ def decoder_backward(
     state] at step 0; to_combined: (T, B, H); to_above: (T, B, 2H); to_scores: (T, B, S).
     """
     layers, time, batch, hidden = gates.shape[0], gates.shape[1], gates.shape[2], raw.shape[2]
-    nothing, no_row = np.zeros(rights.shape[1] * WIDE, np.float32), np.empty(0, np.float32)
+    zero, no_row = np.zeros(rights.shape[1] * WIDE, np.float32), np.empty(0, np.float32)
     no_keep, upper = np.empty((0, 0), np.float32), np.empty((batch, hidden), np.float32)
     for t in range(time - 1, -1, -1):
         squash_backward(of_out[t], entered[0], keep[t, layers - 1] if keep.size else no_keep, raw[t], to_combined[t])
-        product(to_combined[t], combine, nothing, to_above[t])
+        product(to_combined[t], combine, zero, no_keep, to_above[t])
         attend_backward(to_above[t], attention[t], keys, memory, to_scores[t], upper)
         for n in range(layers - 1, -1, -1):
             last = n == layers - 1
@@ -319,28 +325,45 @@ def decoder_backward(
                 to_cell[n],
                 to_gates[n, t],
             )
-            product(to_gates[n, t], rights[n], nothing, entered[n])
+            product(to_gates[n, t], rights[n], zero, no_keep, entered[n])
 
 
 @compiled
-def step(words, biases, keys, memory, closed, rights, combine, fed, state, cells, new_state, new_cells, new_fed):
+def step(
+    words,
+    biases,
+    keys,
+    memory,
+    closed,
+    rights,
+    starts,
+    scales,
+    combine,
+    fed,
+    state,
+    cells,
+    new_state,
+    new_cells,
+    new_fed,
+):
     """One decoder step of a search for N rows, N / B a sentence; words: (N, 4H); state, cells: (L, N, H).
 
-    Writes new_state, new_cells (L, N, H) and new_fed (N, H).
+    rights, starts, scales: of all layers' weights, as product takes them; combine: one triple of them. Writes
+    new_state, new_cells (L, N, H) and new_fed (N, H).
     """
     layers, rows, hidden = state.shape
-    nothing, no_row = np.zeros(rights.shape[1] * WIDE, np.float32), np.empty(0, np.float32)
-    no_keep = np.empty((0, 0), np.float32)
+    no_row, no_keep = np.empty(0, np.float32), np.empty((0, 0), np.float32)
     gates, squashed = np.empty((rows, 4 * hidden), np.float32), np.empty((rows, hidden), np.float32)
     entering, above = np.empty((rows, 2 * hidden), np.float32), np.empty((rows, 2 * hidden), np.float32)
     for n in range(layers):
         entering[:, :hidden] = new_state[n - 1] if n else fed
         entering[:, hidden:] = state[n]
-        product(entering, rights[n], nothing, gates)
+        product(entering, rights[n], starts[n], scales[n], gates)
         plus = biases[n : n + 1] if n else words
         cell(gates, plus, no_row, cells[n], new_cells[n], squashed, new_state[n], 0, above, hidden, no_keep)
     attend(above, keys, memory, closed, np.empty((rows, keys.shape[1]), np.float32))
-    product(above, combine, nothing, new_fed)
+    right, start, scale = combine
+    product(above, right, start, scale, new_fed)
     squash(new_fed, no_keep, new_fed, no_keep)
 
 

@@ -5,7 +5,6 @@ Sizes in comments: S source positions, T target positions, B sentences, H hidden
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from types import ModuleType
 from typing import NamedTuple, Self
 
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqkd import fused, products, recurrence
-from seqkd.products import linear, product
+from seqkd.products import Right, linear, product
 from seqkd.vocab import PAD
 
 CLOSED = -1e9  # added to the attention's score of a padded source position
@@ -164,29 +163,28 @@ class Network(nn.Module):
             table = product(self.target_embedding, self.decoder_word, self.decoder_bias[0])
             if not fused.usable(self.output):
                 return Ready(table, self.step, self.logits)
-            if self.int8 and products.has_int8():  # a step's other inputs are states, thus within (-1, 1)
-                rounded = {id(weight): products.quantised(weight.detach()) for weight in (*self.decoder, self.combine)}
-                logits = products.quantised(self.output.detach(), self.output_bias)
-                return Ready(table, partial(self.step, times=lambda x, weight: rounded[id(weight)](x)), logits)
-            weights = fused.Fixed.of(list(self.decoder), self.combine, list(self.decoder_bias)[1:])
-            logits = products.fixed(self.output, self.output_bias)
+            right = Right.rounded if self.int8 and products.rounds(self.shape.hidden) else Right.of
+            matrices, biases = [right(matrix) for matrix in self.decoder], list(self.decoder_bias)[1:]
+            steps = fused.Steps.of(matrices, right(self.combine), biases, hidden=self.shape.hidden)
+            output = right(self.output, self.output_bias)
 
         def step(words: Tensor, memory: Memory, last: Step) -> Step:
-            return Step(*fused.step(words, memory[:3], last, weights))
+            return Step(*fused.step(words, memory[:3], last, steps))
+
+        def logits(vectors: Tensor) -> Tensor:
+            return output.times(vectors, self.shape.vocab)
 
         return Ready(table, step, logits)
 
-    def step(
-        self, words: Tensor, memory: Memory, last: Step, *, times: Callable[[Tensor, Tensor], Tensor] = linear
-    ) -> Step:
+    def step(self, words: Tensor, memory: Memory, last: Step) -> Step:
         """One decoder step, with autograd in plain torch: the reference of recurrence.Decoder and fused.step.
 
         words: (N, 4H), the embeddings' share of the first layer's gates; N = B x rows a sentence, a sentence's rows
-        together. times: x, weight -> x weight^T.
+        together.
         """
         lower, states, cells = last.fed, [], []
         for layer in range(self.shape.layers):
-            gates = times(torch.cat((lower, last.state[layer]), -1), self.decoder[layer])
+            gates = linear(torch.cat((lower, last.state[layer]), -1), self.decoder[layer])
             added = self.decoder_bias[layer][None] if layer else words
             lower, cell = recurrence.step(gates, added, last.cell[layer])
             states.append(lower)
@@ -195,5 +193,5 @@ class Network(nn.Module):
         query = lower.view(sentences, -1, self.shape.hidden)  # (B, rows, H)
         weight = torch.softmax(torch.baddbmm(memory.closed, query, memory.keys.transpose(1, 2)), -1)
         context = torch.bmm(weight, memory.states).view(lower.shape)
-        fed = torch.tanh(times(torch.cat((context, lower), -1), self.combine))
+        fed = torch.tanh(linear(torch.cat((context, lower), -1), self.combine))
         return Step(fed, torch.stack(states), torch.stack(cells))

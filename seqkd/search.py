@@ -21,7 +21,7 @@ from seqkd.nbest import Hypothesis
 from seqkd.vocab import BOS, EOS, PAD
 
 PIECES = 10  # source pieces, padding included, that a batch may have for each of its rows
-FEW = 32  # rows up to which a batch may be padded at will
+FEW = 64  # rows up to which a batch may be padded at will
 EVEN = 1.15  # of a larger batch's pieces, padding included, to those that are no padding
 DEAD = float("-inf")
 

@@ -6,10 +6,11 @@ number of each row of left over a vector: so it computes as fast as the processo
 as for a thousand, where a library needs many rows to earn its call. A row of out depends on no other row of left, to
 the last bit. Sizes: M rows, N columns, K depth, P = N / WIDE rounded up.
 
-- right (K, N) is read from *panels*, WIDE columns each: (P, K, WIDE) float32, or (P, K / 2, WIDE) int32.
-- left (M, K) is float32 of any strides, or (M, K / 2) int32.
+- right (K, N) is read from *panels*, WIDE columns each: (P, K, WIDE) float32, (P, K / 2, WIDE) int32 or
+  (P, K / 4, WIDE) uint32; left (M, K) accordingly, of any strides.
 - int32 holds a pair of bfloat16 that follow each other along the depth, which the processor multiplies and adds to
   float32 in one instruction: inputs are rounded, sums and out are not.
+- uint32 holds four numbers of 8 bits, of left unsigned and of right signed, whose sums are int32 and exact.
 
 numba keeps compiled code for each file by its date: after an edit here, touch kernels.py too.
 """
@@ -29,6 +30,8 @@ inlined = numba.njit(cache=True, fastmath=FAST, error_model="numpy", inline="alw
 
 _FEATURES = binding.get_host_cpu_features()
 HAS_PAIRS = _FEATURES.get("avx512bf16", False)
+HAS_QUADS = _FEATURES.get("avx512vnni", False)
+STEPS = 127  # of a number of 8 bits on either side of zero
 LANES = 16 if _FEATURES.get("avx512f", False) else 8  # float32 numbers of a vector
 VECTORS = 2  # of a tile's row
 WIDE = LANES * VECTORS
@@ -44,8 +47,8 @@ def _tile(rows: int) -> Any:
     @intrinsic
     def tile(_, left, at, row, step, right, right_at, depth, start, start_at, out, out_at, out_row):
         """Places and strides count numbers: left's row r begins at + r row, its next number stands step further."""
-        paired = left.dtype == types.int32
-        vector = _INTS if paired else _FLOATS
+        vector = _FLOATS if left.dtype == types.float32 else _INTS
+        total = _INTS if left.dtype == types.uint32 else _FLOATS
 
         def generate(context, builder, signature, given):
             def pointer(index, place):
@@ -62,23 +65,24 @@ def _tile(rows: int) -> Any:
                 first = builder.insert_element(none, number, _INT(0))
                 return builder.shuffle_vector(first, none, ir.Constant(ir.VectorType(_INT, LANES), [0] * LANES))
 
-            def added(total, one, other):
-                if not paired:
-                    return builder.fadd(total, builder.fmul(one, other, ("contract",)), ("contract",))
-                form = ir.FunctionType(_FLOATS, [_FLOATS, _INTS, _INTS])
-                dot = cgutils.get_or_insert_function(builder.module, form, "llvm.x86.avx512bf16.dpbf16ps.512")
-                return builder.call(dot, [total, one, other])
+            def added(before, one, other):
+                if vector is _FLOATS:
+                    return builder.fadd(before, builder.fmul(one, other, ("contract",)), ("contract",))
+                name = ".vpdpbusd.512" if total is _INTS else "bf16.dpbf16ps.512"
+                form, name = ir.FunctionType(total, [total, _INTS, _INTS]), f"llvm.x86.avx512{name}"
+                dot = cgutils.get_or_insert_function(builder.module, form, name)
+                return builder.call(dot, [before, one, other])
 
             lefts, rights = pointer(0, given[1]), pointer(4, given[5])
             starts, outs = pointer(7, given[8]), pointer(9, given[10])
             row, step, depth, out_row = given[2], given[3], given[6], given[11]
-            first = [load(starts, _PLACE(v * LANES), _FLOATS) for v in range(VECTORS)]
+            first = [load(starts, _PLACE(v * LANES), total) for v in range(VECTORS)]
             before, loop = builder.block, builder.append_basic_block("tile")
             after = builder.append_basic_block("tile.end")
             builder.branch(loop)
             builder.position_at_end(loop)
             k = builder.phi(_PLACE)
-            sums = [[builder.phi(_FLOATS) for _ in range(VECTORS)] for _ in range(rows)]
+            sums = [[builder.phi(total) for _ in range(VECTORS)] for _ in range(rows)]
             line = builder.mul(k, _PLACE(WIDE))
             across = [load(rights, builder.add(line, _PLACE(v * LANES)), vector) for v in range(VECTORS)]
             here, later = builder.gep(lefts, [builder.mul(k, step)]), []
@@ -97,7 +101,7 @@ def _tile(rows: int) -> Any:
             for r in range(rows):
                 for v in range(VECTORS):
                     place = builder.gep(outs, [builder.add(builder.mul(out_row, _PLACE(r)), _PLACE(v * LANES))])
-                    builder.store(later[r][v], builder.bitcast(place, _FLOATS.as_pointer())).align = 4
+                    builder.store(later[r][v], builder.bitcast(place, total.as_pointer())).align = 4
             return context.get_dummy_value()
 
         place = types.intp
@@ -133,7 +137,10 @@ def _rows(left, at, row, step, count, right, right_at, depth, start, start_at, o
 
 @compiled
 def times(left, right, start, out):
-    """out (M, N) = left x right + start; start: (P x WIDE,); the numbers of a row of out stand side by side."""
+    """out (M, N) = left x right + start; start: (P x WIDE,); the numbers of a row of out stand side by side.
+
+    Where left and right are uint32, start is int32 and so are the bits that come to stand in out, float32.
+    """
     rows, columns = out.shape
     row, step, out_row = left.strides[0] // 4, left.strides[1] // 4, out.strides[0] // 4
     depth, tail = right.shape[1], columns % WIDE
@@ -217,24 +224,57 @@ def fill(matrix, panels):
                     panels[p, k, c] = _take(matrix, k, p * WIDE + c, panels)
 
 
-def _ready(left, like): ...
-
-
-@overload(_ready, inline="always")
-def _ready_for(left, like):
-    """left, (M, K), in the form that goes with the panels like."""
-    if like.dtype == types.float32:
-        return lambda left, like: left
-
-    def pairs(left, like):
-        out = np.empty((left.shape[0], left.shape[1] // 2), np.int32)
-        paired(left, out)
-        return out
-
-    return pairs
+@compiled
+def quads(matrix, out):
+    """matrix (M, K) within (-1, 1), K a multiple of 4, as left reads it: out (M, K / 4) uint32; 0 is STEPS + 1."""
+    steps, zero = np.float32(STEPS), np.float32(STEPS + 1.5)  # cut off, hence the half
+    for m in range(out.shape[0]):
+        for k in range(out.shape[1]):
+            one = np.uint32(np.int32(matrix[m, 4 * k] * steps + zero))
+            two = np.uint32(np.int32(matrix[m, 4 * k + 1] * steps + zero))
+            three = np.uint32(np.int32(matrix[m, 4 * k + 2] * steps + zero))
+            four = np.uint32(np.int32(matrix[m, 4 * k + 3] * steps + zero))
+            out[m, k] = one | (two << np.uint32(8)) | (three << np.uint32(16)) | (four << np.uint32(24))
 
 
 @compiled
-def product(left, right, start, out):
-    """times, with left (M, K) in float32 whatever the panels hold."""
-    times(_ready(left, right), right, start, out)
+def scaled(out, scale, bias):
+    """out (M, N), the bits of int32, become numbers: times scale plus bias, (N or more,) each."""
+    for m in range(out.shape[0]):
+        line = out[m]
+        for n in range(line.size):
+            line[n] = np.float32(_bits(line[n])) * scale[n] + bias[n]
+
+
+def product(left, right, start, scale, out):
+    """out (M, N) = left x right + start; left: (M, K) in float32 whatever the panels hold; start: (P x WIDE,).
+
+    scale: (2, P x WIDE), what scaled takes, for panels of uint32 alone, whose start is int32 and undoes left's zero.
+    """
+
+
+@overload(product, jit_options={"fastmath": FAST, "error_model": "numpy"})
+def _product(left, right, start, scale, out):
+    if right.dtype == types.float32:
+        return lambda left, right, start, scale, out: times(left, right, start, out)
+
+    def of_pairs(left, right, start, scale, out):
+        ready = np.empty((left.shape[0], left.shape[1] // 2), np.int32)
+        paired(left, ready)
+        times(ready, right, start, out)
+
+    def of_quads(left, right, start, scale, out):
+        ready = np.empty((left.shape[0], left.shape[1] // 4), np.uint32)
+        quads(left, ready)
+        for first in range(0, out.shape[0], MANY):  # what is scaled is near
+            part = out[first : first + MANY]
+            times(ready[first : first + MANY], right, start, part)
+            scaled(part, scale[0], scale[1])
+
+    return of_pairs if right.dtype == types.int32 else of_quads
+
+
+@compiled
+def multiply(left, right, start, scale, out):
+    """product, to be called from outside."""
+    product(left, right, start, scale, out)

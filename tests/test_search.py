@@ -144,6 +144,7 @@ def test_the_compiled_search_finds_what_the_plain_one_finds(beam: int, monkeypat
 # Batches and memory.
 
 MANY = [[4 + (7 * row + at) % 30 for at in range(1 + row % 9)] for row in range(60)]
+ALIKE = [[4 + (7 * row + at) % 30 for at in range(5)] for row in range(60)]
 
 
 @pytest.mark.parametrize("beam", [1, 5])
@@ -164,6 +165,12 @@ def test_a_batch_keeps_to_the_budget_and_a_long_sentence_comes_alone() -> None:
     assert budget.sentences([3, 4, *[100] * 20], 1) == 10
     assert budget.sentences([3, 4, 5, 2000], 1) == 3
     assert budget.sentences([2000], 5) == 1
+
+
+def test_a_large_batch_is_hardly_padded() -> None:
+    budget, lengths = Budget(1000), [10] * 90 + [11] * 20 + [30] * 100
+    assert budget.sentences(lengths, 1) == 110
+    assert budget.sentences(lengths[80:], 1) == 64
 
 
 def searched(monkeypatch: pytest.MonkeyPatch, most: int, error: Exception) -> list[int]:
@@ -194,9 +201,9 @@ def test_where_memory_runs_out_the_budget_is_halved_and_this_is_said_once(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     network = random_network(vocab=40, spread=5.0)
-    expected = search.decode(network, MANY, beam=5)
+    expected = search.decode(network, ALIKE, beam=5)
     sizes, budget = searched(monkeypatch, 9, error), Budget(200)
-    found = search.decode(network, MANY, beam=5, budget=budget)
+    found = search.decode(network, ALIKE, beam=5, budget=budget)
     assert [items[0].ids for items in found] == [items[0].ids for items in expected]
     assert sizes == [40, 20, 10, 5, *[5] * 11]
     assert budget.rows == 25
