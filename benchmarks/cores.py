@@ -78,7 +78,8 @@ def decoding(settings: Settings, material: Material) -> list[Row]:
 def choosing(settings: Settings, material: Material) -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         pairs = scoring.write(Path(name), material, lines=400 * settings.updates)
-        parts, model = selection.parts(Path(name), pairs), material.folder / "joint.model"
+        parts = list(selection.parts(Path(name), pairs, lines=len(pairs)))
+        model = material.folder / "joint.model"
         choose = partial(selection.choose, model=model, settings=config.Select(nbest="made-up", pick="bleu"))
 
         def measure(count: int) -> float:

@@ -85,7 +85,7 @@ def read(part: selection.Part, material: Material) -> Lists:
 
 def scored(settings: Settings, material: Material, pairs: list[Pair], folder: Path) -> list[Row]:
     """Pairs a second of lists against their references; each round has a part of its own."""
-    lists = [read(part, material) for part in selection.parts(folder, pairs)]
+    lists = [read(part, material) for part in selection.parts(folder, pairs, lines=len(pairs))]
     numbers = [one.numbers() for one in lists[:1]]
     lists[0].scores(numbers[0])  # compiles
     work: dict[str, Callable[[Lists], Sized]] = {
@@ -116,7 +116,7 @@ def _rate(step: Callable[[Lists], Sized], lists: Iterator[Lists]) -> float:
 
 def chosen(settings: Settings, material: Material, pairs: list[Pair], folder: Path) -> list[Row]:
     """Hypotheses a second from the n-best files to the chosen text and its audit."""
-    parts, model = selection.parts(folder, pairs), material.folder / "joint.model"
+    parts, model = list(selection.parts(folder, pairs, lines=len(pairs))), material.folder / "joint.model"
     choose = partial(selection.choose, model=model, settings=config.Select(nbest="made-up", pick="bleu"))
 
     def measure() -> float:

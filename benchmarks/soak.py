@@ -4,7 +4,9 @@ python -m benchmarks.soak --lines 200000 --threads 2          # with random weig
 python -m benchmarks.soak --model models/seq_kd --text data/corpus/test.tsv
 
 The lines of the text are fed again and again. Each must be answered as in the first round, but for the few in which two
-words are level to the last digit. Memory is that of the command and its processes, shared pages counted in each.
+words are level to the last digit. Memory is that of the command and its processes, shared pages counted in each. It
+rises ever more slowly while batches of new sizes come, for oneDNN keeps the kernel it compiled for each size (at most
+1024); jobs like those before take no more, which tests/test_translate.py holds.
 """
 
 import argparse

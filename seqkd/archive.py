@@ -2,7 +2,8 @@
 
 An entry is the line's hash and, behind a checksum over both, the compressed list. What is added is added whole or not
 at all, whenever the process is killed; an entry that does not match its checksum counts as absent.
-A file that SQLite finds damaged is left where it is, marked, and the next number begun.
+A file that SQLite finds damaged is left where it is, marked, and the next number begun. There is a file once there is
+an entry: looking for lists writes nothing.
 """
 
 import hashlib
@@ -71,12 +72,15 @@ class Archive:
     def add(self, entries: Iterable[Entry]) -> None:
         """All of the entries or none; an entry that is there already stays, unless it is unsound."""
         fresh = dict(entries)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._opened() as file:
             sound = {name for name, content in _look(file, fresh) if content is not None}
             rows = [(name, kept) for name, kept in fresh.items() if name not in sound]
             file.executemany("INSERT OR REPLACE INTO lines VALUES (?, ?)", rows)
 
     def _contents(self, names: Iterable[bytes]) -> list[tuple[bytes, bytes | None]]:
+        if not self.path.exists():
+            return []
         with self._opened() as file:
             return list(_look(file, names))
 
@@ -85,6 +89,7 @@ class Archive:
         """One transaction. Raises InputError for whatever SQLite cannot do, having marked a damaged file."""
         try:
             with closing(sqlite3.connect(self.path, timeout=PATIENCE)) as file, file:
+                file.execute("CREATE TABLE IF NOT EXISTS lines (source BLOB PRIMARY KEY, list BLOB NOT NULL)")
                 yield file
         except sqlite3.Error as error:
             if _damaged(error):
@@ -94,15 +99,15 @@ class Archive:
 
 
 def find(folder: Path) -> Archive:
-    """The archive of a folder, made where there is none. A damaged one is set aside, which is said on stderr."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """The archive of a folder, to be made where there is none. A damaged one is set aside, which is said on stderr."""
     for number in itertools.count(1):
         found = Archive(folder / f"lines-{number}.sqlite")
         if _mark(found.path).exists():
             continue
+        if not found.path.exists():
+            return found
         try:
             with found._opened() as file:
-                file.execute("CREATE TABLE IF NOT EXISTS lines (source BLOB PRIMARY KEY, list BLOB NOT NULL)")
                 told = file.execute("PRAGMA quick_check(1)").fetchone()[0]
         except InputError:
             if not _mark(found.path).exists():

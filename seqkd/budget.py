@@ -28,6 +28,7 @@ HYPOTHESIS, WORD = 400, 80  # the same of a hypothesis
 PACKED_HYPOTHESIS, PACKED_WORD = 2.0, 0.95  # in a part of an n-best list, compressed
 STARTED = 200 << 20  # of a training process beside its numbers: products made ready for many sizes of batch
 BARE = 45 << 20  # of a process without networks
+SELECTING = 200 << 20  # of one that chooses hypotheses, with its compiled loops and the sentences it remembers
 ROWS = 1500  # sentences x beam of a batch of the search
 LINES = 1000  # of a text in one part of an n-best list
 STORE = 4 << 30  # of the teacher's vectors at most; beyond, it reads each batch anew
@@ -62,10 +63,14 @@ class Extent:
         return cls(len(sources), source, target, max(chain(*lengths), default=0))
 
     @classmethod
-    def guessed(cls, pairs: Sequence[Pair]) -> Self:
+    def guessed(cls, pairs: Iterable[Pair]) -> Self:
         """From characters alone."""
-        source, target = ([len(text) / CHARACTERS for text in side] for side in list(zip(*pairs, strict=True))[1:])
-        return cls(len(pairs), sum(source) / len(source), sum(target) / len(target), round(max(*source, *target)))
+        count = source = target = longest = 0
+        for count, pair in enumerate(pairs, start=1):  # noqa: B007 - how many there are
+            lengths = len(pair.source), len(pair.target)
+            source, target, longest = source + lengths[0], target + lengths[1], max(longest, *lengths)
+        whole = CHARACTERS * max(1, count)
+        return cls(count, source / whole, target / whole, round(longest / CHARACTERS))
 
     @property
     def bytes(self) -> float:
@@ -86,6 +91,16 @@ def processes(settings: Optim, machine: Machine) -> int:
     return max(1, min(machine.workers, settings.shares, settings.batch // FEWEST))
 
 
+def vectors(teacher: Network, text: Extent) -> float:
+    """From which a teacher's distributions over a text are made: one of H numbers for each word."""
+    return text.pairs * (text.target + 1) * teacher.hidden * FLOAT
+
+
+def stored(teacher: Network, text: Extent) -> bool:
+    """Whether they are made once; if not, anew for each update."""
+    return vectors(teacher, text) <= STORE
+
+
 def training(
     network: Network, settings: Optim, text: Extent, *, vocab: int, workers: int, teacher: Network | None = None
 ) -> int:
@@ -100,14 +115,13 @@ def training(
     if teacher is not None:
         outer += 1.25 * vocab
         store = FLOAT * parameters(teacher, vocab)
-        vectors = text.pairs * (text.target + 1) * teacher.hidden * FLOAT
-        store += vectors if vectors <= STORE else 0
+        store += vectors(teacher, text) if stored(teacher, text) else 0
     own = size * 3.5 + SPARE * FLOAT * words * (inner + outer)  # two gradients, the best weights; the largest batch
     return round(shared + store + workers * (own + text.bytes + STARTED))
 
 
 def searching(network: Network, text: Extent, *, vocab: int, beam: int, nbest: int, workers: int) -> int:
-    """The peak memory of a beam search beside its interpreter."""
+    """The peak memory of a beam search beside its interpreter and the text."""
     given = min(LINES, -(-text.pairs // workers))
     sentences = min(max(1, ROWS // beam), given)
     rows, steps = sentences * beam, 2 * text.longest + 10
@@ -119,7 +133,7 @@ def searching(network: Network, text: Extent, *, vocab: int, beam: int, nbest: i
     logits, history = FLOAT * rows * vocab, 2 * FLOAT * rows * steps
     lists = 2 * min(LINES, text.pairs) * nbest * (HYPOTHESIS + WORD * text.target)
     own = size + SPARE * (table + state + memory + logits + history) + lists
-    return round(text.bytes + workers * (own + STARTED / 4))
+    return round(workers * (own + STARTED / 4))
 
 
 def text(extent: Extent) -> int:
@@ -188,14 +202,13 @@ def course(
 
 
 def decoding(
-    work: str, network: Network, pairs: Sequence[Pair], *, vocab: int, beam: int, workers: int, left: int, keeping: Path
+    work: str, network: Network, pairs: Iterable[Pair], *, vocab: int, beam: int, workers: int, left: int, keeping: Path
 ) -> Need:
     """Of an n-best list of which so many lines are left to make, kept in a folder."""
     text = Extent.guessed(pairs)
     memory = 0
     if workers:
-        needed = searching(network, text, vocab=vocab, beam=beam, nbest=beam, workers=workers)
-        memory = needed - round(text.bytes)
+        memory = searching(network, text, vocab=vocab, beam=beam, nbest=beam, workers=workers)
     written = LIST_COPIES * lists(replace(text, pairs=left), beam=beam)
     return Need(work, memory, {keeping: written}, "workers in machine.yaml, or the beam in params.yaml")
 

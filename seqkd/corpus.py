@@ -37,7 +37,10 @@ def write(path: Path, pairs: Iterable[Pair]) -> None:
 
 
 def stream(path: Path) -> Iterator[Pair]:
-    """The pairs of a file that `write` made, one by one. InputError for a broken line, or ids that do not rise."""
+    """The pairs of a file that `write` made, one by one.
+
+    Raises InputError for a broken line, ids that do not rise, an empty file.
+    """
     last = -1
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
@@ -52,14 +55,18 @@ def stream(path: Path) -> Iterator[Pair]:
                 _refuse(f"{path}, line {number}: id {pair.id} comes after id {last}")
             last = pair.id
             yield pair
+    if last < 0:
+        _refuse(f"{path}: no line in it")
 
 
 def read(path: Path) -> list[Pair]:
-    """The pairs of a file that `write` made. Raises InputError as stream does, and for an empty file."""
-    pairs = list(stream(path))
-    if not pairs:
-        _refuse(f"{path}: no line in it")
-    return pairs
+    """The pairs of a file that `write` made. Raises InputError as stream does."""
+    return list(stream(path))
+
+
+def count(path: Path) -> int:
+    """How many pairs such a file has. Raises InputError as stream does."""
+    return sum(1 for _ in stream(path))
 
 
 _LINE = re.compile(rb"(\d{1,18})\t([^\t\n]*)\t([^\t\n]*)\n")  # the line end too: a file cut short is not whole

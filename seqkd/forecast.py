@@ -81,7 +81,8 @@ class Forecast:
         costs, pairs = self.costs, self.text.pairs
         paid, dev = costs.trainings[kind], costs.likelihood[kind.role] * self.dev
         epoch = -(-pairs // kind.batch) * paid.update + dev / budget.processes(settings, self.machine)
-        return (pairs + self.dev) * costs.read + pairs * paid.pair + settings.epochs * epoch
+        readings = 1 if budget.stored(self.params.teacher, self.text) else settings.epochs  # by the teacher
+        return (pairs + self.dev) * costs.read + pairs * readings * paid.pair + settings.epochs * epoch
 
     def _rows(self, hunt: Hunt, lines: int, *, nbest: bool) -> float:
         """Seconds of a search in all its processes."""
@@ -128,8 +129,7 @@ class Forecast:
     def _selected(self, row: str) -> Line:
         costs, text, several = self.costs, self.text, self.machine.workers
         seconds = costs.bare + text.pairs * (costs.selections[row] / several + costs.read)
-        memory = (several + 1) * budget.BARE + text.bytes / 2  # its pieces are not held
-        return Line(f"select@{row}", seconds, budget.COPIES * budget.text(text), memory)
+        return Line(f"select@{row}", seconds, budget.COPIES * budget.text(text), (several + 1) * budget.SELECTING)
 
     def _evaluated(self, role: Role, models: int) -> Line:
         costs, beams = self.costs, self.params.evaluate.beams
@@ -137,7 +137,7 @@ class Forecast:
         searched = sum(self._rows(hunt, self.test, nbest=False) for hunt in hunts)
         each = self.test * (costs.read + costs.likelihood[role] + len(beams) * costs.scored) + searched
         text = replace(self.text, pairs=self.test)
-        memory = max(self._search_memory(role, text, beam=beam, nbest=1) for beam in beams)
+        memory = text.bytes + max(self._search_memory(role, text, beam=beam, nbest=1) for beam in beams)
         kept = budget.COPIES * len(beams) * budget.text(text) / 2
         return Line(f"evaluate, {models} of {role} size", models * (costs.start + SETUP + each), models * kept, memory)
 
@@ -149,7 +149,8 @@ class Forecast:
         lines = settings.rounds * min(settings.sentences, self.test)
         seconds = sum(self._rows(hunt, lines, nbest=False) for hunt in hunts)
         text = replace(self.text, pairs=settings.sentences)
-        memory = max(self._search_memory(role, text, beam=beam, nbest=1) for role in roles for beam in beams)
+        searches = [self._search_memory(role, text, beam=beam, nbest=1) for role in roles for beam in beams]
+        memory = text.bytes + max(searches)
         return Line("speed", self.costs.start + REPORT + seconds, 4e6, memory)
 
 

@@ -17,7 +17,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 from seqkd import archive, checkpoint, corpus, nbest, resume, translator, workers
@@ -59,9 +58,7 @@ def code(folder: Path = Path(__file__).parent) -> str:
 
 def parts(text: Path) -> Iterator[list[Pair]]:
     """The pairs of a text, as many at a time as stand in a part of an n-best list."""
-    pairs = corpus.stream(text)
-    while part := list(islice(pairs, nbest.LINES)):
-        yield part
+    return nbest.chunks(corpus.stream(text))
 
 
 def count(lists: Archive, text: Path) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import gzip
 import hashlib
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -41,6 +41,13 @@ def part_path(folder: Path, index: int) -> Path:
 def positions(index: int) -> slice:
     """Which lines of the text a part holds."""
     return slice(index * LINES, (index + 1) * LINES)
+
+
+def chunks(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
+    """The pairs of a text, part by part."""
+    rest = iter(pairs)
+    while part := list(islice(rest, LINES)):
+        yield part
 
 
 def fingerprint(source: str) -> str:
@@ -156,6 +163,7 @@ __all__ = [
     "LINES",
     "Entry",
     "Hypothesis",
+    "chunks",
     "count",
     "fingerprint",
     "packed",

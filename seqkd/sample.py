@@ -3,6 +3,10 @@
 Networks have random weights, for a product takes as long whatever its numbers are. A random network never writes a
 sensible end, so its searches run to their limit: what one row takes for one step is measured, and how many rows and
 steps a trained network needs is left to the forecast.
+
+Nothing here grows with the text that is planned for. Where a single step of the run's own size takes long, less is
+done: of a training one update, of a search a few rows, for a row of a large network takes as long among a hundred as
+among a thousand.
 """
 
 import io
@@ -11,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,6 +51,9 @@ from seqkd.vocab import EOS, UNK
 
 AIM = 4.0  # seconds that a measurement should take; a single step that takes longer is measured once
 MOST = 48  # batches, or groups of sentences, that one looks at
+SHORTEST = 2  # pieces of a source that ends soon
+FEW, NARROW = 32, 4  # sentences and beam that tell whether a search is slow
+SLOW = 1.0  # seconds of a full group of such sources: what a step takes beside its rows no longer counts then
 LINES = 200  # of a text, for what costs little a line
 FAR = 1e4  # from all other logits: that of an end that comes at once, or of one that never does
 Role = Literal["teacher", "student"]
@@ -86,6 +93,14 @@ class Hunt(NamedTuple):
     precision: Precision
     processes: int
     lines: int  # that one of them is given at once
+
+
+class Probed(NamedTuple):
+    """What a search of a few rows takes, in seconds."""
+
+    fixed: float  # before the first sentence
+    begun: float  # read and ended at once
+    whole: float  # of the shortest sentences, never ended
 
 
 class Searched(NamedTuple):
@@ -211,6 +226,7 @@ class _Bench:
     machine: Machine
     clock: Clock
     aim: float
+    probes: dict[Hunt, Probed] = field(default_factory=dict)
 
     def compile(self) -> None:
         """The loops are compiled, or loaded, when they are first used; not while a clock runs."""
@@ -222,9 +238,12 @@ class _Bench:
     def training(self, kind: Kind) -> Paid:
         planned = batches.plan(self._fitting(), kind.batch)
         first = self._train(kind, planned, batches_tried=1)
-        if first > self.aim:
+        if first > self.aim / 2:
             return Paid(first, 0.0)
         start = self._train(kind, planned, batches_tried=1)  # the first one made products ready
+        if start > self.aim / 8:
+            update = max(1e-6, self._train(kind, planned, batches_tried=1, epochs=3) - start) / 2
+            return Paid(update, max(0.0, start - update) / kind.batch if kind.distilling else 0.0)
         count = min(MOST, len(planned), max(4, int(self.aim / 4 / start)))
         once, thrice = (self._train(kind, planned, batches_tried=count, epochs=epochs) for epochs in (1, 3))
         update = max(1e-6, thrice - once) / (2 * count)
@@ -253,15 +272,27 @@ class _Bench:
     def search(self, hunt: Hunt) -> Searched:
         """Of some of the groups into which the search divides what it is given, in every process at the same time."""
         sources = [ids for ids in self.text.sources if ids]
+        few = self._few(hunt._replace(beam=NARROW, lines=FEW))
+        rows = FEW * NARROW * search.longest(SHORTEST)
+        sentence, row = max(0.0, few.begun - few.fixed) / FEW, max(0.0, few.whole - few.fixed) / rows
+        if row * budget.ROWS * search.longest(SHORTEST) > SLOW:
+            return Searched(sentence + few.fixed / hunt.lines, row)
         sources = sorted(_spread(sources, min(max(1, hunt.lines), len(sources))), key=len)
         size = max(1, budget.ROWS // hunt.beam)
         groups = [sources[at : at + size] for at in range(0, len(sources), size)]
-        seconds, short = self._search(hunt, [[ids[:2] for ids in groups[0]]])
-        if seconds > self.aim:
-            return short
+        seconds, _ = self._search(hunt, [[ids[:SHORTEST] for ids in groups[0]]])
         longer = sum(len(ids) + 5 for group in groups for ids in group) / (7 * len(sources))
         count = min(len(groups), max(2, int(self.aim / longer / seconds)))
         return self._search(hunt, _spread(groups, count))[1]
+
+    def _few(self, hunt: Hunt) -> Probed:
+        """Of FEW sentences; the same for every beam and every number of lines."""
+        if hunt not in self.probes:
+            sources = _spread([ids for ids in self.text.sources if ids], FEW)
+            job = _Job(self.params, self.machine, hunt, [sources], self.clock)
+            found = list(workers.ordered(_probed, [job] * hunt.processes, processes=hunt.processes))
+            self.probes[hunt] = Probed(*(sum(seconds) / len(found) for seconds in zip(*found, strict=True)))
+        return self.probes[hunt]
 
     def _search(self, hunt: Hunt, groups: Sequence[Sequence[Sequence[int]]]) -> tuple[float, Searched]:
         """Seconds of these groups, and what they are made of."""
@@ -274,11 +305,19 @@ class _Bench:
 
     def likelihood(self, role: Role) -> float:
         device = hardware.settle(self.machine)
-        rows = [row for chosen in _spread(batches.plan(self.text, likelihood.SENTENCES), 4) for row in chosen]
-        text = Text(*([side[row] for row in rows] for side in self.text))
-        network = _network(self.params, role, device)
-        likelihood.nats(network, Text(text.sources[:4], text.targets[:4]))
-        return _each(lambda: likelihood.nats(network, text), len(rows), self.clock)
+        planned, network = batches.plan(self.text, likelihood.SENTENCES), _network(self.params, role, device)
+
+        def seconds(rows: Sequence[int]) -> float:
+            text = Text(*([side[row] for row in rows] for side in self.text))
+            return _each(lambda: likelihood.nats(network, text), 1, self.clock)
+
+        (median,) = _spread(planned, 1)
+        seconds(median[:4])
+        once = seconds(median)
+        if once > self.aim / 4:
+            return once / len(median)
+        rows = [row for chosen in _spread(planned, 4) for row in chosen]
+        return seconds(rows) / len(rows)
 
 
 class _Job(NamedTuple):
@@ -302,6 +341,23 @@ def _searched(job: _Job) -> tuple[float, float]:
 
     search.decode(network, [job.groups[0][0][:1]], beam=beam)
     return seconds(FAR, 1), seconds(-FAR, beam)
+
+
+def _probed(job: _Job) -> Probed:
+    device = hardware.settle(job.machine, job.hunt.precision)
+    network, beam = _network(job.params, job.hunt.role, device), job.hunt.beam
+    (sources,) = job.groups
+
+    def seconds(given: Sequence[Sequence[int]], end: float) -> float:
+        with torch.no_grad():
+            network.output_bias[EOS] = end
+        return _each(lambda: search.decode(network, given, beam=beam, nbest=1), 1, job.clock)
+
+    return Probed(
+        fixed=seconds([sources[0][:1]], FAR),
+        begun=seconds(sources, FAR),
+        whole=seconds([ids[:SHORTEST] for ids in sources], -FAR),
+    )
 
 
 def _network(params: Params, role: Role, device: torch.device) -> Network:

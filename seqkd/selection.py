@@ -1,15 +1,15 @@
 """Selection: which hypothesis of an n-best list a student trains on (Kim & Rush 2016, sections 3.2 and 3.3)."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from itertools import accumulate, chain, pairwise
+from itertools import accumulate, chain, pairwise, starmap
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from seqkd import nbest, ngrams, scores, vocab
+from seqkd import corpus, nbest, ngrams, scores, vocab
 from seqkd.audit import Tally
 from seqkd.config import Select
 from seqkd.corpus import Pair
@@ -51,14 +51,16 @@ class Part(NamedTuple):
     pairs: list[Pair]
 
 
-def parts(folder: Path, pairs: Sequence[Pair]) -> list[Part]:
-    """An n-best list beside the pairs of its text. Raises InputError where a part is missing or too many."""
-    found = nbest.parts(folder, lines=len(pairs))
-    return [Part(path, list(pairs[nbest.positions(index)])) for index, path in enumerate(found)]
+def parts(folder: Path, pairs: Iterable[Pair], *, lines: int) -> Iterator[Part]:
+    """An n-best list beside the pairs of its text, which has so many lines; neither is held whole.
+
+    Raises InputError where a part is missing or too many.
+    """
+    return starmap(Part, zip(nbest.parts(folder, lines=lines), nbest.chunks(pairs), strict=True))
 
 
-def choose(part: Part, *, model: Path, settings: Select) -> tuple[dict[int, str], Tally]:
-    """The chosen text of each line by id, detokenised, and the part's audit. Raises InputError for a wrong join."""
+def choose(part: Part, *, model: Path, settings: Select) -> tuple[list[Pair], Tally]:
+    """The part's sources with the texts chosen, detokenised, and its audit. Raises InputError for a wrong join."""
     tally, chosen = Tally(), dict[int, str]()
     lines = [hypotheses for _, hypotheses in nbest.read_part(part.path, part.pairs)]
     decoded = iter(_vocab(model).decode_all([hypothesis.ids for hypotheses in lines for hypothesis in hypotheses]))
@@ -71,7 +73,7 @@ def choose(part: Part, *, model: Path, settings: Select) -> tuple[dict[int, str]
         tied = {text for text, rating in zip(texts, found.ratings, strict=True) if rating == found.ratings[rank]}
         tally.ties += len(tied) > 1
         tally.compared(found.counts[rank].tolist(), found.counts[0].tolist())
-    return chosen, tally
+    return corpus.join(part.pairs, chosen, where=str(part.path)), tally
 
 
 _vocab = cache(vocab.load)  # one a process

@@ -24,7 +24,7 @@ def main(row: Row, *, teacher: Teacher, text: Text, out: Out) -> None:
     lines, new = lists.count(kept, text)
     shape, workers = checkpoint.load(teacher).network.shape, translator.processes(machine)
     amount = {"vocab": shape.vocab, "beam": job.beam, "workers": workers, "left": new}
-    budget.admit(budget.decoding(f"decode {row}", shape, corpus.read(text), keeping=kept.path.parent, **amount))
+    budget.admit(budget.decoding(f"decode {row}", shape, corpus.stream(text), keeping=kept.path.parent, **amount))
     with Progress(lines, unit="sentences", label=f"decode {row}", done=lines - new) as progress:
         for count in lists.fill(kept, text, job):
             progress.add(count)

@@ -1,5 +1,6 @@
 """select: one hypothesis for every line of the training text, and the audit of the choice."""
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +8,7 @@ from typing import Annotated
 import typer
 
 from seqkd import audit, config, corpus, selection, workers
+from seqkd.corpus import Pair
 from seqkd.progress import Progress
 
 
@@ -20,15 +22,17 @@ def main(
     audits: Annotated[Path, typer.Option(help="The folder of the audits; the row's is written there.")],
 ) -> None:
     settings = config.row(config.params().select, row, section="select")
-    pairs, nbest = corpus.read(gold), lists / settings.nbest
+    lines, tally = corpus.count(gold), audit.Tally()
+    parts = selection.parts(lists / settings.nbest, corpus.stream(gold), lines=lines)
     choose = partial(selection.choose, model=vocab, settings=settings)
-    chosen: dict[int, str] = {}
-    tally = audit.Tally()
-    with Progress(len(pairs), unit="lines", label=f"select {row}") as bar:
-        for part, found in workers.ordered(choose, selection.parts(nbest, pairs), processes=config.machine().workers):
-            chosen.update(part)
-            tally.add(found)
-            bar.add(len(part))
-    corpus.write(texts / f"{row}.tsv", corpus.join(pairs, chosen, where=str(nbest)))
+
+    def chosen() -> Iterator[Pair]:
+        with Progress(lines, unit="lines", label=f"select {row}") as bar:
+            for pairs, found in workers.ordered(choose, parts, processes=config.machine().workers):
+                tally.add(found)
+                bar.add(len(pairs))
+                yield from pairs
+
+    corpus.write(texts / f"{row}.tsv", chosen())
     audit.write(audits / f"{row}.json", audit.record(tally, row, settings))
     print(audit.summary(audit.record(tally, row, settings)))

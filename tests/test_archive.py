@@ -32,6 +32,19 @@ def test_what_is_added_is_found_by_its_source(tmp_path: Path) -> None:
     assert archive.find(tmp_path / "deep" / "folder") == found
 
 
+def test_looking_for_lists_writes_nothing(tmp_path: Path) -> None:
+    found = archive.find(tmp_path / "deep" / "folder")
+    assert list(found.missing(["new", "a house", "new"]).values()) == ["new", "a house"]
+    with pytest.raises(InputError, match="a list is gone"):
+        found.lists(["new"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_begun_and_not_yet_filled_has_no_list(tmp_path: Path) -> None:
+    (tmp_path / "lines-1.sqlite").touch()
+    assert list(archive.find(tmp_path).missing(["new"]).values()) == ["new"]
+
+
 def test_missing_sources_are_named_once_and_in_order(tmp_path: Path) -> None:
     found = _filled(tmp_path)
     missing = found.missing(["new", "a house", "newer", "new", "A house"])

@@ -54,6 +54,12 @@ def test_word_kd_reads_its_text_once_before(params: Params) -> None:
     assert found["distill@words"].seconds - found["distill@whole"].seconds == pytest.approx(6400 * 0.001)
 
 
+def test_word_kd_reads_a_text_too_large_to_keep_in_every_epoch(params: Params) -> None:
+    pairs, epochs = 10_000_000, params.optim.student.epochs
+    found = lines(params, pairs=pairs)
+    assert found["distill@words"].seconds - found["distill@whole"].seconds == pytest.approx(pairs * epochs * 0.001)
+
+
 def test_a_pruned_model_is_trained_twice(params: Params) -> None:
     again, finer = (
         settings.epochs * -(-6400 // settings.batch) for settings in (params.optim.retrain, params.optim.tune)

@@ -196,6 +196,7 @@ def test_an_entry_damaged_after_it_was_made_is_decoded_anew(job: Job, tmp_path: 
 
 def test_what_is_kept_is_accounted_for(job: Job) -> None:
     kept = lists.kept(job)
+    kept.add([archive.entry("a cat", [nbest.Hypothesis((4,), -1.0, True)])])
     megabytes = kept.path.stat().st_size / 1e6
     (kept.path.parent.parent / "older").mkdir()
     (kept.path.parent.parent / "older" / "lines-1.sqlite").write_bytes(bytes(3_000_000))

@@ -77,6 +77,7 @@ def test_text_of_another_corpus_is_not_taken_for_this_one(folder: Path, params: 
     found = gather(folder, params, pairs=5_000_000)
     assert found.train == 5_000_000
     assert found.pairs[0] not in PAIRS
+    assert len(found.pairs) == material.MOST
     assert found.extent().source == pytest.approx(25, rel=0.2)
     assert "sentences of 25 words assumed" in found.notes[0]
 

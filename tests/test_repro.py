@@ -7,6 +7,7 @@ import re
 import pytest
 
 from benchmarks import kill, tiny
+from benchmarks.kill import Strike
 from benchmarks.tiny import Project
 from seqkd import config
 
@@ -46,13 +47,31 @@ def test_a_second_repro_has_nothing_to_do(project: Project) -> None:
     assert project.stale() == set()
 
 
+STRIKES = [  # in the order of a run
+    Strike("train@teacher", 1.5, "worker"),
+    Strike("select@seq_inter", 0.5, "stage"),
+    Strike("finetune@teacher-near", 1.5, "dvc"),
+    Strike("evaluate-pruned@0.5", 1.0, "group"),
+]
+
+
+def test_a_round_strikes_each_kind_of_stage_once_in_the_order_of_a_run() -> None:
+    lasted = {"train@a": 4.0, "evaluate@a": 1.0, "train@b": 2.0, "evaluate-pruned@c": 1.0, "report": 3.0}
+    found = kill.rounds(lasted, 7, seed=1)
+    assert [len(each) for each in found] == [3, 3, 1]
+    for each in found:
+        order = [[*lasted].index(strike.stage) for strike in each]
+        assert order == sorted(order)
+        assert len({strike.stage[:5] for strike in each}) == len(each)
+        assert all(strike.after <= lasted[strike.stage] for strike in each)
+
+
 def test_one_seed_gives_one_result_whatever_the_number_of_workers_and_kills(project: Project) -> None:
     """Everything anew with two workers instead of one, killed on the way, its state saved after every update."""
     before = project.lock
     project.machine(workers=2, save_every=0.0)
     kill.forget(project)
-    told = kill.disturbed(project, kills=3, seed=1, latest=60.0)
-    assert len(told) == 4
+    assert len(kill.disturbed(project, STRIKES)) == len(STRIKES) + 1
     assert project.lock == before
     project.machine(workers=1)
 

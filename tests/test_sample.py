@@ -52,6 +52,21 @@ def test_everything_a_run_does_has_a_cost(costs: Costs, params: Params, material
     assert all(line.seconds > 0 and line.memory > 0 for line in whole.lines())
 
 
+def test_of_work_whose_single_step_takes_long_less_is_measured_and_as_much_is_said(
+    costs: Costs, params: Params, material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sample, "SLOW", 0.0)
+    began = time.process_time()
+    quick = sample.measure(material, params, MACHINE, aim=0.001, clock=time.process_time)
+    assert time.process_time() - began < 10
+    assert (set(quick.trainings), set(quick.searches)) == (set(costs.trainings), set(costs.searches))
+    for hunt, found in costs.searches.items():
+        if hunt.role == "teacher" and hunt.beam > 1:
+            assert found.row / 3 < quick.searches[hunt].row < 3 * found.row
+    whole = Forecast(params, MACHINE, quick, material.extent(4_500_000), material.dev, material.test)
+    assert all(line.seconds > 0 and line.memory > 0 for line in whole.lines())
+
+
 @pytest.mark.usefixtures("project")
 def test_plan_prints_every_stage_and_whether_it_fits(capsys: pytest.CaptureFixture[str]) -> None:
     plan.main()

@@ -80,12 +80,13 @@ def lists(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[Pa
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_text_is_chosen_line_by_line_with_its_audit(lists: tuple[Path, Path, list[Pair]], processes: int) -> None:
     folder, model, pairs = lists
-    tally, chosen = Tally(), {}
+    tally, chosen = Tally(), list[Pair]()
     choose = partial(selection.choose, model=model, settings=BLEU)
-    for texts, counts in workers.ordered(choose, selection.parts(folder, pairs), processes=processes):
-        chosen.update(texts)
+    parts = selection.parts(folder, pairs, lines=1200)
+    for found_pairs, counts in workers.ordered(choose, parts, processes=processes):
+        chosen += found_pairs
         tally.add(counts)
-    assert chosen == {pair.id: pair.target for pair in pairs}
+    assert chosen == pairs
     found = audit.record(tally, "closest", BLEU)
     assert found["lines"] == 1200
     assert found["ranks"] == [0, 0, 1200, 0]
@@ -100,9 +101,9 @@ def test_a_text_is_chosen_line_by_line_with_its_audit(lists: tuple[Path, Path, l
 
 def test_the_audits_bleu_is_the_corpus_bleu_of_the_texts(lists: tuple[Path, Path, list[Pair]]) -> None:
     folder, model, pairs = lists
-    texts, tally = selection.choose(selection.parts(folder, pairs)[0], model=model, settings=SCORE)
+    chosen, tally = selection.choose(next(selection.parts(folder, pairs, lines=1200)), model=model, settings=SCORE)
     targets = [pair.target for pair in pairs[:1000]]
-    assert scores.bleu_of(tally.chosen) == pytest.approx(scores.bleu(list(texts.values()), targets))
+    assert scores.bleu_of(tally.chosen) == pytest.approx(scores.bleu([pair.target for pair in chosen], targets))
     assert tally.chosen == tally.first
 
 
@@ -117,4 +118,21 @@ def test_a_list_of_another_text_is_refused(lists: tuple[Path, Path, list[Pair]])
     folder, model, pairs = lists
     other = [*pairs[:500], *pairs[501:], Pair(9999, "", "x")]
     with pytest.raises(InputError, match="id 1500 stands where the text has id 1503"):
-        selection.choose(selection.parts(folder, other)[0], model=model, settings=BLEU)
+        selection.choose(next(selection.parts(folder, other, lines=1200)), model=model, settings=BLEU)
+
+
+def test_a_text_that_has_more_or_fewer_lines_than_were_counted_is_not_cut_to_them(
+    lists: tuple[Path, Path, list[Pair]],
+) -> None:
+    folder, _, pairs = lists
+    for other in (pairs[:900], [*pairs, *pairs]):
+        with pytest.raises(ValueError, match="zip"):
+            list(selection.parts(folder, other, lines=1200))
+
+
+def test_parts_are_taken_as_they_are_needed(lists: tuple[Path, Path, list[Pair]]) -> None:
+    folder, _, pairs = lists
+    text = iter(pairs)
+    parts = selection.parts(folder, text, lines=1200)
+    assert next(parts).pairs == pairs[:1000]
+    assert next(text) == pairs[1000]

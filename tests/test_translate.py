@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from seqkd import checkpoint, config, model, translator, vocab
+from seqkd import budget, checkpoint, config, model, translator, vocab, workers
 from seqkd.checkpoint import Model
 from seqkd.translator import Job
 from stages import translate
@@ -45,6 +45,18 @@ def test_lines_come_out_in_order_whatever_the_processes(folder: Path) -> None:
     expected = translator.best(Job(folder, config.Machine(workers=1), 5, sources=TEXT))
     pieces = checkpoint.load(folder).vocab
     assert lines == [pieces.decode(hypothesis.ids) for hypothesis in expected]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the memory on Linux alone")
+def test_jobs_like_those_before_take_no_more_memory(folder: Path) -> None:
+    job = Job(folder, config.Machine(workers=1, device="cpu"), 3)
+    jobs = [job._replace(sources=[TEXT[(at + row) % 6] for row in range(20 * at)]) for at in range(1, 6)]
+    held = []
+    for _ in range(4):
+        for _ in range(10):
+            list(workers.streamed(translator.run, jobs, processes=1))
+        held.append(budget.held())
+    assert max(held[1:]) - held[0] < 3 << 20
 
 
 def test_scores_are_to_the_last_bit_the_same_whatever_the_number_of_workers(
