@@ -57,7 +57,7 @@ def updates(
 
 
 def training(settings: Settings, material: Material, roof: Roofline) -> list[Row]:
-    network, optim = material.network(SIZE), material.optim(SIZE)
+    network, optim = material.network(SIZE), material.optim(SIZE).model_copy(update={"shares": 1})  # one core
     long, short = material.some(settings.updates + 2), material.some(2)
     for precision in PRECISIONS:
         updates(network, (short, material.some(1)), optim, precision=precision)  # compiles

@@ -26,7 +26,7 @@ def run(settings: Settings) -> list[Row]:
 
 
 def training(settings: Settings, material: Material, roof: Roofline) -> list[Row]:
-    network, optim = material.network(SIZE), material.optim(SIZE)
+    network, optim = material.network(SIZE), material.optim(SIZE).model_copy(update={"shares": 1})  # one core
     long, short = material.some(4 * settings.updates + 8), material.some(8)
     pupil = plain.Training(material.network(SIZE), optim.rate)
 

@@ -135,7 +135,7 @@ class Speed(Record):
 
 class Params(Record):
     seed: Annotated[int, Field(ge=0, lt=1 << 32)]
-    precision: Literal["fp32", "bf16"]  # of large products while training and decoding; bf16: inputs rounded, sums fp32
+    precision: Literal["fp32", "bf16"]  # of matrix products; bf16: inputs are rounded, sums are fp32
     data: Data
     vocab: Vocab
     teacher: Network
