@@ -119,7 +119,7 @@ if work == "train":
     trainer.train(network, trainer.Lesson(text, batches.Text(lines[:2], lines[:2]), settings, 1), machine)
 else:
     network.output_bias.data[3] = -1e4
-    search.decode(network, lines[: 2 * longest], beam=20, nbest=20)
+    search.decode(network, [lines[longest - 3]] * 2 * longest, beam=20, nbest=20)
 print(peak() - before)
 """
 
@@ -131,8 +131,9 @@ def test_a_process_takes_what_is_said_within_a_half(work: str, shape: tuple[int,
     vocab, layers, hidden, longest = shape
     command = [sys.executable, "-c", PEAK, work, *map(str, shape)]
     grown = int(subprocess.check_output(command, cwd=ROOT, text=True, stderr=subprocess.DEVNULL))
-    lines = Extent(12 * (longest - 2) if work == "train" else 2 * longest, longest / 2, longest / 2, longest)
+    lines = Extent(2 * longest, longest, longest, longest)
     if work == "train":
+        lines = Extent(12 * (longest - 2), longest / 2, longest / 2, longest)
         said = budget.training(size(layers, hidden), ADAM, lines, vocab=vocab, workers=1)
     else:
         said = budget.searching(size(layers, hidden), lines, vocab=vocab, beam=20, nbest=20, workers=1)

@@ -1,0 +1,63 @@
+"""The forms in which a tile reads its matrices, and the tile of a processor with shorter vectors."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from seqkd import tiles
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_panels_hold_the_columns_side_by_side_and_zeros_beyond_them() -> None:
+    matrix = np.arange(2 * 40, dtype=np.float32).reshape(2, 40)
+    for given in (matrix, np.asfortranarray(matrix)):
+        panels = np.zeros((-(-40 // tiles.WIDE), 2, tiles.WIDE), np.float32)
+        tiles.fill(given, panels)
+        beside = panels.transpose(1, 0, 2).reshape(2, -1)
+        assert np.array_equal(beside[:, :40], matrix)
+        assert not beside[:, 40:].any()
+
+
+def test_a_pair_is_two_bfloat16_the_first_in_the_lower_half_rounded_as_torch_does() -> None:
+    special = [0.0, -0.0, 1.0, 1.00390625, 1.01171875, 3.0e38, float("inf"), -float("inf"), float("nan"), 1e-40]
+    values = np.array(special + np.random.default_rng(1).standard_normal(90).tolist(), np.float32).reshape(10, 10)
+    expected = torch.from_numpy(values).bfloat16().float().numpy()
+    across, down = np.empty((10, 5), np.int32), np.empty((5, 10), np.int32)
+    tiles.paired(values, across)
+    tiles.paired_down(values, down)
+    for found, low, high in ((across, expected[:, ::2], expected[:, 1::2]), (down, expected[::2], expected[1::2])):
+        np.testing.assert_array_equal((found << 16).view(np.float32), low)
+        np.testing.assert_array_equal((found & ~0xFFFF).view(np.float32), high)
+
+
+def test_four_numbers_stand_in_one_lowest_first_with_zero_at_128() -> None:
+    out = np.empty((1, 1), np.uint32)
+    tiles.quads(np.array([[0.0, 1.0, -1.0, 0.5]], np.float32), out)
+    assert out.view(np.uint8).tolist() == [[128, 255, 1, 192]]
+
+
+OLDER = """
+from llvmlite import binding
+binding.get_host_cpu_features = binding.FeatureMap  # it has nothing
+import numpy as np
+from seqkd import tiles
+assert (tiles.LANES, tiles.TALL, tiles.HAS_PAIRS, tiles.HAS_QUADS) == (8, False, False, False)
+draw = np.random.default_rng(1).standard_normal
+for rows, depth, columns in ((1, 3, 5), (7, 20, 16), (101, 33, 45)):
+    left, right = draw((rows, depth), np.float32), draw((columns, depth), np.float32)
+    panels = np.zeros((-(-columns // tiles.WIDE), depth, tiles.WIDE), np.float32)
+    start, out = draw(len(panels) * tiles.WIDE, np.float32), np.empty((rows, columns), np.float32)
+    tiles.fill(right.T, panels)
+    tiles.times(left, panels, start, out)
+    np.testing.assert_allclose(out, left @ right.T + start[:columns], rtol=1e-5, atol=1e-5)
+"""
+
+
+def test_a_processor_with_vectors_of_half_the_length_has_the_same_products(tmp_path: Path) -> None:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}  # what is compiled here is for no other process
+    subprocess.run([sys.executable, "-c", OLDER], cwd=ROOT, env=environment, check=True)
