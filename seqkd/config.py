@@ -188,7 +188,7 @@ class Machine(Record):
     workers: Annotated[int, Field(ge=1, le=1024)] = Field(default_factory=_cores)  # processes of one thread each
     save_every: Annotated[float, Field(ge=0)] = 50.0  # seconds of training that a kill may cost
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    products: Literal["auto", "own", "torch"] = "auto"  # whose matrix products on a CPU
+    products: Literal["auto", "own", "torch"] = "auto"  # whose matrix products on a CPU, but those of a step over time
     rows: Positive = 1500  # hypotheses that a worker's search holds at once; it takes fewer where memory is short
 
 

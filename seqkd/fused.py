@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seqkd import kernels
+from seqkd import loops, softmax
 from seqkd.products import Right, panels, product
 
 Array = NDArray[Any]
@@ -34,7 +34,7 @@ def _biases(biases: Sequence[Tensor], width: int) -> Array:
 
 
 class Steps(NamedTuple):
-    """The weights of a search's steps, as kernels.step reads them."""
+    """The weights of a search's steps, as loops.step reads them."""
 
     biases: Array
     rights: Array
@@ -55,19 +55,19 @@ def step(words: Tensor, memory: Sequence[Tensor], last: Sequence[Tensor], steps:
     out = tuple(torch.empty_like(it, memory_format=torch.contiguous_format) for it in last)
     new_fed, new_state, new_cell = map(_array, out)
     weights = steps.biases, keys, states, closed[:, 0], steps.rights, steps.starts, steps.scales, tuple(steps.combine)
-    kernels.step(_array(words), *weights, fed, state, cell, new_state, new_cell, new_fed)
+    loops.step(_array(words), *weights, fed, state, cell, new_state, new_cell, new_fed)
     return out
 
 
 def best(logits: Tensor, scores: Tensor, room: Tensor, *, barred: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
     """search.best for float32 on a CPU, in one pass over the logits."""
-    width, blocks = int(room.max()), logits.shape[1] // kernels.BLOCK
+    width, blocks = int(room.max()), logits.shape[1] // softmax.BLOCK
     width = min(width, scores.shape[1] * (logits.shape[1] - len(barred)))
-    highest = torch.unflatten(logits[:, : blocks * kernels.BLOCK], 1, (blocks, kernels.BLOCK)).amax(-1)
+    highest = torch.unflatten(logits[:, : blocks * softmax.BLOCK], 1, (blocks, softmax.BLOCK)).amax(-1)
     found = scores.new_empty(scores.shape[0], width)
     parents, words = torch.empty(found.shape, dtype=torch.int64), torch.empty(found.shape, dtype=torch.int64)
     given, made = (logits, highest, scores, room.clamp(max=width)), (found, parents, words)
-    kernels.best(*map(_array, given), barred, *map(_array, made))  # type: ignore[call-arg]
+    softmax.best(*map(_array, given), barred, *map(_array, made))  # type: ignore[call-arg]
     return found, parents, words
 
 
@@ -81,7 +81,7 @@ class Layer(torch.autograd.Function):
         gates, squashed = torch.empty_like(inputs), inputs.new_empty(time, batch, hidden)
         states, cells = inputs.new_zeros(time + 1, batch, hidden), inputs.new_zeros(time + 1, batch, hidden)
         live = inputs.new_ones(time, batch) if live is None else live[:, :, 0]
-        kernels.layer(_array(inputs), panels(weight), *map(_array, (live, gates, states, cells, squashed)))
+        loops.layer(_array(inputs), panels(weight), *map(_array, (live, gates, states, cells, squashed)))
         ctx.save_for_backward(weight, gates, states, cells, squashed, live)
         return states[1:], cells[time].clone()
 
@@ -92,7 +92,7 @@ class Layer(torch.autograd.Function):
         time, batch, width = gates.shape
         to_inputs, to_state, to_cell = torch.empty_like(gates), torch.zeros_like(of_cell), of_cell.clone()
         given = map(_array, (live, gates, cells, squashed, to_state, to_cell, to_inputs))
-        kernels.layer_backward(_array(of_states), panels(weight.t()), *given)
+        loops.layer_backward(_array(of_states), panels(weight.t()), *given)
         flat = to_inputs.view(time * batch, width)
         return to_inputs, product(flat.t(), states[:time].reshape(time * batch, -1).t()), None
 
@@ -123,7 +123,7 @@ class Decoder(torch.autograd.Function):
         cells[:, 0] = cell
         below[:, 0, :, hidden:] = state
         below[0, 0, :, :hidden] = 0.0
-        kernels.decoder(  # type: ignore[call-arg]
+        loops.decoder(  # type: ignore[call-arg]
             _array(words),
             _biases(weights[layers:], width),
             *map(_array, (keys, memory, closed[:, 0])),
@@ -145,7 +145,7 @@ class Decoder(torch.autograd.Function):
         to_above, to_scores = torch.empty_like(above), torch.empty_like(attention)
         entered = raw.new_zeros(layers, batch, 2 * hidden)  # gradients of [input; own state], those of step t + 1
         to_cell = raw.new_zeros(layers, batch, hidden)
-        kernels.decoder_backward(  # type: ignore[call-arg]
+        loops.decoder_backward(  # type: ignore[call-arg]
             *map(_array, (gradients[0], keys, memory)),
             _kept(keep),
             np.stack([panels(matrix.t()) for matrix in matrices]),

@@ -27,8 +27,8 @@ from seqkd.translator import Job
 GROUP = 250  # different sources decoded and kept together; at most so many lists are lost
 ROOM = "decoded"  # beside the state of interrupted work; delete the folder to forget every list
 CODE = (  # the modules that can change a list
-    *("archive", "batches", "checkpoint", "fused", "hardware", "kernels", "lists", "model", "nbest", "products"),
-    *("recurrence", "search", "tiles", "translator", "vocab"),
+    *("archive", "batches", "checkpoint", "fused", "hardware", "kernels", "lists", "loops", "model", "nbest"),
+    *("products", "recurrence", "search", "softmax", "tiles", "translator", "vocab"),
 )
 
 

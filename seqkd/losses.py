@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from seqkd import fused, kernels
+from seqkd import fused, softmax
 
 
 class Shortlist(NamedTuple):
@@ -57,9 +57,9 @@ def _compiled(logits: Tensor, gold: Tensor, teacher: Tensor | Shortlist | None, 
     values, weight = logits.detach(), np.float32(alpha)
     given = values.numpy(), values.amax(-1).numpy(), gold.numpy()
     if isinstance(teacher, Shortlist):
-        loss = kernels.shortlist_loss(*given, teacher.ids.numpy(), teacher.shares.numpy(), weight)
+        loss = softmax.shortlist_loss(*given, teacher.ids.numpy(), teacher.shares.numpy(), weight)
     else:
-        loss = kernels.mixed_loss(*given, fused.NONE if teacher is None else teacher.numpy(), weight)
+        loss = softmax.mixed_loss(*given, fused.NONE if teacher is None else teacher.numpy(), weight)
     return logits.new_tensor(loss), values
 
 

@@ -104,11 +104,11 @@ def decode(
     budget = budget or Budget(Machine().rows)
     found: list[list[Hypothesis]] = [[Hypothesis((), 0.0, True)] for _ in sources]
     left = sorted((row for row, ids in enumerate(sources) if ids), key=lambda row: (len(sources[row]), row))
-    with torch.inference_mode(), network.ready():
+    with torch.inference_mode(), network.ready() as ready:
         while left:
             rows = left[: budget.sentences([len(sources[row]) for row in left[: budget.rows]], beam)]
             batch = [sources[row] for row in rows]
-            lists = _search(network, batch, beam=beam, nbest=nbest, normalise=normalise)
+            lists = _search(network, batch, ready, beam=beam, nbest=nbest, normalise=normalise)
             if lists is None:
                 budget.halve(len(batch), pieces=len(batch[-1]), beam=beam)
                 continue
@@ -119,12 +119,11 @@ def decode(
 
 
 def _search(
-    network: Network, sources: Sequence[Sequence[int]], *, beam: int, nbest: int, normalise: float
+    network: Network, sources: Sequence[Sequence[int]], ready: Ready, *, beam: int, nbest: int, normalise: float
 ) -> list[list[Hypothesis]] | None:
     """The hypotheses of one batch; None, with all that it held freed, where memory does not suffice for it."""
     try:
-        with network.ready() as ready:
-            return _Beam(network, sources, beam=beam, nbest=nbest, normalise=normalise).run(ready)
+        return _Beam(network, sources, beam=beam, nbest=nbest, normalise=normalise).run(ready)
     except (MemoryError, RuntimeError) as error:  # in the words of Python, torch, CUDA or the C++ below them
         words = ("allocate memory", "not enough memory", "out of memory", "bad_alloc")
         if not isinstance(error, MemoryError) and not any(word in str(error) for word in words):

@@ -11,10 +11,11 @@ the last bit. Sizes: M rows, N columns, K depth, P = N / WIDE rounded up.
 - int32 holds a pair of bfloat16 that follow each other along the depth, which the processor multiplies and adds to
   float32 in one instruction: inputs are rounded, sums and out are not.
 - uint32 holds four numbers of 8 bits, of left unsigned and of right signed, whose sums are int32 and exact.
-
-numba keeps compiled code for each file by its date: after an edit here, touch kernels.py too.
 """
 
+import hashlib
+import os
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -23,6 +24,15 @@ from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
+
+BUILT_FROM = ("tiles", "kernels", "loops", "softmax")  # modules that compile each other's code into theirs
+if "NUMBA_CACHE_DIR" not in os.environ:
+    # numba keeps compiled code by the date of its own file alone, and would go on with what another one said before
+    _sources = [(Path(__file__).parent / f"{name}.py").read_bytes() for name in BUILT_FROM]
+    _kept = f"compiled-{hashlib.blake2b(b''.join(_sources), digest_size=8).hexdigest()}"
+    numba.config.CACHE_DIR = str(  # type: ignore[attr-defined]
+        Path(__file__).parent / "__pycache__" / _kept
+    )
 
 FAST = {"reassoc", "contract", "nsz", "arcp"}  # sums may be reordered (always in the same way), NaN stays NaN
 compiled = numba.njit(cache=True, fastmath=FAST, error_model="numpy", nogil=True)

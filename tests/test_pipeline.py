@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from seqkd import config
+from seqkd.tiles import BUILT_FROM
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,10 +36,10 @@ LAYERS = (
     {"pupil"},
     {"batches", "losses", "search", "checkpoint", "snapshot", "pruning", "teacher", "team", "likelihood"}
     | {"selection", "audit", "material"},
-    {"vocab", "model", "recurrence", "fused", "kernels", "tiles", "products", "hardware"},
+    {"vocab", "model", "recurrence", "fused", "products", "hardware"} | set(BUILT_FROM),
 )
 # Only these need torch; a stage needs it only through them.
-TORCH = {*itertools.chain(*LAYERS)} - {"selection", "audit", "material", "vocab", "kernels", "tiles"}
+TORCH = {*itertools.chain(*LAYERS)} - {"selection", "audit", "material", "vocab", *BUILT_FROM}
 TORCHLESS_STAGES = {"validate", "preprocess", "vocab", "select", "report", "show"}
 
 HOMES = {  # library: the modules of seqkd/ that may import it; stages/ may import typer alone

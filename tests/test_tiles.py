@@ -1,11 +1,13 @@
 """The forms in which a tile reads its matrices, and the tile of a processor with shorter vectors."""
 
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from seqkd import tiles
@@ -61,3 +63,34 @@ for rows, depth, columns in ((1, 3, 5), (7, 20, 16), (101, 33, 45)):
 def test_a_processor_with_vectors_of_half_the_length_has_the_same_products(tmp_path: Path) -> None:
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}  # what is compiled here is for no other process
     subprocess.run([sys.executable, "-c", OLDER], cwd=ROOT, env=environment, check=True)
+
+
+LAYER = """
+import numpy as np
+from seqkd import loops, tiles
+panels = np.zeros((1, 1, tiles.WIDE), np.float32)
+gates, squashed = np.zeros((1, 1, 4), np.float32), np.zeros((1, 1, 1), np.float32)
+states, cells = np.zeros((2, 1, 1), np.float32), np.zeros((2, 1, 1), np.float32)
+added = np.full((1, 1, 4), 2.0, np.float32)
+loops.layer(added, panels, np.ones((1, 1), np.float32), gates, states, cells, squashed)
+print(gates[0, 0, 0])
+"""
+
+
+def test_an_edit_of_one_module_is_compiled_into_the_others(tmp_path: Path) -> None:
+    package = tmp_path / "seqkd"
+    package.mkdir()
+    for name in ("__init__", *tiles.BUILT_FROM):
+        (package / f"{name}.py").write_bytes((ROOT / "seqkd" / f"{name}.py").read_bytes())
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    environment["PYTHONPATH"] = str(tmp_path)
+
+    def entering() -> float:
+        command = [sys.executable, "-c", LAYER]
+        return float(subprocess.check_output(command, cwd=tmp_path, env=environment, text=True))
+
+    assert entering() == pytest.approx(1 / (1 + math.exp(-2.0)))
+    kernels = (package / "kernels.py").read_text()
+    assert "    return ONE / (ONE + exp(-x))\n" in kernels
+    (package / "kernels.py").write_text(kernels.replace("    return ONE / (ONE + exp(-x))\n", "    return HALF\n"))
+    assert entering() == 0.5

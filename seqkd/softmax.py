@@ -1,0 +1,134 @@
+# mypy: disable-error-code="no-untyped-def"
+"""What rests on the softmax of logits, compiled, over float32 arrays on a CPU: the losses and the choice of a beam.
+
+`losses` and `search.best` are the same in plain torch. V pieces, B sentences, R rows a sentence.
+"""
+
+import numpy as np
+
+from seqkd.kernels import ONE, exp
+from seqkd.tiles import compiled
+
+BLOCK = 64  # words whose largest logit is looked at first in the search
+
+
+@compiled
+def mixed_loss(logits, highest, gold, teacher, alpha):
+    """(1 - alpha) NLL + alpha Word-KD summed over words (float64).
+
+    logits: (words or more, V), become the gradient p - (1 - alpha) onehot - alpha q, 0 beyond the words; highest: the
+    largest of each row; gold: (words,); teacher: (words, V) or none.
+    """
+    words, size = gold.size, logits.shape[1]
+    loss = 0.0
+    for n in range(words):
+        logit, word = logits[n], gold[n]
+        most, total, of_gold = highest[n], np.float32(0.0), logit[word]
+        if teacher.size:
+            share, expected, mass = teacher[n], np.float32(0.0), np.float32(0.0)
+            for k in range(size):
+                above = logit[k] - most
+                expected += share[k] * above
+                mass += share[k]
+                value = exp(above)
+                logit[k] = value
+                total += value
+            scale, log_total = ONE / total, np.log(total)
+            for k in range(size):
+                logit[k] = logit[k] * scale - alpha * share[k]
+            loss -= alpha * (expected - mass * log_total)
+        else:
+            for k in range(size):
+                value = exp(logit[k] - most)
+                logit[k] = value
+                total += value
+            scale, log_total = ONE / total, np.log(total)
+            for k in range(size):
+                logit[k] *= scale
+        loss -= (1.0 - alpha) * (of_gold - most - log_total)
+        logit[word] -= ONE - alpha
+    logits[words:] = 0
+    return loss
+
+
+@compiled
+def shortlist_loss(logits, highest, gold, ids, shares, alpha):
+    """mixed_loss with the teacher's k likeliest words; ids: (words, k); shares: (words, k + 1), the last of the rest.
+
+    The gradient outside the list is p (1 - alpha r / P): the pass over the vocabulary is that of NLL.
+    """
+    words, size, listed = gold.size, logits.shape[1], ids.shape[1]
+    values = np.empty(listed, np.float32)
+    loss = 0.0
+    for n in range(words):
+        logit, word, share = logits[n], gold[n], shares[n]
+        most, of_gold, rest_share = highest[n], logit[word], share[listed]
+        expected, inside, outside = np.float32(0.0), np.float32(0.0), np.float32(0.0)
+        for i in range(listed):
+            above = logit[ids[n, i]] - most
+            expected += share[i] * above
+            values[i] = exp(above)
+            inside += values[i]
+            logit[ids[n, i]] = -np.inf  # out of the sum of the others, which a difference would lose
+        for k in range(size):
+            value = exp(logit[k] - most)
+            logit[k] = value
+            outside += value
+        total = inside + outside
+        scale, log_total = ONE / total, np.log(total)
+        outer = scale - alpha * rest_share / outside
+        for k in range(size):
+            logit[k] *= outer
+        for i in range(listed):
+            logit[ids[n, i]] = values[i] * scale - alpha * share[i]
+        loss -= (1.0 - alpha) * (of_gold - most - log_total)
+        loss -= alpha * (expected + rest_share * np.log(outside) - log_total)
+        logit[word] -= ONE - alpha
+    logits[words:] = 0
+    return loss
+
+
+@compiled
+def best(logits, highest, scores, room, barred, found, parents, words):
+    """The continuations with which a beam goes on: for each sentence the room[b] best, best first.
+
+    logits: (B x R, V) of the live rows; highest: (B x R, V // BLOCK), the largest of each whole block of them;
+    scores: (B, R), best first, -inf for a row that is not live; barred: words that are never written.
+    Writes found (B, W) log-probabilities, -inf beyond room, and parents, words (B, W), the rows and pieces they add.
+    A row can only lose, so one that is not above the last place is skipped, and within a row each such block.
+    """
+    sentences, rows = scores.shape
+    size, blocks = logits.shape[1], highest.shape[1]
+    for b in range(sentences):
+        places, taken, last = room[b], 0, np.float32(-np.inf)
+        value, parent, word = found[b], parents[b], words[b]
+        value[:] = -np.inf
+        parent[:] = 0
+        word[:] = 0
+        for r in range(rows):
+            if scores[b, r] <= last:
+                break
+            logit, block = logits[b * rows + r], highest[b * rows + r]
+            most = np.float32(-np.inf)
+            for n in range(blocks):
+                most = block[n] if block[n] > most else most
+            for k in range(blocks * BLOCK, size):
+                most = logit[k] if logit[k] > most else most
+            total = np.float32(0.0)
+            for k in range(size):
+                total += exp(logit[k] - most)
+            base = scores[b, r] - most - np.log(total)
+            for n in range(blocks + 1):
+                if n < blocks and block[n] + base <= last:
+                    continue
+                for k in range(n * BLOCK, min(size, (n + 1) * BLOCK)):
+                    score = logit[k] + base
+                    if score <= last or k in barred:
+                        continue
+                    at = taken if taken < places else places - 1
+                    while at > 0 and value[at - 1] < score:
+                        value[at], parent[at], word[at] = value[at - 1], parent[at - 1], word[at - 1]
+                        at -= 1
+                    value[at], parent[at], word[at] = score, r, k
+                    taken = min(taken + 1, places)
+                    last = value[places - 1] if taken == places else last
