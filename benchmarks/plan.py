@@ -19,9 +19,9 @@ from seqkd import config, hardware, sample, search, trainer, vocab
 from seqkd.batches import Text
 from seqkd.config import Machine, Params
 from seqkd.corpus import Pair
+from seqkd.costs import ROLES, Costs, Kind, Role, listed
 from seqkd.material import Material
 from seqkd.model import Network, Shape
-from seqkd.sample import ROLES, Costs, Kind, Role
 from seqkd.trainer import Lesson
 from seqkd.vocab import EOS
 
@@ -68,7 +68,7 @@ def searching(costs: Costs, params: Params, text: Text, row: str) -> tuple[float
     hardware.settle(MACHINE, params.precision)
     began = time.process_time()
     search.decode(teacher, sources, beam=beam, nbest=beam)
-    found = costs.searches[sample.listed(params, MACHINE, row)]
+    found = costs.searches[listed(params, MACHINE, row)]
     rows = beam * sum(search.longest(len(ids)) for ids in sources)
     return len(sources) * found.sentence + rows * found.row, time.process_time() - began
 

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from tabulate import tabulate
 
-from seqkd import budget, sample, translator
+from seqkd import budget, translator
 from seqkd.budget import Extent, Need
 from seqkd.config import Machine, Network, Optim, Params
-from seqkd.sample import Costs, Hunt, Kind, Role
+from seqkd.costs import Costs, Hunt, Kind, Role, answering, kinds, listed, tested, timed
 
 LIST, BEST = 1.1, 1.0  # rows x steps of a search for a list, and for one best, by those of the human target
 SETUP = 0.5  # seconds that DVC takes for a stage beside its command
@@ -42,7 +42,7 @@ class Forecast:
     def lines(self) -> Iterator[Line]:
         """Every stage in the order of a run."""
         yield from self._made()
-        trained = {name: self._trained(kind, settings) for name, (kind, settings) in sample.kinds(self.params).items()}
+        trained = {name: self._trained(kind, settings) for name, (kind, settings) in kinds(self.params).items()}
         yield from (self._model(f"train@{name}", name, trained) for name in ("teacher", "baseline"))
         yield from (self._decoded(row) for row in self.params.decode)
         yield from (self._selected(row) for row in self.params.select)
@@ -91,12 +91,12 @@ class Forecast:
         return lines * (found.sentence + rows * found.row) / hunt.processes
 
     def _model(self, stage: str, name: str, trained: dict[str, float]) -> Line:
-        kinds = sample.kinds(self.params)
-        parts = [part for part in (name, f"{name}*") if part in kinds]
-        role, ratio = kinds[name][0].role, float(name.removeprefix("prune-")) if f"{name}*" in kinds else 0.0
-        greedy = sample.answering(self.params, role, dev=self.dev)
+        every = kinds(self.params)
+        parts = [part for part in (name, f"{name}*") if part in every]
+        role, ratio = every[name][0].role, float(name.removeprefix("prune-")) if f"{name}*" in every else 0.0
+        greedy = answering(self.params, role, dev=self.dev)
         answers = self._rows(greedy, self.dev, nbest=False) + self.costs.scored * self.dev
-        memory = max(self._training_memory(*kinds[part]) for part in parts)
+        memory = max(self._training_memory(*every[part]) for part in parts)
         size = self._network(role), self.params.vocab.size
         seconds = self.costs.start + sum(trained[part] for part in parts) + answers
         return Line(stage, seconds, budget.COPIES * budget.model(*size, pruned=ratio), self.costs.memory + memory)
@@ -115,7 +115,7 @@ class Forecast:
     def _decoded(self, row: str) -> Line:
         params, costs, text = self.params, self.costs, self.text
         beam = params.decode[row].beam
-        hunt = sample.listed(params, self.machine, row)
+        hunt = listed(params, self.machine, row)
         beside = text.pairs * (2 * costs.read + beam * costs.written) / hunt.processes
         seconds = costs.start + self._rows(hunt, text.pairs, nbest=True) + beside
         memory = self._search_memory("teacher", text, beam=beam, nbest=beam)
@@ -133,7 +133,7 @@ class Forecast:
 
     def _evaluated(self, role: Role, models: int) -> Line:
         costs, beams = self.costs, self.params.evaluate.beams
-        hunts = [sample.tested(self.machine, role, beam, test=self.test) for beam in beams]
+        hunts = [tested(self.machine, role, beam, test=self.test) for beam in beams]
         searched = sum(self._rows(hunt, self.test, nbest=False) for hunt in hunts)
         each = self.test * (costs.read + costs.likelihood[role] + len(beams) * costs.scored) + searched
         text = replace(self.text, pairs=self.test)
@@ -145,7 +145,7 @@ class Forecast:
         settings, params = self.params.speed, self.params
         roles = [params.role(name) for name in settings.models]
         beams = params.evaluate.beams
-        hunts = [sample.timed(params, role, beam) for role in roles for beam in beams]
+        hunts = [timed(params, role, beam) for role in roles for beam in beams]
         lines = settings.rounds * min(settings.sentences, self.test)
         seconds = sum(self._rows(hunt, lines, nbest=False) for hunt in hunts)
         text = replace(self.text, pairs=settings.sentences)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal, NamedTuple, TypedDict, TypeVar
+from typing import NamedTuple, TypedDict, TypeVar
 
 import torch
 
@@ -29,22 +29,20 @@ from seqkd import (
     config,
     hardware,
     likelihood,
-    lists,
     nbest,
     scores,
     search,
     selection,
     trainer,
-    translator,
     workers,
 )
 from seqkd.batches import Text
 from seqkd.config import Machine, Optim, Params
+from seqkd.costs import ROLES, Costs, Hunt, Kind, Paid, Role, Searched, hunts, kinds
 from seqkd.errors import InputError
 from seqkd.material import Material
 from seqkd.model import Network, Shape
 from seqkd.nbest import Hypothesis
-from seqkd.products import Precision
 from seqkd.progress import Progress
 from seqkd.trainer import Lesson
 from seqkd.vocab import EOS, UNK
@@ -56,43 +54,15 @@ FEW, NARROW = 32, 4  # sentences and beam that tell whether a search is slow
 SLOW = 1.0  # seconds of a full group of such sources: what a step takes beside its rows no longer counts then
 LINES = 200  # of a text, for what costs little a line
 FAR = 1e4  # from all other logits: that of an end that comes at once, or of one that never does
-Role = Literal["teacher", "student"]
-ROLES: tuple[Role, ...] = "teacher", "student"
 Clock = Callable[[], float]
 T = TypeVar("T")
 K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Kind(NamedTuple):
-    """Trainings of one kind take the same time for an update."""
-
-    role: Role
-    batch: int
-    method: Literal["adam", "sgd"]
-    distilling: bool  # with Word-KD
-
-
-class Paid(NamedTuple):
-    """What a training costs, in seconds."""
-
-    update: float  # one step of all processes together
-    pair: float  # of the text, once, before the first update
-
-
 class _Selecting(TypedDict):
     written: float
     selections: dict[str, float]
-
-
-class Hunt(NamedTuple):
-    """Searches of one kind take the same time for a row and step."""
-
-    role: Role
-    beam: int
-    precision: Precision
-    processes: int
-    lines: int  # that one of them is given at once
 
 
 class Probed(NamedTuple):
@@ -101,74 +71,6 @@ class Probed(NamedTuple):
     fixed: float  # before the first sentence
     begun: float  # read and ended at once
     whole: float  # of the shortest sentences, never ended
-
-
-class Searched(NamedTuple):
-    """What a search costs one of its processes, in seconds."""
-
-    sentence: float  # read by the encoder
-    row: float  # of one step
-
-
-@dataclass(frozen=True)
-class Costs:
-    """Seconds of this machine."""
-
-    start: float  # of a command with networks, until its work begins
-    bare: float  # of one without
-    read: float  # a pair, its pieces found, in one process
-    trainings: dict[Kind, Paid]
-    searches: dict[Hunt, Searched]
-    likelihood: dict[Role, float]  # a pair, in one process
-    selections: dict[str, float]  # a line, by the row of select, in one process
-    written: float  # a hypothesis, in one process
-    scored: float  # a translation
-    memory: int  # bytes this process holds before any work
-
-
-def kinds(params: Params) -> dict[str, tuple[Kind, Optim]]:
-    """Every training of a run by its model's name; a pruned model's two are told apart by a star."""
-
-    def kind(role: Role, settings: Optim, alpha: float = 0.0) -> tuple[Kind, Optim]:
-        return Kind(role, settings.batch, settings.method, alpha > 0), settings
-
-    optim = params.optim
-    found = {"teacher": kind("teacher", optim.teacher), "baseline": kind("student", optim.student)}
-    found |= {name: kind("student", optim.student, row.alpha) for name, row in params.distill.items()}
-    found |= {name: kind(params.role(name), optim.tune, row.alpha) for name, row in params.finetune.items()}
-    role = params.role(params.prune.model)
-    found |= {f"prune-{ratio}": kind(role, optim.retrain) for ratio in params.prune.ratios}
-    return found | {f"prune-{ratio}*": kind(role, optim.tune) for ratio in params.prune.ratios}
-
-
-def listed(params: Params, machine: Machine, row: str) -> Hunt:
-    """The search of a row of decode."""
-    return Hunt("teacher", params.decode[row].beam, params.precision, translator.processes(machine), lists.GROUP)
-
-
-def tested(machine: Machine, role: Role, beam: int, *, test: int) -> Hunt:
-    """That of an evaluation."""
-    return Hunt(role, beam, "fp32", translator.processes(machine), min(test, translator.CHUNK))
-
-
-def timed(params: Params, role: Role, beam: int) -> Hunt:
-    """That of the stage speed."""
-    return Hunt(role, beam, "fp32", 1, params.speed.sentences)
-
-
-def answering(params: Params, role: Role, *, dev: int) -> Hunt:
-    """That at the end of a training."""
-    return Hunt(role, 1, params.precision, 1, dev)
-
-
-def hunts(params: Params, machine: Machine, *, dev: int, test: int) -> set[Hunt]:
-    """Every search of a run."""
-    found = {listed(params, machine, row) for row in params.decode}
-    for role in ROLES:
-        found.add(answering(params, role, dev=dev))
-        for beam in params.evaluate.beams:
-            found |= {tested(machine, role, beam, test=test), timed(params, role, beam)}
-    return found
 
 
 def measure(

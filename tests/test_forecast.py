@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from seqkd import budget, forecast, sample
+from seqkd import budget, forecast
 from seqkd.budget import Extent
 from seqkd.config import Machine, Params
+from seqkd.costs import Costs, Paid, Searched, hunts, kinds
 from seqkd.errors import InputError
 from seqkd.forecast import Forecast, Line
-from seqkd.sample import Costs, Paid, Searched
 
 MACHINE = Machine(workers=1, device="cpu")
 
@@ -22,8 +22,8 @@ def costs(params: Params, machine: Machine = MACHINE) -> Costs:
         start=2.0,
         bare=1.0,
         read=0.0,
-        trainings={kind: Paid(0.1, 0.001 if kind.distilling else 0.0) for kind, _ in sample.kinds(params).values()},
-        searches=dict.fromkeys(sample.hunts(params, machine, dev=0, test=100), Searched(0.0, 0.01)),
+        trainings={kind: Paid(0.1, 0.001 if kind.distilling else 0.0) for kind, _ in kinds(params).values()},
+        searches=dict.fromkeys(hunts(params, machine, dev=0, test=100), Searched(0.0, 0.01)),
         likelihood={"teacher": 0.0, "student": 0.0},
         selections=dict.fromkeys(params.select, 0.5),
         written=0.0,

@@ -31,7 +31,7 @@ NEUTRAL = {
 
 # From the top; a module imports from its own layer or a lower one. What is not named here is in the lowest.
 LAYERS = (
-    {"course", "sample", "forecast"},
+    {"course", "sample", "forecast", "costs"},
     {"trainer", "translator", "lists", "stopwatch", "card"},
     {"pupil"},
     {"batches", "losses", "search", "checkpoint", "snapshot", "pruning", "teacher", "team", "likelihood"}

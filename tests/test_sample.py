@@ -11,9 +11,9 @@ import yaml
 from seqkd import config, corpus, sample, vocab
 from seqkd.config import Machine, Params
 from seqkd.corpus import Pair
+from seqkd.costs import Costs, hunts, kinds
 from seqkd.forecast import Forecast
 from seqkd.material import Material
-from seqkd.sample import Costs
 from stages import plan
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,8 +45,8 @@ def costs(material: Material, params: Params) -> Costs:
 
 
 def test_everything_a_run_does_has_a_cost(costs: Costs, params: Params, material: Material) -> None:
-    assert set(costs.trainings) == {kind for kind, _ in sample.kinds(params).values()}
-    assert set(costs.searches) == sample.hunts(params, MACHINE, dev=50, test=50)
+    assert set(costs.trainings) == {kind for kind, _ in kinds(params).values()}
+    assert set(costs.searches) == hunts(params, MACHINE, dev=50, test=50)
     assert set(costs.selections) == set(params.select)
     whole = Forecast(params, MACHINE, costs, material.extent(), material.dev, material.test)
     assert all(line.seconds > 0 and line.memory > 0 for line in whole.lines())
