@@ -204,7 +204,7 @@ def headline(frame: pd.DataFrame) -> list[str]:
 def write(frame: pd.DataFrame, folder: Path, name: str) -> None:
     """NAME.csv with all numbers and NAME.md with the readable ones."""
     with corpus.replacing(folder / f"{name}.csv") as file:
-        frame.to_csv(file, index=False, lineterminator="\n", float_format="%.6g")
+        frame.to_csv(file, index=False, lineterminator="\n", float_format="%.10g")
     with corpus.replacing(folder / f"{name}.md") as file:
         file.write(markdown(frame))
 

@@ -80,6 +80,14 @@ def test_what_is_written_is_read_and_shown_alike(tmp_path: Path, found: Results,
         table.read(tmp_path / "table2.csv")
 
 
+def test_a_number_is_not_rounded_on_its_way_to_being_rounded(tmp_path: Path) -> None:
+    """22.150036931 is 22.2; by way of 22.15, which no float is, it would be shown as 22.1."""
+    frame = pd.DataFrame({"model": ["teacher"], "bleu": [22.150036931631767]})
+    table.write(frame, tmp_path, "table")
+    assert "22.2" in (tmp_path / "table.md").read_text()
+    assert table.markdown(table.read(tmp_path / "table.csv")) == (tmp_path / "table.md").read_text()
+
+
 def test_metrics_have_two_levels_and_two_decimals(found: Results, params: Params) -> None:
     metrics = table.metrics(params, found.scores)
     assert list(metrics) == [*params.models, "prune-0.5", "prune-0.9"]
