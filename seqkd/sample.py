@@ -294,6 +294,7 @@ def _selecting(material: Material, params: Params, clock: Clock) -> "_Selecting"
             written = _each(partial(nbest.write_part, Path(name), 0, entries), len(pairs) * beam, clock)
             part = selection.Part(nbest.part_path(Path(name), 0), pairs)
             choose = partial(selection.choose, part, model=model, settings=settings)
+            choose()  # compiled, or loaded, before a clock runs
             selections[row] = _each(choose, len(pairs), clock)
     return {"written": written, "selections": selections}
 
