@@ -113,7 +113,8 @@ def finish(model: Model, *followed: Followed, out: Path, curve_out: Path) -> Non
     course, settings, epochs, _ = followed[-1]
     dev = corpus.read(course.corpus / "dev.tsv")
     answers = search.decode(model.network, [model.vocab.encode(pair.source) for pair in dev], beam=1)
-    reached = scores.bleu([model.vocab.decode(best.ids) for best, *_ in answers], [pair.target for pair in dev])
+    texts = model.vocab.decode_all([best.ids for best, *_ in answers])
+    reached = scores.bleu(texts, [pair.target for pair in dev])
     about = json.loads((course.corpus / "about.json").read_text(encoding="utf-8"))
     kept = epochs[-1] if settings.keep == "last" else min(epochs, key=lambda line: line.dev_perplexity)
     curve.write(curve_out, curve.joined(*(each.epochs for each in followed)))

@@ -131,28 +131,33 @@ def cell_backward(gates, live, old, squashed, upper, keep, later, to_cell, out):
 def attend(above, keys, memory, closed, weights):
     """Luong's general attention; above: (N, 2H) holds the top state on the right and gets the context on the left.
 
-    keys, memory: (B, S, H); closed: (B, S); weights: (N, S), written; N / B rows of each sentence stand together.
+    keys, memory: (B, S, H); closed: (B, S), 0 from a sentence's first word on; weights: (N, S), written; N / B rows of
+    each sentence stand together. Padding is passed over, so a sentence's sums are the same bits in every batch.
     """
     sentences, source, hidden = keys.shape
     rows = above.shape[0] // sentences
     for n in range(above.shape[0]):
         b = n // rows
-        query, context, weight = above[n, hidden:], above[n, :hidden], weights[n]
+        first = 0
+        while first < source - 1 and closed[b, first] < 0:
+            first += 1
+        weights[n, :first] = 0
+        query, context, weight = above[n, hidden:], above[n, :hidden], weights[n, first:]
         highest = np.float32(-np.inf)
-        for s in range(source):
-            score, key = np.float32(0.0), keys[b, s]
+        for s in range(weight.size):
+            score, key = np.float32(0.0), keys[b, first + s]
             for j in range(hidden):
                 score += query[j] * key[j]
-            weight[s] = score + closed[b, s]
-            highest = max(highest, weight[s])
+            weight[s] = score
+            highest = max(highest, score)
         total = np.float32(0.0)
-        for s in range(source):
+        for s in range(weight.size):
             weight[s] = exp(weight[s] - highest)
             total += weight[s]
         context[:] = 0
-        for s in range(source):
+        for s in range(weight.size):
             weight[s] /= total
-            share, state = weight[s], memory[b, s]
+            share, state = weight[s], memory[b, first + s]
             for j in range(hidden):
                 context[j] += share * state[j]
 

@@ -1,15 +1,14 @@
 """The n-best list of a whole text, line by line from the archive and, where a line is new, from the teacher.
 
 Neither the text nor its lists are ever held whole. Lines without a list are decoded in the order of the text, GROUP
-different sources at a time, and a group's lists are kept together: so a run killed anywhere and taken up again groups
-the lines left as an undisturbed one does, and ends in the same bits, with any number of workers.
+different sources at a time, and a group's lists are kept together.
 
-A score depends in its last digits on the sentences it was decoded with, since what a sentence is padded to settles how
-its attention is summed. So a text whose lines were partly decoded for another one can differ from the same text decoded
-from nothing. Of a trained 2x256 network's lists of 5, decoded alone and in batches, all 120 had the same words in fp32
-and 119 in bf16, where a last digit may settle how an input is rounded; all had the same best hypothesis, and scores
-differed by at most 0.00003 and 0.012 nats.
-The same goes for machine.yaml, whose rows and products are not part of what a list is kept under.
+A list has the same bits whatever else was decoded with it, by whichever number of workers: no product, sum or choice of
+a search reaches from one sentence to another. So a text whose lines were partly decoded for another one, or by a run
+that was killed, ends as one decoded from nothing. Only torch's own products make no such promise (`products: torch` in
+machine.yaml, and large ones where there is AMX): there the last digits of a score may depend on its neighbours, and so
+the groups of a run taken up again are those of an undisturbed one. What machine.yaml says is not part of what a list is
+kept under.
 """
 
 import ast

@@ -37,7 +37,7 @@ def main(row: Row, *, prefix: Prefix = "", models: Models, test: Test, translati
     for beam in sorted(settings.beams):
         sources = [pair.source for pair in pairs]
         best = translator.best(Job(model, machine, beam, normalise=settings.normalise, sources=sources))
-        texts = [loaded.vocab.decode(hypothesis.ids) for hypothesis in best]
+        texts = loaded.vocab.decode_all([hypothesis.ids for hypothesis in best])
         with corpus.replacing(translations / model.name / f"beam{beam}.txt") as file:
             file.writelines(f"{text}\n" for text in texts)
         bleu, chrf, ratio = scores.bleu(texts, gold), scores.chrf(texts, gold), scores.length_ratio(texts, gold)

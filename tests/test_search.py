@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from seqkd import fused, model, search
+from seqkd import fused, model, products, search
 from seqkd.batches import padded_left
 from seqkd.errors import InputError
 from seqkd.search import Budget
@@ -148,13 +148,16 @@ ALIKE = [[4 + (7 * row + at) % 30 for at in range(5)] for row in range(60)]
 
 
 @pytest.mark.parametrize("beam", [1, 5])
-def test_hypotheses_do_not_depend_on_the_budget(beam: int) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_hypotheses_are_the_same_bits_in_every_batch(precision: str, beam: int) -> None:
     network = random_network(vocab=40, spread=5.0).float()
+    network.int8 = precision == "int8"
+    products.choose(precision="bf16" if precision == "bf16" else "fp32")
     wide, *others = (search.decode(network, MANY, beam=beam, nbest=beam, budget=Budget(rows)) for rows in (1500, 37, 1))
-    for other in others:
-        assert [[item.ids for item in items] for items in other] == [[item.ids for item in items] for items in wide]
-        scores = [item.logprob for items in wide for item in items]
-        assert [item.logprob for items in other for item in items] == pytest.approx(scores, rel=1e-4)
+    mixed = search.decode(network, MANY[::2], beam=beam, nbest=beam)
+    products.choose()
+    assert others == [wide, wide]
+    assert mixed == wide[::2]
 
 
 def test_a_batch_keeps_to_the_budget_and_a_long_sentence_comes_alone() -> None:
