@@ -43,7 +43,8 @@ class Vocab:
 
     def decode(self, ids: Iterable[int]) -> str:
         """Raises InputError for an id that the vocabulary does not have."""
-        return self._decode(list(ids)).strip()
+        text: str = self._decode(list(ids))
+        return text.strip()
 
     def decode_all(self, many: Sequence[Sequence[int]]) -> list[str]:
         """decode for each, in one call of the library: for many far faster, for one slower, as it starts a thread."""
