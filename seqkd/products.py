@@ -65,7 +65,7 @@ def panels(weight: Tensor) -> NDArray[Any]:
     depth, columns = weight.shape[1], weight.shape[0]
     pairs = _bf16 and has_bf16() and depth % 2 == 0
     form = (-(-columns // tiles.WIDE), depth // 2 if pairs else depth, tiles.WIDE)
-    found = np.zeros(form, np.int32 if pairs else np.float32)
+    found = (np.zeros if columns % tiles.WIDE else np.empty)(form, np.int32 if pairs else np.float32)
     tiles.fill(weight.detach().numpy().T, found)
     return found
 
