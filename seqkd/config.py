@@ -78,6 +78,7 @@ class Optim(Record):
     epochs: Positive  # passes over the text
     batch: Positive  # sentences an update
     clip: Annotated[float, Field(gt=0)] = 5.0  # largest norm of the gradient
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999  # adam: of the mean of squares, which forgets sooner with less
     warmup: Annotated[int, Field(ge=0)] = 100  # updates of linearly rising rate
     halve_from: Positive = 9  # halve: the first epoch whose rate is halved at the latest
     patience: Annotated[int, Field(ge=0)] = 0  # epochs without a better dev perplexity before stopping; 0: never

@@ -32,8 +32,9 @@ class Pupil:
         self.masks = [] if mask is None else [mask[piece].to(team.weights.dtype) for piece in self.slices]
         for weights in self.weights:
             weights.grad = torch.zeros_like(weights)
-        adam = settings.method == "adam"
-        self.optimiser = torch.optim.Adam(self.weights, fused=True) if adam else torch.optim.SGD(self.weights)
+        self.optimiser: torch.optim.Optimizer = torch.optim.SGD(self.weights)
+        if settings.method == "adam":
+            self.optimiser = torch.optim.Adam(self.weights, betas=(0.9, settings.beta2), fused=True)
 
     def take_up(self, tensors: Tensors) -> None:
         """Lets the optimiser's moments lie in tensors, whose values it goes on from."""

@@ -215,6 +215,16 @@ def test_a_pruned_weight_stays_exactly_zero_through_retraining() -> None:
         assert flat(net)[mask].all()
 
 
+def test_beta2_tells_from_the_second_update_on() -> None:
+    """The first is corrected for the zero that the means begin at, and so the same for every beta2."""
+    for epochs, alike in ((1, True), (2, False)):
+        nets = network(), network()
+        for net, beta2 in zip(nets, (0.5, 0.999), strict=True):
+            given = settings(beta2=beta2, epochs=epochs, batch=len(DRAWN), schedule="constant")
+            trainer.train(net, lesson(settings=given), Machine(workers=1))
+        assert torch.allclose(flat(nets[0]), flat(nets[1]), atol=1e-5) == alike
+
+
 def test_the_best_epoch_is_kept_when_asked_for() -> None:
     net = network(dropout=0.0)
     wild = settings(rate=0.5, schedule="constant", epochs=4, keep="best", method="sgd", clip=50.0)
