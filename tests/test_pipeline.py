@@ -288,6 +288,7 @@ def test_a_default_of_the_settings_is_pinned_because_dvc_sees_only_params_yaml()
 DEFAULTS: dict[str, object] = {
     "Network.spread": 0.1,
     "Network.embedding_spread": 0.1,
+    "Optim.beta2": 0.999,
     "Optim.clip": 5.0,
     "Optim.warmup": 100,
     "Optim.halve_from": 9,
