@@ -133,7 +133,7 @@ def _opened(wheel: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(wheel) as archive:
             yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, struct.error) as error:
         raise InputError(f"{wheel}: not a whole wheel ({error}); delete the file and run again.") from None
     except OSError as error:
         if error.errno != errno.EINVAL:  # a place before the file's start
