@@ -15,8 +15,10 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 .PHONY: repro test check bench
 
 # dvc starts each stage with the command `seqkd`, so the environment's commands must be on PATH.
+# Table 2 depends on the machine too, which DVC cannot see: the one that came with the clone is measured anew.
 repro: .dvc/config $(VENV)/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+	@! git diff --quiet HEAD -- reports/table2.csv || PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro --single-item --force speed
 	@$(BIN)/seqkd show --reports reports
 
 test: check

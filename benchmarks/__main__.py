@@ -20,6 +20,7 @@ import typer
 from benchmarks import cores, engine, roofline, selection, small
 from benchmarks.rows import Row, record, table
 from benchmarks.settings import Settings
+from seqkd import stopwatch
 from seqkd.corpus import replacing
 from seqkd.errors import InputError
 
@@ -117,13 +118,11 @@ def limits() -> str:
 
 def machine(keep: Path) -> str:
     """The processor with what matters of its flags, and the versions."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-    told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    flags = [flag for flag in FLAGS if flag in told.get("flags", "").split()]
-    family = f"family {told['cpu family']}, model {told['model']}" if "cpu family" in told else platform.machine()
+    told = Path("/proc/cpuinfo").read_text(encoding="utf-8").split() if Path("/proc/cpuinfo").exists() else []
+    flags = ", ".join(flag for flag in FLAGS if flag in told)
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     return (
-        f"{told.get('model name', platform.processor())} ({family}; {', '.join(flags)}), {os.cpu_count()} cores; "
+        f"{stopwatch.processor()} with {flags or 'none of the flags looked for'}, {os.cpu_count()} cores; "
         f"Python {platform.python_version()}, {versions}; peers: {installed(keep)}"
     )
 

@@ -54,6 +54,7 @@ class Speed(_Measured):
     model: str
     beam: int
     words_per_second: float  # of the source
+    measured: str  # where and when
 
 
 def scores(folder: Path, params: Params) -> dict[str, Scored]:

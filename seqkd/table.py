@@ -60,7 +60,8 @@ def speed_table(records: Sequence[Speed], scored: Mapping[str, Scored]) -> pd.Da
         row[f"words_per_second_{it.beam}"] = it.words_per_second
         row[f"ratio_{it.beam}"] = it.words_per_second / whole
         row[f"bleu_{it.beam}"] = scored[it.model].bleu(it.beam)
-    return _frame([row | {"signature_bleu": scored[model].signature_bleu} for model, row in rows.items()])
+    told = {it.model: {"measured": it.measured, "signature_bleu": scored[it.model].signature_bleu} for it in records}
+    return _frame([row | told[model] for model, row in rows.items()])
 
 
 def pruning(params: Params, scored: Mapping[str, Scored]) -> pd.DataFrame:
@@ -138,11 +139,11 @@ def shown(frame: pd.DataFrame, *, without: Sequence[str] = ()) -> dict[str, list
 
 
 def notes(frame: pd.DataFrame) -> list[str]:
-    """What the headings mean, and the signatures of the scores."""
+    """What the headings mean, where speeds were measured, and the signatures of the scores."""
     text = " ".join(shown(frame)).split()
-    scores = {"signature_bleu": "BLEU", "signature_chrf": "chrF"}
-    signatures = [f"{scores[it]}: sacreBLEU {text}" for it in scores if it in frame for text in frame[it].unique()]
-    return [note for heading, note in NOTES.items() if heading in text] + signatures
+    sources = {"measured": "measured on", "signature_bleu": "BLEU: sacreBLEU", "signature_chrf": "chrF: sacreBLEU"}
+    told = [f"{sources[it]} {value}" for it in sources if it in frame for value in frame[it].unique()]
+    return [note for heading, note in NOTES.items() if heading in text] + told
 
 
 def plain(frame: pd.DataFrame, *, width: int = WIDTH) -> str:

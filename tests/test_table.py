@@ -6,7 +6,7 @@ import pytest
 from seqkd import config, results, table
 from seqkd.config import Params
 from seqkd.errors import InputError
-from seqkd.results import Results, Speed
+from seqkd.results import Results
 
 
 def test_a_method_is_its_text_its_loss_and_its_start(found: Results, params: Params) -> None:
@@ -49,9 +49,14 @@ def test_table_1_as_markdown(found: Results, params: Params) -> None:
 
 
 def test_table_2_is_in_ratios_to_the_teachers_widest_beam(found: Results) -> None:
-    speeds = [Speed(model="teacher", beam=beam, words_per_second=speed) for beam, speed in ((1, 400.0), (5, 100.0))]
-    speeds += results.speeds([{"model": "whole", "beam": 1, "words_per_second": 1500.0, "rounds": 3}])
-    frame = table.speed_table(speeds, found.scores).set_index("model")
+    told: dict[str, object] = {"measured": "a fast one, today", "rounds": 3}
+    rates = [("teacher", 1, 400.0), ("teacher", 5, 100.0), ("whole", 1, 1500.0)]
+    speeds = results.speeds(
+        {"model": name, "beam": beam, "words_per_second": speed} | told for name, beam, speed in rates
+    )
+    frame = table.speed_table(speeds, found.scores)
+    assert table.notes(frame).count("measured on a fast one, today") == 1
+    frame = frame.set_index("model")
     assert frame["ratio_1"].tolist() == [4.0, 15.0]
     assert frame.loc["teacher", "ratio_5"] == 1.0
     assert frame["ratio_5"].isna().tolist() == [False, True]
