@@ -101,14 +101,16 @@ class Network(nn.Module):
         hidden = self.shape.hidden
         padded = source == PAD
         live = (~padded).unsqueeze(-1).to(self.output.dtype) if bool(padded.any()) else None
-        below, states, cells = F.embedding(source, self.source_embedding), [], []
-        for layer in range(self.shape.layers):
-            keep = self._dropped((size, batch, hidden), generator if layer else None)
-            below = below if keep is None else below * keep
-            gates = linear(below, self.encoder_input[layer], self.encoder_bias[layer])
-            below, cell = self._loops().Layer.apply(gates, self.encoder_state[layer], live)
+        gates = self._shares(source, self.source_embedding, self.encoder_input[0], self.encoder_bias[0])
+        states, cells = [], []
+        for layer, weight in enumerate(self.encoder_state, start=1):
+            below, cell = self._loops().Layer.apply(gates, weight, live)
             states.append(below[-1])
             cells.append(cell)
+            if layer < self.shape.layers:
+                keep = self._dropped((size, batch, hidden), generator)
+                below = below if keep is None else below * keep
+                gates = linear(below, self.encoder_input[layer], self.encoder_bias[layer])
         memory = below.transpose(0, 1).contiguous()
         closed = padded.t()[:, None].to(memory.dtype) * CLOSED
         keys = linear(memory, self.attention.t())
@@ -122,11 +124,18 @@ class Network(nn.Module):
         memory = self.encode(source, generator)
         (time, batch), (layers, hidden) = target.shape, self.shape[1:3]
         keep = self._dropped((time, layers, batch, hidden), generator)
-        words = linear(F.embedding(target, self.target_embedding), self.decoder_word, self.decoder_bias[0])
+        words = self._shares(target, self.target_embedding, self.decoder_word, self.decoder_bias[0])
         vectors: Tensor = self._loops().Decoder.apply(
             words, *memory, keep, self.combine, *self.decoder, *list(self.decoder_bias)[1:]
         )
         return vectors
+
+    def _shares(self, words: Tensor, embedding: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """The words' shares of a first layer's gates, (T, B) -> (T, B, 4H): each distinct word is multiplied once."""
+        if not fused.usable(embedding):  # a GPU would wait for the number of distinct words
+            return linear(F.embedding(words, embedding), weight, bias)
+        distinct, places = torch.unique(words, return_inverse=True)
+        return F.embedding(places, linear(F.embedding(distinct, embedding), weight, bias))
 
     def _loops(self) -> ModuleType:
         return fused if fused.usable(self.output) else recurrence

@@ -47,6 +47,7 @@ VECTORS = 2  # of a tile's row
 WIDE = LANES * VECTORS
 MANY = 96  # rows of left that pass over a panel while it is near the processor
 
+_BYTES = ir.IntType(8).as_pointer()
 _FLOAT, _INT, _PLACE = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _FLOATS, _INTS = ir.VectorType(_FLOAT, LANES), ir.VectorType(_INT, LANES)
 
@@ -55,8 +56,11 @@ def _tile(rows: int) -> Any:
     """The tile of so many rows, as a function for compiled code."""
 
     @intrinsic
-    def tile(_, left, at, row, step, right, right_at, depth, start, start_at, out, out_at, out_row):
-        """Places and strides count numbers: left's row r begins at + r row, its next number stands step further."""
+    def tile(_, left, at, row, step, right, right_at, depth, start, start_at, out, out_at, out_row, ahead):
+        """Places and strides count numbers: left's row r begins at + r row, its next number stands step further.
+
+        ahead: where in right the lines begin, one for each number of the depth, that the cache is to fetch meanwhile.
+        """
         vector = _FLOATS if left.dtype == types.float32 else _INTS
         total = _INTS if left.dtype == types.uint32 else _FLOATS
 
@@ -86,6 +90,9 @@ def _tile(rows: int) -> Any:
             lefts, rights = pointer(0, given[1]), pointer(4, given[5])
             starts, outs = pointer(7, given[8]), pointer(9, given[10])
             row, step, depth, out_row = given[2], given[3], given[6], given[11]
+            fetched = pointer(4, given[12])
+            form = ir.FunctionType(ir.VoidType(), [_BYTES, _INT, _INT, _INT])
+            fetch = cgutils.get_or_insert_function(builder.module, form, "llvm.prefetch.p0")
             first = [load(starts, _PLACE(v * LANES), total) for v in range(VECTORS)]
             before, loop = builder.block, builder.append_basic_block("tile")
             after = builder.append_basic_block("tile.end")
@@ -95,6 +102,8 @@ def _tile(rows: int) -> Any:
             sums = [[builder.phi(total) for _ in range(VECTORS)] for _ in range(rows)]
             line = builder.mul(k, _PLACE(WIDE))
             across = [load(rights, builder.add(line, _PLACE(v * LANES)), vector) for v in range(VECTORS)]
+            line = builder.gep(fetched, [builder.mul(k, _PLACE(LANES))])
+            builder.call(fetch, [builder.bitcast(line, _BYTES), _INT(0), _INT(2), _INT(1)])
             here, later = builder.gep(lefts, [builder.mul(k, step)]), []
             for r in range(rows):
                 number = spread(builder.load(builder.gep(here, [builder.mul(row, _PLACE(r))])))
@@ -115,34 +124,53 @@ def _tile(rows: int) -> Any:
             return context.get_dummy_value()
 
         place = types.intp
-        given = (left, place, place, place, right, place, place, start, place, out, place, place)
+        given = (left, place, place, place, right, place, place, start, place, out, place, place, place)
         return types.void(*given), generate
 
     return tile
 
 
-_eight, _four, _two, _one = _tile(8), _tile(4), _tile(2), _tile(1)
+_one, _two, _three, _four, _five, _six, _seven, _eight = (_tile(rows) for rows in range(1, 9))
 TALL = LANES == 16  # 32 registers hold 8 rows, 16 hold 4
 
 
 @compiled
+def _few(count, left, at, row, step, right, right_at, depth, start, start_at, out, out_at, out_row, ahead):
+    """A tile of so many rows."""
+    if TALL and count == 8:
+        _eight(left, at, row, step, right, right_at, depth, start, start_at, out, out_at, out_row, ahead)
+    elif TALL and count == 7:
+        _seven(left, at, row, step, right, right_at, depth, start, start_at, out, out_at, out_row, ahead)
+    elif TALL and count == 6:
+        _six(left, at, row, step, right, right_at, depth, start, start_at, out, out_at, out_row, ahead)
+    elif TALL and count == 5:
+        _five(left, at, row, step, right, right_at, depth, start, start_at, out, out_at, out_row, ahead)
+    elif count == 4:
+        _four(left, at, row, step, right, right_at, depth, start, start_at, out, out_at, out_row, ahead)
+    elif count == 3:
+        _three(left, at, row, step, right, right_at, depth, start, start_at, out, out_at, out_row, ahead)
+    elif count == 2:
+        _two(left, at, row, step, right, right_at, depth, start, start_at, out, out_at, out_row, ahead)
+    else:
+        _one(left, at, row, step, right, right_at, depth, start, start_at, out, out_at, out_row, ahead)
+
+
+@compiled
 def _rows(left, at, row, step, count, right, right_at, depth, start, start_at, out, out_at, out_row):
+    """A panel's columns of so many rows. Tiles of less than four rows wait for their own sums, so few are left to them.
+
+    Meanwhile the first two tiles fetch the next panel, a half each, from beyond the near caches.
+    """
     m = 0
-    if TALL:
-        while count - m >= 8:
-            _eight(left, at + m * row, row, step, right, right_at, depth, start, start_at, out, out_at, out_row)
-            m += 8
-            out_at += 8 * out_row
-    while count - m >= 4:
-        _four(left, at + m * row, row, step, right, right_at, depth, start, start_at, out, out_at, out_row)
-        m += 4
-        out_at += 4 * out_row
-    if count - m >= 2:
-        _two(left, at + m * row, row, step, right, right_at, depth, start, start_at, out, out_at, out_row)
-        m += 2
-        out_at += 2 * out_row
-    if count - m >= 1:
-        _one(left, at + m * row, row, step, right, right_at, depth, start, start_at, out, out_at, out_row)
+    while m < count:
+        left_over, ahead = count - m, right_at + depth * (WIDE + LANES if m else WIDE)
+        if TALL:
+            rows = left_over if left_over <= 8 else 8 if left_over >= 12 else 5
+        else:
+            rows = left_over if left_over <= 4 else 4 if left_over >= 7 else 3
+        here, there = at + m * row, out_at + m * out_row
+        _few(rows, left, here, row, step, right, right_at, depth, start, start_at, out, there, out_row, ahead)
+        m += rows
 
 
 @compiled
