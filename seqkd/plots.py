@@ -168,7 +168,7 @@ def size(params: Params, scored: Mapping[str, Scored]) -> Figure:
     _scatter(axes, marks)
     axes.set_xscale("log")
     sizes = [mark.x for mark in marks]
-    axes.set_xlim(min(sizes) / 2, max(sizes) * 2)
+    axes.set_xlim(min(sizes) / 1.3, max(sizes) * 1.6)  # room for a column of names between two sizes
     axes.margins(y=0.12)
     _ticks(axes, sizes, side="x", shape=lambda value: f"{value / 1e6:g}M")
     axes.set_xlabel("parameters that are not zero (logarithmic)")
