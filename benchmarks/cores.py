@@ -61,7 +61,7 @@ def compared(work: str, unit: str, measure: Callable[[int], float], *, rounds: i
 
 
 def decoding(settings: Settings, material: Material) -> list[Row]:
-    folder, sources = material.model_folder(SIZE), material.sources[: 25 * settings.updates]
+    folder, sources = material.model_folder(SIZE), material.sources[: 50 * settings.updates]
 
     def measure(count: int) -> float:
         jobs = [
