@@ -1,4 +1,4 @@
-"""python -m benchmarks all, or one of: roofline, engine, small, cores, selection, page
+"""python -m benchmarks all, or one of: roofline, engine, small, cores, selection, gpu, page
 
 Each prints its table; `all` runs them one after another and writes reports/benchmarks.md. The peers come from peers.sh.
 """
@@ -17,7 +17,7 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks import cores, engine, roofline, selection, small
+from benchmarks import cores, engine, gpu, roofline, selection, small
 from benchmarks.rows import Row, record, table
 from benchmarks.settings import Settings
 from seqkd import stopwatch
@@ -29,6 +29,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Settings], list[Row]]]] = {
     "small": ("2x100, one core, beside the network as most would write it in torch", small.run),
     "cores": ("Two processes", cores.run),
     "selection": ("Sentence BLEU and selection, one core", selection.run),
+    "gpu": ("2x500 on a GPU", gpu.run),
 }
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16")
 PACKAGES = ("torch", "numba", "numpy", "sentencepiece", "sacrebleu")
@@ -97,7 +98,7 @@ def about(settings: Settings) -> str:
 
 def everything(arguments: list[str], results: Path) -> None:
     """Each section in a process of its own, so that one that fails takes no other with it."""
-    for section in SECTIONS:
+    for section in SECTIONS if torch.cuda.is_available() else [it for it in SECTIONS if it != "gpu"]:
         command = [sys.executable, "-m", "benchmarks", *(section if it == "all" else it for it in arguments)]
         if subprocess.run(command, check=False).returncode:
             failed = {"title": SECTIONS[section][0], "rows": [], "date": date.today().isoformat(), "how": "failed"}

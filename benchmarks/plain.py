@@ -65,7 +65,7 @@ class Plain(nn.Module):
 
     def encode(self, source: Tensor) -> tuple[Tensor, Tensor, State]:
         """source: (S, B), padded on the right -> states (B, S, H), closed (B, S), the decoder's first state."""
-        lengths = (source != PAD).sum(0)
+        lengths = (source != PAD).sum(0).cpu()
         packed = pack_padded_sequence(self.source(source), lengths, enforce_sorted=False)
         states, (state, cell) = self.encoder(packed)
         memory = pad_packed_sequence(states)[0].transpose(0, 1)
@@ -100,14 +100,15 @@ def _padded(sentences: Sequence[Sequence[int]]) -> Tensor:
 class Training:
     """Adam on Plain."""
 
-    def __init__(self, network: Network, rate: float) -> None:
-        self.plain = Plain(network)
+    def __init__(self, network: Network, rate: float, device: str = "cpu") -> None:
+        self.plain, self.device = Plain(network).to(device), device
         self.optimiser = torch.optim.Adam(self.plain.parameters(), lr=rate)
 
     def update(self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> float:
         """One step on a batch; returns the summed loss."""
-        expected = _padded([[*ids, EOS] for ids in targets])
-        loss = self.plain.loss(_padded(sources), _padded([[BOS, *ids] for ids in targets]), expected)
+        expected = _padded([[*ids, EOS] for ids in targets]).to(self.device)
+        entered = _padded([[BOS, *ids] for ids in targets]).to(self.device)
+        loss = self.plain.loss(_padded(sources).to(self.device), entered, expected)
         self.optimiser.zero_grad()
         (loss / (expected != PAD).sum()).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.plain.parameters(), 5.0)
@@ -118,11 +119,12 @@ class Training:
 @torch.no_grad()
 def greedy(plain: Plain, sources: Sequence[Sequence[int]], *, batch: int) -> Iterator[list[int]]:
     """The likeliest word at each step until every sentence of a batch has ended; sentences in the order given."""
+    device = plain.output.weight.device
     for at in range(0, len(sources), batch):
         some = sources[at : at + batch]
-        memory, closed, last = plain.encode(_padded(some))
-        word, words = torch.full((len(some),), BOS), []
-        ended = torch.zeros(len(some), dtype=torch.bool)
+        memory, closed, last = plain.encode(_padded(some).to(device))
+        word, words = torch.full((len(some),), BOS, device=device), []
+        ended = torch.zeros(len(some), dtype=torch.bool, device=device)
         for _ in range(2 * max(map(len, some)) + 10):
             last = plain.step(word, memory, closed, last)
             logits = plain.output(last[0])

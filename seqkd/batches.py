@@ -6,6 +6,7 @@ from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from seqkd import corpus
 from seqkd.errors import InputError
@@ -25,6 +26,12 @@ class Batch(NamedTuple):
         return self._replace(
             source=self.source.to(device), entered=self.entered.to(device), expected=self.expected.to(device)
         )
+
+    def padded(self, step: int) -> Self:
+        """The same batch, its source and target padded to a multiple of step."""
+        left = F.pad(self.source, (0, 0, -len(self.source) % step, 0), value=PAD)
+        right = (F.pad(it, (0, 0, 0, -len(it) % step), value=PAD) for it in (self.entered, self.expected))
+        return type(self)(self.rows, left, *right)
 
     def words(self) -> tuple[Tensor, Tensor]:
         """Where in expected.flatten() the words to predict stand, and their ids (words,).

@@ -7,7 +7,7 @@ from functools import cache
 
 import torch
 
-from seqkd import products
+from seqkd import cuda, products
 from seqkd.config import Machine
 from seqkd.errors import InputError
 from seqkd.products import Precision
@@ -43,4 +43,7 @@ def settle(machine: Machine, precision: Precision = "fp32") -> torch.device:
 
 def told(device: torch.device) -> str:
     """Where the products that settle chose are taken, in words."""
-    return f"matrix products on {torch.cuda.get_device_name()}" if device.type == "cuda" else products.chosen()
+    if device.type != "cuda":
+        return products.chosen()
+    steps = "kernels of seqkd's own" if cuda.available() else "torch's operations, for this torch compiles no kernels"
+    return f"matrix products on {torch.cuda.get_device_name()}, steps by {steps}"

@@ -4,17 +4,17 @@ Sizes in comments: S source positions, T target positions, B sentences, H hidden
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqkd import fused, products, recurrence
-from seqkd.products import Right, linear, product
+from seqkd.products import Right, linear, narrow, product
 from seqkd.vocab import PAD
 
 CLOSED = -1e9  # added to the attention's score of a padded source position
@@ -61,6 +61,7 @@ class Ready(NamedTuple):
     words: Tensor  # (V, 4H): every target word's share of the first layer's gates, looked up instead of multiplied
     step: Callable[[Tensor, Memory, Step], Step]
     logits: Callable[[Tensor], Tensor]
+    boards: dict[Any, Any]  # what searches on a GPU have recorded
 
 
 class Network(nn.Module):
@@ -95,12 +96,11 @@ class Network(nn.Module):
                 bound = embedding_spread if any(parameter is it for it in embeddings) else spread
                 parameter.uniform_(-bound, bound, generator=generator)
 
-    def encode(self, source: Tensor, generator: torch.Generator | None = None) -> Memory:
-        """source: (S, B) ids, padded on the left. generator: draws the dropout; None: no dropout."""
-        size, batch = source.shape
-        hidden = self.shape.hidden
+    def encode(self, source: Tensor, keeps: Sequence[Tensor] = ()) -> Memory:
+        """source: (S, B) ids, padded on the left. keeps: as drawn has them; none: no dropout."""
         padded = source == PAD
-        live = (~padded).unsqueeze(-1).to(self.output.dtype) if bool(padded.any()) else None
+        waits = source.is_cuda or bool(padded.any())  # a GPU is not asked
+        live = (~padded).unsqueeze(-1).to(self.output.dtype) if waits else None
         gates = self._shares(source, self.source_embedding, self.encoder_input[0], self.encoder_bias[0])
         states, cells = [], []
         for layer, weight in enumerate(self.encoder_state, start=1):
@@ -108,8 +108,7 @@ class Network(nn.Module):
             states.append(below[-1])
             cells.append(cell)
             if layer < self.shape.layers:
-                keep = self._dropped((size, batch, hidden), generator)
-                below = below if keep is None else below * keep
+                below = below * keeps[layer - 1] if keeps else below
                 gates = linear(below, self.encoder_input[layer], self.encoder_bias[layer])
         memory = below.transpose(0, 1).contiguous()
         closed = padded.t()[:, None].to(memory.dtype) * CLOSED
@@ -119,11 +118,22 @@ class Network(nn.Module):
     def forward(self, source: Tensor, target: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The attentional vectors (T, B, H) after each word of target.
 
-        source: (S, B) ids padded on the left; target: (T, B) ids, BOS first, padded on the right.
+        source: (S, B) ids padded on the left; target: (T, B) ids, BOS first, padded on the right. generator: draws the
+        dropout; None: no dropout.
         """
-        memory = self.encode(source, generator)
-        (time, batch), (layers, hidden) = target.shape, self.shape[1:3]
-        keep = self._dropped((time, layers, batch, hidden), generator)
+        return self.read(source, target, *self.drawn(source, target, generator))
+
+    def drawn(self, source: Tensor, target: Tensor, generator: torch.Generator | None) -> list[Tensor]:
+        """Dropout multipliers: (S, B, H) between layers of the encoder, then the decoder's (T, L, B, H); or none."""
+        layers, hidden = self.shape[1:3]
+        sizes = [(*source.shape, hidden)] * (layers - 1) + [(target.shape[0], layers, target.shape[1], hidden)]
+        dropped = generator is not None and self.shape.dropout
+        return [self._dropped(size, generator) for size in sizes] if dropped else []
+
+    def read(self, source: Tensor, target: Tensor, *keeps: Tensor) -> Tensor:
+        """forward, the dropout drawn."""
+        memory = self.encode(source, keeps[:-1])
+        keep = keeps[-1] if keeps else None
         words = self._shares(target, self.target_embedding, self.decoder_word, self.decoder_bias[0])
         vectors: Tensor = self._loops().Decoder.apply(
             words, *memory, keep, self.combine, *self.decoder, *list(self.decoder_bias)[1:]
@@ -140,11 +150,9 @@ class Network(nn.Module):
     def _loops(self) -> ModuleType:
         return fused if fused.usable(self.output) else recurrence
 
-    def _dropped(self, size: tuple[int, ...], generator: torch.Generator | None) -> Tensor | None:
-        """Dropout multipliers: 0, or 1 / keep; None where nothing is dropped."""
+    def _dropped(self, size: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+        """Dropout multipliers: 0, or 1 / keep."""
         keep = 1.0 - self.shape.dropout
-        if generator is None or keep == 1.0:
-            return None
         like, count = self.output, math.prod(size)
         drawn = torch.empty(-(-count // 4), dtype=torch.int64, device=like.device)
         drawn.random_(-(1 << 63), None, generator=generator)  # four decisions a number: drawing is what costs
@@ -174,8 +182,10 @@ class Network(nn.Module):
     def _made_ready(self) -> Ready:
         with torch.no_grad():
             table = product(self.target_embedding, self.decoder_word, self.decoder_bias[0])
+            if self.output.is_cuda:
+                return self._ready_on_gpu(table)
             if not fused.usable(self.output):
-                return Ready(table, self.step, self.logits)
+                return Ready(table, self.step, self.logits, {})
             right = Right.rounded if self.int8 and products.rounds(self.shape.hidden) else Right.of
             matrices, biases = [right(matrix) for matrix in self.decoder], list(self.decoder_bias)[1:]
             steps = fused.Steps.of(matrices, right(self.combine), biases, hidden=self.shape.hidden)
@@ -187,7 +197,18 @@ class Network(nn.Module):
         def logits(vectors: Tensor) -> Tensor:
             return output.times(vectors, self.shape.vocab)
 
-        return Ready(table, step, logits)
+        return Ready(table, step, logits, {})
+
+    def _ready_on_gpu(self, table: Tensor) -> Ready:
+        combine, output, *matrices = map(narrow, (self.combine, self.output, *self.decoder))
+
+        def step(words: Tensor, memory: Memory, last: Step) -> Step:
+            return Step(*recurrence.onward(words, memory[:3], last, matrices, list(self.decoder_bias)[1:], combine))
+
+        def logits(vectors: Tensor) -> Tensor:
+            return product(vectors, output, self.output_bias, whole=True)
+
+        return Ready(table, step, logits, {})
 
     def step(self, words: Tensor, memory: Memory, last: Step) -> Step:
         """One decoder step, with autograd in plain torch: the reference of recurrence.Decoder and fused.step.

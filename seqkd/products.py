@@ -4,7 +4,8 @@
   a library needs hundreds. torch's own, MKL's as a rule, picks AVX2 kernels on AMD, up to 2.3 times slower.
 - bf16 on a CPU that has it: inputs are rounded to bfloat16, sums and results are fp32, about twice as fast. Where there
   are matrix tiles (AMX), large products go through torch, which uses them, and round their result too.
-- bf16 on a GPU: every product but the logits rounds its inputs and its result; the bias is added in fp32.
+- bf16 on a GPU: inputs are rounded, sums and results are fp32, as on a CPU (before torch 2.8 results are rounded too,
+  but for the logits, which are not rounded at all).
 - int8: for the search of a model that was exported so, where the processor has it, up to twice as fast again. The
   inputs of a step are states, within (-1, 1).
 What is chosen follows the processor and the sizes, never a timing, so that a run repeats bit for bit.
@@ -24,6 +25,7 @@ from seqkd import tiles
 
 Library = Literal["auto", "own", "torch"]
 Precision = Literal["fp32", "bf16"]
+WIDE_RESULTS = hasattr(torch.ops.aten.mm, "dtype")  # torch gives products of bfloat16 in fp32, on a GPU
 LARGE = 6_000_000  # multiplications from which AMX is the faster
 EVEN = 32  # rows of a batch's logits are a multiple of this
 
@@ -120,21 +122,38 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, whole: boo
 
     whole: the result is not rounded to bfloat16, as the logits need it: that would be 3 % of a probability.
     """
-    if x.dtype != torch.float32:
+    if x.is_cuda and (x.dtype == torch.bfloat16 or (_bf16 and x.dtype == torch.float32)):
+        if whole and not WIDE_RESULTS:
+            return F.linear(x, weight, bias)
+        into(out := x.new_empty(len(x), len(weight), dtype=torch.float32), x.bfloat16(), weight.bfloat16())
+        return out if bias is None else out.add_(bias)
+    if x.is_cuda or x.dtype != torch.float32:
         return F.linear(x, weight, bias)
-    on_cpu = x.device.type == "cpu"
-    rounded = _bf16 and not whole
-    if on_cpu:
-        rounded = rounded and has_bf16() and (not _own or _has_amx()) and len(x) * weight.numel() >= LARGE
-    if rounded:
+    many = len(x) * weight.numel() >= LARGE and (not _own or _has_amx())
+    if _bf16 and not whole and has_bf16() and many:
         filled = F.pad(x, (0, 0, 0, -len(x) % EVEN)) if len(x) % EVEN else x  # a kernel is compiled for each number
         found = F.linear(filled.bfloat16(), weight.bfloat16())[: len(x)].float()
         return found if bias is None else found.add_(bias)
-    if not (on_cpu and _own):
+    if not _own:
         return F.linear(x, weight, bias)
     right, out = Right.of(weight, bias), torch.empty(len(x), len(weight))
     tiles.times(_left(x.detach().numpy(), like=right.panels), right.panels, right.start, out.numpy())
     return out
+
+
+def narrow(weight: Tensor) -> Tensor:
+    """A weight as the loops on a GPU multiply with it: rounded to bfloat16 where that was chosen."""
+    return weight.detach().bfloat16() if _bf16 and weight.is_cuda and weight.dtype == torch.float32 else weight.detach()
+
+
+def into(out: Tensor, x: Tensor, weight: Tensor) -> None:
+    """x weight^T by torch, x and weight both rounded or neither, to out, which is not."""
+    if x.dtype == out.dtype:
+        torch.mm(x, weight.t(), out=out)
+    elif WIDE_RESULTS:
+        torch.mm(x, weight.t(), out_dtype=out.dtype, out=out)
+    else:
+        out.copy_(torch.mm(x, weight.t()))
 
 
 def _left(x: NDArray[np.float32], *, like: NDArray[Any]) -> NDArray[Any]:

@@ -29,7 +29,7 @@ class Pupil:
         self.team, self.settings, self.standing = team, settings, standing
         self.slices = [team.slice(share) for share in team.mine]
         self.weights = [team.weights[piece] for piece in self.slices]
-        self.masks = [] if mask is None else [mask[piece].to(team.weights.dtype) for piece in self.slices]
+        self.masks = [] if mask is None else [mask[piece].to(team.weights) for piece in self.slices]
         for weights in self.weights:
             weights.grad = torch.zeros_like(weights)
         self.optimiser: torch.optim.Optimizer = torch.optim.SGD(self.weights)

@@ -1,48 +1,25 @@
 """The two loops over time, each one autograd function with its backward written by hand.
 
 Every buffer is made once for all time steps, and the gradient of a weight is one product at the end instead of one a
-step. `model.Network.unrolled` says the same in plain torch; the tests compare values and gradients.
-Gates stand in the order input, forget, output, candidate, so that one sigmoid covers the first three.
+step. `model.Network.step` says the same in plain torch; the tests compare values and gradients. The parts of a step
+between two products are `cuda`'s on a GPU where it can, or else `pointwise`'s.
+Gates stand in the order input, forget, output, candidate.
 """
 
+from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from seqkd.products import product
+from seqkd import cuda, pointwise
+from seqkd.products import into, narrow, product
 
 
-def _cell(gates: Tensor, cell: Tensor, *, new: Tensor, squashed: Tensor, state: Tensor) -> None:
-    """One LSTM step in place: gates (batch, 4 hidden) become their activations; new cell, its tanh and state."""
-    hidden = cell.shape[-1]
-    gates[:, : 3 * hidden].sigmoid_()
-    gates[:, 3 * hidden :].tanh_()
-    torch.mul(gates[:, hidden : 2 * hidden], cell, out=new)
-    new.addcmul_(gates[:, :hidden], gates[:, 3 * hidden :])
-    torch.tanh(new, out=squashed)
-    torch.mul(gates[:, 2 * hidden : 3 * hidden], squashed, out=state)
-
-
-def _cell_backward(
-    gates: Tensor, cell: Tensor, squashed: Tensor, *, state: Tensor, later: Tensor, out: Tensor
-) -> Tensor:
-    """Gradients through _cell: state and later are those of the new state and cell.
-
-    Writes the gradient of the gates before activation to out (batch, 4 hidden); returns that of the old cell.
-    """
-    hidden = cell.shape[-1]
-    enter, keep, show, candidate = torch.split(gates, hidden, dim=1)
-    shown = state * show
-    to_cell = (later + shown).addcmul_(shown * squashed, squashed, value=-1)
-    torch.mul(to_cell, candidate, out=out[:, :hidden])
-    torch.mul(to_cell, cell, out=out[:, hidden : 2 * hidden])
-    torch.mul(state, squashed, out=out[:, 2 * hidden : 3 * hidden])
-    sigmoids = gates[:, : 3 * hidden]
-    out[:, : 3 * hidden].mul_(torch.addcmul(sigmoids, sigmoids, sigmoids, value=-1))
-    entering = to_cell * enter
-    torch.addcmul(entering, entering * candidate, candidate, value=-1, out=out[:, 3 * hidden :])
-    return to_cell.mul_(keep)
+def parts(tensor: Tensor) -> ModuleType:
+    """Where the pointwise parts of a step over such tensors are."""
+    return cuda if cuda.usable(tensor) else pointwise
 
 
 def step(gates: Tensor, words: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,34 +44,28 @@ class Layer(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, weight: Tensor, live: Tensor | None) -> tuple[Tensor, Tensor]:
         time, batch, width = inputs.shape
-        hidden = width // 4
-        gates = torch.empty_like(inputs)
+        hidden, matrix, part = width // 4, narrow(weight), parts(inputs)
+        gates, squashed = torch.empty_like(inputs), inputs.new_empty(time, batch, hidden)
         states, cells = inputs.new_zeros(time + 1, batch, hidden), inputs.new_zeros(time + 1, batch, hidden)
-        squashed = inputs.new_empty(time, batch, hidden)
+        rounded = states.to(matrix.dtype)  # the same buffer where nothing is rounded
         for t in range(time):
-            torch.add(product(states[t], weight), inputs[t], out=gates[t])
-            _cell(gates[t], cells[t], new=cells[t + 1], squashed=squashed[t], state=states[t + 1])
-            if live is not None:
-                cells[t + 1].mul_(live[t])
-                states[t + 1].mul_(live[t])
-        ctx.save_for_backward(weight, gates, states, cells, squashed, live)
+            into(gates[t], rounded[t], matrix)
+            out = states[t + 1], None if rounded is states else rounded[t + 1], None
+            part.cell(gates[t], inputs[t], _at(live, t), cells[t], cells[t + 1], squashed[t], *out, None)
+        ctx.save_for_backward(matrix, gates, rounded, cells, squashed, live)
         return states[1:], cells[time].clone()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        weight, gates, states, cells, squashed, live = ctx.saved_tensors
-        of_states, of_cell = gradients
-        time, batch, width = gates.shape
-        to_inputs, back = torch.empty_like(gates), weight.t()
-        state, cell = torch.zeros_like(of_cell), of_cell
+        matrix, gates, states, cells, squashed, live = ctx.saved_tensors
+        time, part = len(gates), parts(gates)
+        of_states, to_cell = gradients[0].contiguous(), gradients[1].clone()
+        to_gates, to_state, back = torch.empty_like(gates, dtype=matrix.dtype), torch.zeros_like(to_cell), matrix.t()
         for t in range(time - 1, -1, -1):
-            state = state + of_states[t]
-            if live is not None:
-                state, cell = state * live[t], cell * live[t]
-            cell = _cell_backward(gates[t], cells[t], squashed[t], state=state, later=cell, out=to_inputs[t])
-            state = product(to_inputs[t], back)
-        flat = to_inputs.view(time * batch, width)
-        return to_inputs, product(flat.t(), states[:time].reshape(time * batch, -1).t()), None
+            saved = gates[t], _at(live, t), cells[t], squashed[t]
+            part.cell_backward(*saved, of_states[t], None, to_state, to_cell, to_gates[t])
+            into(to_state, to_gates[t], back)
+        return to_gates.to(gates.dtype), _of_weight(to_gates, states[:time]), None
 
 
 class Decoder(torch.autograd.Function):
@@ -124,49 +95,37 @@ class Decoder(torch.autograd.Function):
         combine: Tensor,
         *weights: Tensor,
     ) -> Tensor:
-        time, batch, width = words.shape
-        hidden, layers = width // 4, state.shape[0]
-        matrices, biases = weights[:layers], weights[layers:]
+        (time, batch, width), layers = words.shape, state.shape[0]
+        hidden, part, seen = width // 4, parts(words), closed[:, 0].contiguous()
+        combine, *matrices = map(narrow, (combine, *weights[:layers]))
         gates = words.new_empty(layers, time, batch, width)
-        cells = words.new_empty(layers, time + 1, batch, hidden)
-        cells[:, 0] = cell
-        squashed = words.new_empty(layers, time, batch, hidden)
-        below = words.new_empty(layers, time, batch, 2 * hidden)  # [input; own state] of each layer
-        above = words.new_empty(time, batch, 2 * hidden)  # [context; top state]
+        cells, squashed = words.new_empty(layers, time + 1, batch, hidden), words.new_empty(layers, time, batch, hidden)
+        below = words.new_empty(layers, time + 1, batch, 2 * hidden, dtype=combine.dtype)  # [input; own state]
+        above = words.new_empty(time, batch, 2 * hidden, dtype=combine.dtype)  # [context; top state]
         raw = words.new_empty(time, batch, hidden)  # attentional vectors before dropout
-        out = raw if keep is None else torch.empty_like(raw)
-        attention = words.new_empty(time, batch, memory.shape[1])
-        looked_up = keys.transpose(1, 2)
-        fed, states = words.new_zeros(batch, hidden), list(state)
+        out, attention = torch.empty_like(raw), words.new_empty(time, batch, memory.shape[1])
+        cells[:, 0] = cell
+        below[:, 0, :, hidden:] = state
+        below[0, 0, :, :hidden] = 0.0
         for t in range(time):
-            lower = fed
-            for layer in range(layers):
-                entering, activated = below[layer, t], gates[layer, t]
-                entering[:, :hidden] = lower
-                entering[:, hidden:] = states[layer]
-                if layer == 0:
-                    torch.add(product(entering, matrices[0]), words[t], out=activated)
-                else:
-                    torch.add(product(entering, matrices[layer]), biases[layer - 1], out=activated)
-                states[layer] = words.new_empty(batch, hidden)
-                _cell(
-                    activated,
-                    cells[layer, t],
-                    new=cells[layer, t + 1],
-                    squashed=squashed[layer, t],
-                    state=states[layer],
+            for n in range(layers):
+                into(gates[n, t], below[n, t], matrices[n])
+                last = n == layers - 1
+                part.cell(
+                    gates[n, t],
+                    weights[layers + n - 1][None] if n else words[t],
+                    None,
+                    cells[n, t],
+                    cells[n, t + 1],
+                    squashed[n, t],
+                    None,
+                    below[n, t + 1, :, hidden:],
+                    above[t, :, hidden:] if last else below[n + 1, t, :, :hidden],
+                    None if last else _at(keep, t, n),
                 )
-                lower = states[layer]
-                if keep is not None and layer < layers - 1:
-                    lower = lower * keep[t, layer]
-            weight = torch.softmax(torch.baddbmm(closed, lower[:, None], looked_up), -1)
-            attention[t] = weight[:, 0]
-            above[t, :, :hidden] = torch.bmm(weight, memory)[:, 0]
-            above[t, :, hidden:] = lower
-            torch.tanh(product(above[t], combine), out=raw[t])
-            if keep is not None:
-                torch.mul(raw[t], keep[t, layers - 1], out=out[t])
-            fed = out[t]
+            part.attend(above[t], keys, memory, seen, attention[t])
+            into(raw[t], above[t], combine)
+            part.squash(raw[t], _at(keep, t, layers - 1), out[t], below[0, t + 1, :, :hidden])
         ctx.save_for_backward(
             memory, keys, keep, combine, gates, cells, squashed, below, above, raw, attention, *matrices
         )
@@ -175,53 +134,77 @@ class Decoder(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         memory, keys, keep, combine, gates, cells, squashed, below, above, raw, attention, *matrices = ctx.saved_tensors
-        of_out = gradients[0]
-        time, layers, hidden = raw.shape[0], len(matrices), raw.shape[2]
-        to_gates, to_combined = torch.empty_like(gates), torch.empty_like(raw)
-        to_context, to_scores = torch.empty_like(raw), torch.empty_like(attention)
-        back, back_combine, remembered = [matrix.t() for matrix in matrices], combine.t(), memory.transpose(1, 2)
-        state = [torch.zeros_like(raw[0]) for _ in range(layers)]
-        cell = [torch.zeros_like(raw[0]) for _ in range(layers)]
-        fed = torch.zeros_like(raw[0])
+        (time, batch, hidden), layers, part, of_out = raw.shape, len(matrices), parts(raw), gradients[0].contiguous()
+        to_gates, to_combined = (torch.empty_like(it, dtype=combine.dtype) for it in (gates, raw))
+        to_above, to_scores = raw.new_empty(time, batch, 2 * hidden), torch.empty_like(attention)
+        entered = raw.new_zeros(layers, batch, 2 * hidden)  # gradients of [input; own state], those of step t + 1
+        to_cell, upper = raw.new_zeros(layers, batch, hidden), torch.empty_like(raw[0])
+        back, back_combine = [matrix.t() for matrix in matrices], combine.t()
         for t in range(time - 1, -1, -1):
-            fed = fed + of_out[t]
-            if keep is not None:
-                fed = fed * keep[t, layers - 1]
-            torch.addcmul(fed, fed * raw[t], raw[t], value=-1, out=to_combined[t])
-            combined = product(to_combined[t], back_combine)
-            to_context[t] = combined[:, :hidden]
-            weight = attention[t]
-            of_weight = torch.bmm(to_context[t][:, None], remembered)[:, 0]
-            scaled = weight * of_weight
-            torch.addcmul(scaled, weight, scaled.sum(-1, keepdim=True), value=-1, out=to_scores[t])
-            upper = combined[:, hidden:] + torch.bmm(to_scores[t][:, None], keys)[:, 0]
-            for layer in range(layers - 1, -1, -1):
-                if keep is not None and layer < layers - 1:
-                    upper = upper * keep[t, layer]
-                cell[layer] = _cell_backward(
-                    gates[layer, t],
-                    cells[layer, t],
-                    squashed[layer, t],
-                    state=upper + state[layer],
-                    later=cell[layer],
-                    out=to_gates[layer, t],
+            part.squash_backward(of_out[t], entered[0, :, :hidden], _at(keep, t, layers - 1), raw[t], to_combined[t])
+            into(to_above[t], to_combined[t], back_combine)
+            part.attend_backward(to_above[t], attention[t], keys, memory, to_scores[t], upper)
+            for n in range(layers - 1, -1, -1):
+                last = n == layers - 1
+                part.cell_backward(
+                    gates[n, t],
+                    None,
+                    cells[n, t],
+                    squashed[n, t],
+                    upper if last else entered[n + 1, :, :hidden],
+                    None if last else _at(keep, t, n),
+                    entered[n, :, hidden:],
+                    to_cell[n],
+                    to_gates[n, t],
                 )
-                entered = product(to_gates[layer, t], back[layer])
-                upper, state[layer] = entered[:, :hidden], entered[:, hidden:]
-            fed = upper
-        tops = above[:, :, hidden:].transpose(0, 1)
+                into(entered[n], to_gates[n, t], back[n])
+        scores, tops = to_scores.permute(1, 2, 0), above[:, :, hidden:].transpose(0, 1).to(raw.dtype)
         return (
-            to_gates[0],
-            torch.bmm(attention.permute(1, 2, 0), to_context.transpose(0, 1)),
-            torch.bmm(to_scores.permute(1, 2, 0), tops),
+            to_gates[0].to(raw.dtype),
+            torch.bmm(attention.permute(1, 2, 0), to_above[:, :, :hidden].transpose(0, 1)),
+            torch.bmm(scores, tops),
             None,
-            torch.stack(state),
-            torch.stack(cell),
+            entered[:, :, hidden:],
+            to_cell,
             None,
             _of_weight(to_combined, above),
-            *(_of_weight(to_gates[layer], below[layer]) for layer in range(layers)),
-            *(to_gates[layer].sum((0, 1)) for layer in range(1, layers)),
+            *(_of_weight(to_gates[n], below[n, :time]) for n in range(layers)),
+            *(to_gates[n].sum((0, 1), dtype=raw.dtype) for n in range(1, layers)),
         )
+
+
+def onward(  # noqa: PLR0917
+    words: Tensor,
+    memory: Sequence[Tensor],
+    last: Sequence[Tensor],
+    matrices: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    combine: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """model.Network.step without autograd; memory: states, keys, closed; last, and what returns: fed, state, cell.
+
+    matrices, combine: as `narrow` leaves them.
+    """
+    (states, keys, closed), (fed, state, cell), part = memory, last, parts(words)
+    (layers, rows, hidden), kind = cell.shape, combine.dtype
+    below = words.new_empty(layers, rows, 2 * hidden, dtype=kind)
+    above, gates = words.new_empty(rows, 2 * hidden, dtype=kind), words.new_empty(rows, 4 * hidden)
+    new_state, new_cell, new_fed = torch.empty_like(state), torch.empty_like(cell), words.new_empty(rows, hidden)
+    below[0, :, :hidden] = fed
+    below[:, :, hidden:] = state
+    for n in range(layers):
+        into(gates, below[n], matrices[n])
+        up = above[:, hidden:] if n == layers - 1 else below[n + 1, :, :hidden]
+        added = biases[n - 1][None] if n else words
+        part.cell(gates, added, None, cell[n], new_cell[n], None, new_state[n], None, up, None)
+    part.attend(above, keys, states, closed[:, 0], None)
+    into(new_fed, above, combine)
+    part.squash(new_fed, None, None, None)
+    return new_fed, new_state, new_cell
+
+
+def _at(table: Tensor | None, *place: int) -> Tensor | None:
+    return None if table is None else table[place]
 
 
 def _of_weight(outputs: Tensor, inputs: Tensor) -> Tensor:

@@ -12,8 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from seqkd import fused
+from seqkd import board, fused
 from seqkd.batches import padded_left
+from seqkd.board import DEAD
 from seqkd.config import Machine
 from seqkd.errors import InputError
 from seqkd.model import Memory, Network, Ready, Step
@@ -23,7 +24,7 @@ from seqkd.vocab import BOS, EOS, PAD
 PIECES = 10  # source pieces, padding included, that a batch may have for each of its rows
 FEW = 64  # rows up to which a batch may be padded at will
 EVEN = 1.15  # of a larger batch's pieces, padding included, to those that are no padding
-DEAD = float("-inf")
+ON_GPU = 10  # times as many rows on a GPU
 
 
 def best(logits: Tensor, scores: Tensor, room: Tensor, *, barred: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
@@ -32,17 +33,8 @@ def best(logits: Tensor, scores: Tensor, room: Tensor, *, barred: tuple[int, ...
     logits: (B x R, V); scores: (B, R) log-probabilities so far; room: (B,); barred: words that are never written.
     Returns (B, W) each: log-probabilities, -inf beyond a sentence's room; the rows they continue; the words they add.
     """
-    (count, rows), size = scores.shape, logits.shape[1] - len(barred)
-    normaliser = logits.logsumexp(-1, keepdim=True)
-    allowed = logits.index_fill(1, torch.tensor(barred, device=logits.device), DEAD)
-    width = min(int(room.max()), rows * size)
-    values, word = allowed.topk(
-        min(width, size), -1
-    )  # before the normaliser is taken off, which changes no row's order
-    values = values - normaliser + scores.reshape(-1, 1)
-    found, chosen = values.reshape(count, -1).topk(width, -1)
-    beyond = torch.arange(width, device=room.device) >= room[:, None]
-    return found.masked_fill(beyond, DEAD), chosen // word.shape[1], word.reshape(count, -1).gather(1, chosen)
+    width = min(int(room.max()), scores.shape[1] * (logits.shape[1] - len(barred)))
+    return board.best(logits.clone(), scores, room, width=width, barred=barred)
 
 
 class _Ended(NamedTuple):
@@ -72,6 +64,10 @@ class Budget:
                 break
             fitting = count
         return fitting
+
+    def places(self, beam: int) -> int:
+        """How many sentences make a board on a GPU, which has its own work's worth of rows only from thousands on."""
+        return min(board.MOST, 1 << max(1, ON_GPU * self.rows // beam).bit_length() - 1)
 
     def halve(self, sentences: int, *, pieces: int, beam: int) -> None:
         """After a batch that memory did not suffice for. Raises InputError where it was a single sentence."""
@@ -106,7 +102,10 @@ def decode(
     left = sorted((row for row, ids in enumerate(sources) if ids), key=lambda row: (len(sources[row]), row))
     with torch.inference_mode(), network.ready() as ready:
         while left:
-            rows = left[: budget.sentences([len(sources[row]) for row in left[: budget.rows]], beam)]
+            if network.output.is_cuda:
+                rows = left[: budget.places(beam)]
+            else:
+                rows = left[: budget.sentences([len(sources[row]) for row in left[: budget.rows]], beam)]
             batch = [sources[row] for row in rows]
             lists = _search(network, batch, ready, beam=beam, nbest=nbest, normalise=normalise)
             if lists is None:
@@ -123,11 +122,16 @@ def _search(
 ) -> list[list[Hypothesis]] | None:
     """The hypotheses of one batch; None, with all that it held freed, where memory does not suffice for it."""
     try:
+        if network.output.is_cuda:
+            return board.run(board.Search(network, ready, beam, nbest, normalise), sources, longest)
         return _Beam(network, sources, beam=beam, nbest=nbest, normalise=normalise).run(ready)
     except (MemoryError, RuntimeError) as error:  # in the words of Python, torch, CUDA or the C++ below them
         words = ("allocate memory", "not enough memory", "out of memory", "bad_alloc")
         if not isinstance(error, MemoryError) and not any(word in str(error) for word in words):
             raise
+    if network.output.is_cuda:
+        ready.boards.clear()
+        torch.cuda.empty_cache()
     return None
 
 

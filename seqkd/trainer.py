@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from seqkd import batches, lifetime, likelihood, losses, snapshot
-from seqkd.batches import Text
+from seqkd import batches, graphed, lifetime, likelihood, losses, snapshot
+from seqkd.batches import Batch, Text
 from seqkd.config import Machine, Optim
 from seqkd.curve import Epoch
 from seqkd.errors import StoppedError
@@ -104,6 +104,7 @@ def _ended(curve: list[Epoch], settings: Optim) -> bool:
     return bool(settings.patience and seen and len(seen) - 1 - seen.index(min(seen)) >= settings.patience)
 
 
+_Part = tuple[Batch, Tensor, Tensor]  # a share of a batch, and what Batch.words says of it
 _State = tuple[Standing, Tensors, Keeper, Callable[[], int]]
 
 
@@ -117,7 +118,9 @@ class _Training:
         self.standing, self.tensors, self.keeper, self.asked = state
         self.pupil = Pupil(team, lesson.settings, mask=lesson.mask, standing=self.standing)
         self.pupil.take_up(self.tensors)
-        self.dropout = {share: torch.Generator(network.output.device) for share in team.mine}
+        self.device = network.output.device
+        self.dropout = {share: torch.Generator(self.device) for share in team.mine}
+        self.read = graphed.Passes(network, lesson.settings.batch) if self.device.type == "cuda" else network
 
     def epoch(self, progress: Progress | None) -> None:
         """What is left of one pass over the text."""
@@ -128,9 +131,12 @@ class _Training:
             if at.batches:
                 generator.set_state(self.tensors.dropout[share].clone())  # torch misreads a row of a table
         planned = batches.plan(lesson.text, lesson.settings.batch, torch.Generator().manual_seed(seed))
+        parts = self._parts(planned, at.batches)
         for rows in planned[at.batches :]:
             words = lesson.text.tokens(rows)
-            nats = [self._learn(share, rows[share :: self.team.shares]) for share in self.team.mine]
+            found = [self._learn(share, part) for share, part in parts.items()]
+            parts = self._parts(planned, at.batches + 1)  # while a GPU is still at work
+            nats = [float(loss) for loss in found]
             scale = 1.0 / (len(rows) if lesson.settings.loss_per == "sentence" else words)
             wished = self.pupil.update(nats, words, scale=scale, an_epoch=len(planned), wish=self._wish())
             if self.pupil.lost():
@@ -139,22 +145,35 @@ class _Training:
                 progress.add(words)
             self._fulfil(wished)
 
-    def _learn(self, share: int, rows: list[int]) -> float:
+    def _parts(self, planned: list[list[int]], at: int) -> dict[int, "_Part | None"]:
+        """This process's shares of the batch at that place of the plan; None: no sentence is left for the share."""
+        rows = planned[at] if at < len(planned) else []
+        return {share: self._part(rows[share :: self.team.shares]) for share in self.team.mine}
+
+    def _part(self, rows: list[int]) -> "_Part | None":
+        if not rows:
+            return None
+        batch = batches.make(self.lesson.text, rows)
+        if self.device.type == "cuda":
+            batch = batch.padded(graphed.LENGTHS)
+        places, gold = batch.words()
+        return batch.to(self.device), places.to(self.device), gold.to(self.device)
+
+    def _learn(self, share: int, part: "_Part | None") -> Tensor | float:
         """Leaves the gradient of one share of a batch with the team; its loss, nats summed over words."""
-        nats = 0.0
-        if rows:
-            batch = batches.make(self.lesson.text, rows).to(self.network.output.device)
-            places, gold = batch.words()
-            vectors = self.network(batch.source, batch.entered, self.dropout[share]).flatten(0, 1)
+        loss: Tensor | float = 0.0
+        if part is not None:
+            batch, places, gold = part
+            vectors = self.read(batch.source, batch.entered, self.dropout[share]).flatten(0, 1)
             logits = self.network.logits(vectors.index_select(0, places))
             if self.teacher is None:
-                loss = losses.nll(logits, gold)
+                found = losses.nll(logits, gold)
             else:
-                loss = losses.word_kd(logits, gold, self.teacher.targets(batch), alpha=self.lesson.alpha)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nats = float(loss.detach())
+                found = losses.word_kd(logits, gold, self.teacher.targets(batch), alpha=self.lesson.alpha)
+            found.backward()  # type: ignore[no-untyped-call]
+            loss = found.detach()
         self.team.give(share)
-        return nats
+        return loss
 
     def end_epoch(self, progress: Progress | None) -> None:
         """Measures dev, writes the epoch's line of the curve, keeps the best weights, saves."""

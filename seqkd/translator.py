@@ -13,6 +13,7 @@ from seqkd.products import Precision
 from seqkd.search import Budget
 
 CHUNK = 250  # sentences of one job: enough for fast products, few enough to share out a test set
+CHUNK_ON_GPU = 4000  # which has them all to itself
 
 
 class Job(NamedTuple):
@@ -50,7 +51,11 @@ def run(job: Job) -> list[list[Hypothesis]]:
 
 def processes(machine: Machine) -> int:
     """One has it all on a GPU."""
-    return 1 if hardware.settle(machine).type == "cuda" else machine.workers
+    return 1 if on_gpu(machine) else machine.workers
+
+
+def on_gpu(machine: Machine) -> bool:
+    return hardware.settle(machine).type == "cuda"
 
 
 def best(job: Job) -> list[Hypothesis]:
@@ -59,7 +64,8 @@ def best(job: Job) -> list[Hypothesis]:
     Sentences alike in length are dealt together, CHUNK at a time and the longest first, so that no process ends late.
     """
     order = sorted(range(len(job.sources)), key=lambda row: (-len(job.sources[row]), row))
-    hands = [order[at : at + CHUNK] for at in range(0, len(order), CHUNK)]
+    size = CHUNK_ON_GPU if on_gpu(job.machine) else CHUNK
+    hands = [order[at : at + size] for at in range(0, len(order), size)]
     jobs = [job._replace(sources=[job.sources[row] for row in hand]) for hand in hands]
     found: list[Hypothesis] = [Hypothesis((), 0.0, True)] * len(order)
     for hand, answers in zip(hands, workers.ordered(run, jobs, processes=processes(job.machine)), strict=True):

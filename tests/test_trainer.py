@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -159,8 +160,8 @@ class Spoilt:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, bad: set[int]) -> None:
         learn, self.calls = trainer._Training._learn, 0
 
-        def spoilt(training: trainer._Training, share: int, rows: list[int]) -> float:
-            nats = learn(training, share, rows)
+        def spoilt(training: trainer._Training, share: int, part: Any) -> Tensor | float:
+            nats = learn(training, share, part)
             if training.standing.updates in bad and share == training.team.shares - 1:
                 training.team.gradients[share, 7] = float("nan")
             return nats

@@ -1,0 +1,222 @@
+"""Beam search in fixed shapes, for a GPU: every step is the same kernels over the same memory, recorded and replayed.
+
+`search` says what is found; it lets go of what has ended, and asks after every word. Here what has ended stays in its
+place with the score -inf, every word and where it came from is noted on the GPU, and the host asks once in LOOK steps
+what still lives; lists are read off the notes at the end. Once half of a board's sentences are done, the others move to
+a board of half the size.
+Sizes: B sentences, K rows of each (the beam), S source positions, T steps at most, L layers, H hidden units, V pieces.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqkd import graphed
+from seqkd.model import Memory, Network, Ready, Step
+from seqkd.nbest import Hypothesis
+from seqkd.vocab import BOS, EOS, PAD
+
+DEAD = float("-inf")
+ENDED, CUT = 1, 2  # how a row's hypothesis leaves the search: with its end written, or too long
+LOOK = 8  # steps between two looks at what lives
+LENGTHS = 8  # a board's source positions are a multiple of this
+MOST = 1024  # sentences on a board
+POOL = "pool"  # among the boards: the memory that their records share
+
+
+Continued = tuple[Tensor, Tensor, Tensor]
+
+
+def best(logits: Tensor, scores: Tensor, room: Tensor, *, width: int, barred: Sequence[int]) -> Continued:
+    """The width best continuations of each sentence's rows, best first.
+
+    logits: (B x R, V), used up; scores: (B, R) log-probabilities so far; room: (B,) places that a sentence has; barred:
+    words that are never written.
+    Returns (B, width) each: log-probabilities, -inf beyond a sentence's room; the rows they continue; the words they
+    add.
+    """
+    normaliser = logits.logsumexp(-1, keepdim=True)
+    for mark in barred:
+        logits[:, mark] = DEAD
+    most = min(width, logits.shape[1] - len(barred))
+    # before the normaliser is taken off, which changes no row's order
+    values, word = logits.max(-1, keepdim=True) if most == 1 else logits.topk(most, -1)
+    values = (values - normaliser + scores.reshape(-1, 1)).reshape(len(scores), -1)
+    found, chosen = values.topk(width, -1)
+    beyond = torch.arange(width, device=room.device) >= room[:, None]
+    return found.masked_fill(beyond, DEAD), chosen // most, word.reshape(len(scores), -1).gather(1, chosen)
+
+
+@dataclass(frozen=True)
+class Search:
+    """What every board of a search has in common."""
+
+    network: Network
+    ready: Ready
+    beam: int
+    nbest: int
+    normalise: float
+
+
+class Board:
+    """Places for so many sentences of so many pieces, so many words of which are written at most."""
+
+    def __init__(self, search: Search, *, sentences: int, source: int, steps: int, pool: Any) -> None:
+        network, beam = search.network, search.beam
+        self.search, self.size, self.pool = search, sentences, pool
+        _, layers, hidden, _ = network.shape
+        like = network.output
+        real, whole = partial(like.new_zeros, requires_grad=False), partial(torch.zeros, device=like.device)
+        self.source = whole(source, sentences, dtype=torch.int64)
+        self.limits = whole(sentences, dtype=torch.int64)  # words that may be written; 0: no sentence is in this place
+        self.states, self.keys = real(sentences, source, hidden), real(sentences, source, hidden)
+        self.closed = real(sentences, 1, source)
+        self.fed = real(sentences, beam, hidden)
+        self.state, self.cell = real(layers, sentences, beam, hidden), real(layers, sentences, beam, hidden)
+        self.scores, self.words = real(sentences, beam), whole(sentences, beam, dtype=torch.int64)
+        self.room = whole(sentences, dtype=torch.int64)  # places of the beam that nothing that ended takes
+        self.ended = real(sentences, search.nbest)  # scores of the best that ended
+        self.time = whole(1, dtype=torch.int64)  # words written
+        self.parents, self.written = (whole(steps, sentences, beam, dtype=torch.int32) for _ in range(2))
+        self.noted, self.fates = real(steps, sentences, beam), whole(steps, sentences, beam, dtype=torch.int8)
+        self.first_rows = beam * torch.arange(sentences, device=like.device)[:, None]
+        self.begin = graphed.replayed(self._begin, pool=pool)
+        self.step = graphed.replayed(self._step, pool=pool)
+
+    def _begin(self) -> None:
+        memory = self.search.network.encode(self.source)
+        self.states.copy_(memory.states)
+        self.keys.copy_(memory.keys)
+        self.closed.copy_(memory.closed)
+        self.state.copy_(memory.state[:, :, None].expand_as(self.state))
+        self.cell.copy_(memory.cell[:, :, None].expand_as(self.cell))
+        self.fed.zero_()
+        self.scores.fill_(DEAD)
+        self.scores[:, 0] = torch.where(self.limits > 0, 0.0, DEAD)
+        self.words.fill_(BOS)
+        self.room.fill_(self.search.beam)
+        self.ended.fill_(DEAD)
+        self.time.zero_()
+
+    def _step(self) -> None:
+        """One word more in every row that lives."""
+        search, beam = self.search, self.search.beam
+        rows = self.size * beam
+        memory = Memory(self.states, self.keys, self.closed, self.state, self.cell)  # of which a step takes three
+        last = Step(self.fed.view(rows, -1), *(it.view(len(it), rows, -1) for it in (self.state, self.cell)))
+        last = search.ready.step(search.ready.words[self.words.view(-1)], memory, last)
+        values, parent, word = best(
+            search.ready.logits(last.fed), self.scores, self.room, width=beam, barred=(PAD, BOS)
+        )
+        last = last.at((parent + self.first_rows).view(-1))
+        for mine, found in ((self.fed, last.fed), (self.state, last.state), (self.cell, last.cell)):
+            mine.copy_(found.view_as(mine))
+        self.words.copy_(word)
+        ends = (word == EOS) & (values > DEAD)
+        alive = (values > DEAD) & ~ends
+        cut = self.limits <= self.time + 1
+        self._note(parent, word, values, ends * ENDED + (alive & cut[:, None]) * CUT)
+        self.room -= ends.sum(1)
+        self.ended.copy_(torch.cat((self.ended, torch.where(ends, values, DEAD)), 1).topk(search.nbest, 1).values)
+        done = cut
+        if not search.normalise:  # a sum of logs only falls
+            done = cut | (self.ended[:, -1] >= torch.where(alive, values, DEAD).amax(1))
+        self.scores.copy_(torch.where(alive & ~done[:, None], values, DEAD))
+        self.time += 1
+
+    def _note(self, parent: Tensor, word: Tensor, values: Tensor, fate: Tensor) -> None:
+        for notes, now in ((self.parents, parent), (self.written, word), (self.noted, values), (self.fates, fate)):
+            notes.index_copy_(0, self.time, now[None].to(notes.dtype))
+
+    def enter(self, sources: Sequence[Sequence[int]], limits: Sequence[int]) -> None:
+        """Begins with these sentences; the places that are left stay empty."""
+        source = torch.full(self.source.shape, PAD)
+        for place, ids in enumerate(sources):
+            source[-len(ids) :, place] = torch.tensor(ids)
+        source[-1, len(sources) :] = EOS  # a sentence of padding alone would have no state to attend to
+        self.source.copy_(source)
+        self.limits.copy_(torch.tensor([*limits, *[0] * (self.size - len(limits))]))
+        self.begin()
+
+    def living(self) -> list[int]:
+        """The places of the sentences that are not done."""
+        places: list[int] = (self.scores > DEAD).any(1).nonzero()[:, 0].tolist()
+        return places
+
+    def take(self, other: "Board", places: list[int]) -> None:
+        """Goes on with those sentences of another board."""
+        chosen = torch.tensor(places + places[:1] * (self.size - len(places)), device=self.scores.device)
+        for name, along in _BY_SENTENCE.items():
+            getattr(self, name).copy_(getattr(other, name).index_select(along, chosen))
+        self.time.copy_(other.time)
+        self.scores[len(places) :] = DEAD
+
+    def lists(self, places: list[int]) -> list[list[Hypothesis]]:
+        """What was found for the sentences there, each list best first, those that did not end last."""
+        steps, chosen = int(self.time), torch.tensor(places, device=self.scores.device)
+        notes = (self.fates, self.written, self.parents, self.noted)
+        fates, written, parents, noted = (it[:steps].index_select(1, chosen).cpu().numpy() for it in notes)
+        length, sentence, row = fates.nonzero()  # by length, as a search would meet them
+        ids, at = np.zeros((len(row), steps), np.int32), row.copy()
+        for time in range(steps - 1, -1, -1):
+            here = length >= time
+            ids[here, time] = written[time, sentence[here], at[here]]
+            at[here] = parents[time, sentence[here], at[here]]
+        finished = fates[length, sentence, row] == ENDED
+        scores = noted[length, sentence, row].astype(np.float64)
+        normal = scores / (length + 1) ** self.search.normalise
+        found: list[list[Hypothesis]] = [[] for _ in places]
+        words, long = ids.tolist(), (length + ~finished).tolist()  # the end is not among a hypothesis's words
+        for item in np.lexsort((-normal, ~finished)).tolist():
+            hypothesis = Hypothesis(tuple(words[item][: long[item]]), float(scores[item]), bool(finished[item]))
+            found[sentence[item]].append(hypothesis)
+        return [items[: self.search.nbest] for items in found]
+
+
+_BY_SENTENCE = {
+    **dict.fromkeys(("states", "keys", "closed", "fed", "scores", "words", "room", "ended", "limits"), 0),
+    **dict.fromkeys(("state", "cell", "parents", "written", "noted", "fates"), 1),
+}
+
+
+def run(search: Search, sources: Sequence[Sequence[int]], limit: Callable[[int], int]) -> list[list[Hypothesis]]:
+    """search.decode for one board of sentences, none empty; limit: the most words for so many source pieces."""
+    source = -(-max(map(len, sources)) // LENGTHS) * LENGTHS
+    steps, size = limit(source), 1 << (len(sources) - 1).bit_length()
+    board, names = _board(search, size, source, steps), list(range(len(sources)))
+    board.enter(sources, [limit(len(ids)) for ids in sources])
+    found: list[list[Hypothesis]] = [[] for _ in sources]
+    for step in range(1, steps + 1):
+        board.step()
+        if step % LOOK and step < steps:
+            continue
+        living = board.living() if step < steps else []
+        if 2 * len(living) > board.size:
+            continue
+        left = set(living)
+        done = [place for place in range(len(names)) if place not in left]
+        for place, items in zip(done, board.lists(done), strict=True):
+            found[names[place]] = items
+        if not living:
+            break
+        smaller = _board(search, board.size // 2, source, steps)
+        smaller.take(board, living)
+        board, names = smaller, [names[place] for place in living]
+    return found
+
+
+def _board(search: Search, sentences: int, source: int, steps: int) -> Board:
+    """The one that such a search has used before, or a new one."""
+    boards = search.ready.boards
+    key = (sentences, source, steps, search.beam, search.nbest, search.normalise)
+    if key not in boards:
+        if search.network.output.is_cuda and not boards:
+            boards[POOL] = torch.cuda.graph_pool_handle()  # lives as long as a record that uses it
+        boards[key] = Board(search, sentences=sentences, source=source, steps=steps, pool=boards.get(POOL))
+    board: Board = boards[key]
+    return board
