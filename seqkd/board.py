@@ -135,12 +135,11 @@ class Board:
 
     def enter(self, sources: Sequence[Sequence[int]], limits: Sequence[int]) -> None:
         """Begins with these sentences; the places that are left stay empty."""
-        source = torch.full(self.source.shape, PAD)
-        for place, ids in enumerate(sources):
-            source[-len(ids) :, place] = torch.tensor(ids)
-        source[-1, len(sources) :] = EOS  # a sentence of padding alone would have no state to attend to
-        self.source.copy_(source)
-        self.limits.copy_(torch.tensor([*limits, *[0] * (self.size - len(limits))]))
+        longest, empty = len(self.source), self.size - len(sources)
+        rows = [[PAD] * (longest - len(ids)) + list(ids) for ids in sources]
+        rows += [[PAD] * (longest - 1) + [EOS]] * empty  # padding alone would leave nothing to attend to
+        self.source.copy_(torch.tensor(rows).t())
+        self.limits.copy_(torch.tensor([*limits, *[0] * empty]))
         self.begin()
 
     def living(self) -> list[int]:
@@ -158,7 +157,7 @@ class Board:
 
     def lists(self, places: list[int]) -> list[list[Hypothesis]]:
         """What was found for the sentences there, each list best first, those that did not end last."""
-        steps, chosen = int(self.time), torch.tensor(places, device=self.scores.device)
+        steps, chosen = int(self.time), torch.tensor(places, dtype=torch.int64, device=self.scores.device)
         notes = (self.fates, self.written, self.parents, self.noted)
         fates, written, parents, noted = (it[:steps].index_select(1, chosen).cpu().numpy() for it in notes)
         length, sentence, row = fates.nonzero()  # by length, as a search would meet them

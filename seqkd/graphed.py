@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from seqkd.model import Network
 
+WARNS = "set_warn_on_accumulate_grad_stream_mismatch"
 LENGTHS = 4  # a batch's source and target are padded to a multiple of this, so that shapes come again
 
 
@@ -60,6 +61,8 @@ class Passes:
         self.network, self.batch = network, batch
         self.recorded: dict[tuple[int, int], Callable[..., Tensor]] = {}
         self.pool = torch.cuda.graph_pool_handle()
+        if hasattr(torch.autograd.graph, WARNS):  # of a record's own stream, on which a weight's gradient then arrives
+            getattr(torch.autograd.graph, WARNS)(False)
 
     def __call__(self, source: Tensor, target: Tensor, generator: torch.Generator | None = None) -> Tensor:
         given = (source, target, *self.network.drawn(source, target, generator))

@@ -26,8 +26,8 @@ from seqkd.translator import Job
 GROUP = 250  # different sources decoded and kept together; at most so many lists are lost
 ROOM = "decoded"  # beside the state of interrupted work; delete the folder to forget every list
 CODE = (  # the modules that can change a list
-    *("archive", "batches", "checkpoint", "fused", "hardware", "kernels", "lists", "loops", "model", "nbest"),
-    *("products", "recurrence", "search", "softmax", "tiles", "translator", "vocab"),
+    *("archive", "batches", "board", "checkpoint", "cuda", "fused", "graphed", "hardware", "kernels", "lists", "loops"),
+    *("model", "nbest", "pointwise", "products", "recurrence", "search", "softmax", "tiles", "translator", "vocab"),
 )
 
 

@@ -8,7 +8,7 @@ from test_search import MANY, random_network
 from test_trainer import TEXT, flat, lesson, network, settings
 from torch import Tensor
 
-from seqkd import batches, board, cuda, graphed, hardware, model, pointwise, pruning, search, trainer
+from seqkd import batches, board, cuda, graphed, hardware, model, pointwise, products, pruning, search, trainer
 from seqkd.config import Machine
 from seqkd.losses import Shortlist, word_kd
 from seqkd.products import Precision
@@ -68,6 +68,18 @@ def test_the_kernels_are_the_plain_operations(kind: torch.dtype, with_all: bool)
     for name in calls(kind, live, keep):
         for one, other in zip(after(cuda, name), after(pointwise, name), strict=True):
             torch.testing.assert_close(one, other, rtol=CLOSE[kind], atol=CLOSE[kind])
+
+
+@pytest.mark.skipif(not products.WIDE_RESULTS, reason="this torch rounds results too")
+def test_a_product_in_bf16_rounds_what_it_reads_and_not_what_it_gives() -> None:
+    x, weight, bias = drawn(96, 400), drawn(80, 400), drawn(1, 80)[0]
+    exact = x.bfloat16().double() @ weight.bfloat16().double().t() + bias.double()
+    hardware.settle(GPU, "bf16")
+    for whole in (False, True):
+        found = products.product(x, weight, bias, whole=whole)
+        torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=1e-4)
+    hardware.settle(GPU)
+    torch.testing.assert_close(products.product(x, weight, bias), torch.addmm(bias, x, weight.t()))
 
 
 def of(net: model.Network, source: Tensor, entered: Tensor, *, recorded: bool = False) -> list[Tensor]:

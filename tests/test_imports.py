@@ -17,8 +17,8 @@ LAYERS = (
     {"trainer", "translator", "lists", "stopwatch", "card"},
     {"pupil"},
     {"batches", "losses", "search", "checkpoint", "snapshot", "pruning", "teacher", "team", "likelihood"}
-    | {"selection", "audit", "material"},
-    {"vocab", "model", "recurrence", "fused", "products", "hardware"} | set(BUILT_FROM),
+    | {"board", "graphed", "selection", "audit", "material"},
+    {"vocab", "model", "recurrence", "pointwise", "cuda", "fused", "products", "hardware"} | set(BUILT_FROM),
 )
 # Only these need torch; a stage needs it only through them.
 TORCH = {*itertools.chain(*LAYERS)} - {"selection", "audit", "material", "vocab", *BUILT_FROM}
