@@ -20,7 +20,7 @@ import typer
 from benchmarks import cores, engine, gpu, roofline, selection, small
 from benchmarks.rows import Row, record, table
 from benchmarks.settings import Settings
-from seqkd import stopwatch
+from seqkd import hardware, products
 from seqkd.corpus import replacing
 from seqkd.errors import InputError
 
@@ -119,11 +119,10 @@ def limits() -> str:
 
 def machine(keep: Path) -> str:
     """The processor with what matters of its flags, and the versions."""
-    told = Path("/proc/cpuinfo").read_text(encoding="utf-8").split() if Path("/proc/cpuinfo").exists() else []
-    flags = ", ".join(flag for flag in FLAGS if flag in told)
+    flags = ", ".join(flag for flag in FLAGS if flag in products.cpuinfo().split())
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     return (
-        f"{stopwatch.processor()} with {flags or 'none of the flags looked for'}, {os.cpu_count()} cores; "
+        f"{hardware.name(torch.device('cpu'))} with {flags or 'none of the flags looked for'}, {os.cpu_count()} cores; "
         f"Python {platform.python_version()}, {versions}; peers: {installed(keep)}"
     )
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import platform
 from contextlib import suppress
 from functools import cache
 
@@ -17,13 +18,18 @@ LARGE, ALL = 32 << 20, 1 << 30  # bytes
 
 
 @cache
+def _spare_searches() -> None:
+    """What was loaded, Python looks through no more: hypotheses are tuples by the thousand, for which its collector of
+    circles went through all modules, 0.1 s every time."""
+    gc.freeze()
+
+
+@cache
 def _keep_memory() -> None:
-    """What is freed stays with the process where the library is glibc; what is loaded, Python looks through no more.
+    """What is freed stays with the process where the library is glibc.
 
     A step frees its buffers, and the next one takes as many; to get the pages anew was 5 % of a training's time.
-    Hypotheses are tuples by the thousand, for which Python's collector of circles went through all modules: 0.1 s.
     """
-    gc.freeze()
     with suppress(AttributeError, OSError, TypeError):  # another system's library
         library = ctypes.CDLL(None)
         library.mallopt(MMAP_THRESHOLD, LARGE)
@@ -34,6 +40,7 @@ def settle(machine: Machine, precision: Precision = "fp32") -> torch.device:
     """The device, with one thread and the fitting matrix products. Raises InputError for a GPU that is not there."""
     products.choose(machine.products, precision)
     _keep_memory()
+    _spare_searches()
     torch.set_num_threads(1)
     if machine.device == "cuda" and not torch.cuda.is_available():
         raise InputError("machine.yaml: device is cuda, but torch finds no GPU; write cpu or auto.")
@@ -41,9 +48,19 @@ def settle(machine: Machine, precision: Precision = "fp32") -> torch.device:
     return torch.device("cuda" if gpu else "cpu")
 
 
+def name(device: torch.device) -> str:
+    """What computes there: the GPU, or the processor by name, and by family and model where several share a name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    pairs = (line.partition(":") for line in products.cpuinfo().splitlines())
+    told = {key.strip(): value.strip() for key, _, value in pairs}
+    called = told.get("model name") or platform.processor() or platform.machine()
+    return f"{called} (family {told['cpu family']}, model {told['model']})" if "cpu family" in told else called
+
+
 def told(device: torch.device) -> str:
     """Where the products that settle chose are taken, in words."""
     if device.type != "cuda":
         return products.chosen()
     steps = "kernels of seqkd's own" if cuda.available() else "torch's operations, for this torch compiles no kernels"
-    return f"matrix products on {torch.cuda.get_device_name()}, steps by {steps}"
+    return f"matrix products on {name(device)}, steps by {steps}"

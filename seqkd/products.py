@@ -34,7 +34,8 @@ _bf16 = False
 
 
 @cache
-def _processor() -> str:
+def cpuinfo() -> str:
+    """What Linux says of the processor, flags and all; elsewhere nothing."""
     try:
         return Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -47,7 +48,7 @@ def has_bf16() -> bool:
 
 
 def _has_amx() -> bool:
-    return "amx_bf16" in _processor()
+    return "amx_bf16" in cpuinfo()
 
 
 def choose(library: Library = "auto", precision: Precision = "fp32") -> None:

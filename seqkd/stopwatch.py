@@ -1,13 +1,11 @@
 """Words per second of several models, measured alternately so that a busy machine slows all of them alike."""
 
-import platform
 import statistics
 import time
 from collections.abc import Mapping, Sequence
 from datetime import date
-from pathlib import Path
 
-from seqkd import search
+from seqkd import hardware, search
 from seqkd.checkpoint import Model
 from seqkd.progress import Progress
 
@@ -17,11 +15,13 @@ def measure(
 ) -> list[dict[str, str | int | float]]:
     """For each model and beam: source words per second from text to text, the median of the rounds, in this process.
 
-    measured: on which processor, and when.
+    measured: on what, and when. The models' weights may not change any more.
     """
     words = sum(len(source.split()) for source in sources)
     pairs = [(name, beam) for name in models for beam in beams]
     speeds: dict[tuple[str, int], list[float]] = {pair: [] for pair in pairs}
+    for model in models.values():
+        model.network.fix()
     for name, beam in pairs:
         _seconds(models[name], sources[:8], beam)  # the first call loads and compiles
     with Progress(rounds * len(pairs), unit="runs", label="speed") as progress:
@@ -29,19 +29,12 @@ def measure(
             for name, beam in pairs:
                 speeds[name, beam].append(words / _seconds(models[name], sources, beam))
                 progress.add(1, note=f"{name}, beam {beam}")
-    where = f"{processor()}, one process, {date.today().isoformat()}"
+    device = next(iter(models.values())).network.output.device
+    where = f"{hardware.name(device)}, one process, {date.today().isoformat()}"
     return [
         {"model": name, "beam": beam, "words_per_second": round(statistics.median(found), 1), "measured": where}
         for (name, beam), found in speeds.items()
     ]
-
-
-def processor() -> str:
-    """This machine's processor by name, and by family and model where several share a name."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-    told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    name = told.get("model name") or platform.processor() or platform.machine()
-    return f"{name} (family {told['cpu family']}, model {told['model']})" if "cpu family" in told else name
 
 
 def _seconds(model: Model, sources: Sequence[str], beam: int) -> float:
