@@ -20,7 +20,7 @@ from seqkd.nbest import Hypothesis
 from seqkd.vocab import BOS, EOS, PAD
 
 PIECES = 10  # source pieces, padding included, that a batch may have for each of its rows
-FEW = 64  # rows up to which a batch may be padded at will
+FEW = 800  # rows up to which a batch may be padded at will: the last steps cost as much with few rows as with many
 EVEN = 1.15  # of a larger batch's pieces, padding included, to those that are no padding
 DEAD = float("-inf")
 
@@ -164,10 +164,9 @@ class _Beam:
             self._retire(length)
             if not self.sentences:
                 break
-        return [
-            [item.hypothesis for item in sorted(items, key=lambda item: (-item.hypothesis.finished, -item.score))]
-            for items in (items[: self.beam] for items in self.ended)
-        ]
+        lists = (items[: self.beam] for items in self.ended)
+        ranked = (sorted(items, key=lambda item: (-item.hypothesis.finished, -item.score)) for items in lists)
+        return [[item.hypothesis for item in items[: self.nbest]] for items in ranked]
 
     def _extend(self) -> None:
         """Every live row by the words that may enter the beam; rows are then ordered by score."""

@@ -179,6 +179,8 @@ def test_hypotheses_are_the_same_bits_in_every_batch(
     monkeypatch.setattr(products, "_bf16", precision == "bf16")
     wide, *others = (search.decode(network, MANY, beam=beam, nbest=beam, budget=Budget(rows)) for rows in (1500, 37, 1))
     assert others == [wide, wide]
+    for rows in (1500, 37, 1):
+        assert search.decode(network, MANY, beam=beam, budget=Budget(rows)) == [items[:1] for items in wide]
     assert search.decode(network, MANY[::2], beam=beam, nbest=beam) == wide[::2]
 
 
@@ -193,9 +195,9 @@ def test_a_batch_keeps_to_the_budget_and_a_long_sentence_comes_alone() -> None:
 
 
 def test_a_large_batch_is_hardly_padded() -> None:
-    budget, lengths = Budget(1000), [10] * 90 + [11] * 20 + [30] * 100
-    assert budget.sentences(lengths, 1) == 110
-    assert budget.sentences(lengths[80:], 1) == 64
+    budget, lengths = Budget(3000), [10] * 1000 + [11] * 200 + [30] * 900
+    assert budget.sentences(lengths, 1) == 1200
+    assert budget.sentences(lengths[900:], 1) == 800
 
 
 def searched(monkeypatch: pytest.MonkeyPatch, most: int, error: Exception) -> list[int]:
