@@ -78,7 +78,10 @@ class Board:
         self.closed = real(sentences, 1, source)
         self.fed = real(sentences, beam, hidden)
         self.state, self.cell = real(layers, sentences, beam, hidden), real(layers, sentences, beam, hidden)
-        self.scores, self.words = real(sentences, beam), whole(sentences, beam, dtype=torch.int64)
+        self.scores = real(sentences, beam)
+        self.words, self.follows = (
+            whole(sentences, beam, dtype=torch.int64) for _ in range(2)
+        )  # which row a word follows
         self.room = whole(sentences, dtype=torch.int64)  # places of the beam that nothing that ended takes
         self.ended = real(sentences, search.nbest)  # scores of the best that ended
         self.time = whole(1, dtype=torch.int64)  # words written
@@ -99,6 +102,7 @@ class Board:
         self.scores.fill_(DEAD)
         self.scores[:, 0] = torch.where(self.limits > 0, 0.0, DEAD)
         self.words.fill_(BOS)
+        self.follows.zero_()
         self.room.fill_(self.search.beam)
         self.ended.fill_(DEAD)
         self.time.zero_()
@@ -109,14 +113,15 @@ class Board:
         rows = self.size * beam
         memory = Memory(self.states, self.keys, self.closed, self.state, self.cell)  # of which a step takes three
         last = Step(self.fed.view(rows, -1), *(it.view(len(it), rows, -1) for it in (self.state, self.cell)))
-        last = search.ready.step(search.ready.words[self.words.view(-1)], memory, last)
+        follows = (self.follows + self.first_rows).view(-1)
+        last = search.ready.step(self.words.view(-1), memory, last, follows)
         values, parent, word = best(
             search.ready.logits(last.fed), self.scores, self.room, width=beam, barred=(PAD, BOS)
         )
-        last = last.at((parent + self.first_rows).view(-1))
         for mine, found in ((self.fed, last.fed), (self.state, last.state), (self.cell, last.cell)):
             mine.copy_(found.view_as(mine))
         self.words.copy_(word)
+        self.follows.copy_(parent)
         ends = (word == EOS) & (values > DEAD)
         alive = (values > DEAD) & ~ends
         cut = self.limits <= self.time + 1
@@ -178,7 +183,7 @@ class Board:
 
 
 _BY_SENTENCE = {
-    **dict.fromkeys(("states", "keys", "closed", "fed", "scores", "words", "room", "ended", "limits"), 0),
+    **dict.fromkeys(("states", "keys", "closed", "fed", "scores", "words", "follows", "room", "ended", "limits"), 0),
     **dict.fromkeys(("state", "cell", "parents", "written", "noted", "fates"), 1),
 }
 

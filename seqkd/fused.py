@@ -36,6 +36,7 @@ def _biases(biases: Sequence[Tensor], width: int) -> Array:
 class Steps(NamedTuple):
     """The weights of a search's steps, as loops.step reads them."""
 
+    table: Array  # (V, 4H), the words' shares of the first layer's gates
     biases: Array
     rights: Array
     starts: Array
@@ -43,31 +44,76 @@ class Steps(NamedTuple):
     combine: Right
 
     @classmethod
-    def of(cls, matrices: Sequence[Right], combine: Right, biases: Sequence[Tensor], *, hidden: int) -> Self:
+    def of(cls, table: Tensor, matrices: Sequence[Right], combine: Right, biases: Sequence[Tensor]) -> Self:
         rights, starts, scales = map(np.stack, zip(*matrices, strict=True))
-        return cls(_biases(biases, 4 * hidden), rights, starts, scales, combine)
+        return cls(_array(table), _biases(biases, table.shape[1]), rights, starts, scales, combine)
 
 
-def step(words: Tensor, memory: Sequence[Tensor], last: Sequence[Tensor], steps: Steps) -> tuple[Tensor, ...]:
-    """model.Network.step without autograd; memory: states, keys, closed; last, and what returns: fed, state, cell."""
-    states, keys, closed = map(_array, memory)
+class Encoder:
+    """model.Network.encode without autograd, to the last bit: what loops.encoder multiplies with.
+
+    A word's share of the first layer's gates is multiplied when a search first meets the word, and kept.
+    """
+
+    def __init__(
+        self,
+        embedding: Tensor,
+        inputs: Sequence[Tensor],
+        own: Sequence[Tensor],
+        biases: Sequence[Tensor],
+        *,
+        attention: Tensor,
+    ) -> None:
+        self._embedding, self._first = embedding, Right.of(inputs[0], biases[0])
+        weights = [*map(Right.of, own), *map(Right.of, inputs[1:], biases[1:])]
+        self._rights, self._starts, _ = map(np.stack, zip(*weights, strict=True))
+        self._attention = panels(attention.t())
+        self._layers, self._hidden = len(own), own[0].shape[1]
+        self._table = torch.empty(len(embedding), 4 * self._hidden)
+        self._met = torch.zeros(len(embedding), dtype=torch.bool)
+
+    def run(self, source: Tensor, live: Tensor) -> tuple[Tensor, ...]:
+        """source, live: (S, B) -> states and keys (B, S, H), state and cell (L, B, H)."""
+        (time, batch), layers, hidden = source.shape, self._layers, self._hidden
+        met = torch.zeros_like(self._met)
+        met[source.flatten()] = True
+        new = (met & ~self._met).nonzero()[:, 0]
+        self._table[new] = self._first.times(self._embedding[new], 4 * hidden)
+        self._met |= met
+        state, cells = torch.zeros(layers, batch, hidden), torch.zeros(2, layers, batch, hidden)
+        states, keys = torch.empty(batch, time, hidden), torch.empty(batch, time, hidden)
+        weights = self._rights, self._starts, self._attention
+        written = map(_array, (state, cells, states, keys))
+        loops.encoder(*map(_array, (source, live, self._table)), *weights, *written)  # type: ignore[call-arg]
+        return states, keys, state, cells[time % 2]
+
+
+def step(
+    words: Tensor, memory: Sequence[Tensor], last: Sequence[Tensor], parents: Tensor, steps: Steps
+) -> tuple[Tensor, ...]:
+    """model.Network.step without autograd, after the words (N,) and from the parents' rows (N,) of last.
+
+    memory: states, keys, closed, places; last, and what returns: fed, state, cell.
+    """
+    states, keys, closed, places = map(_array, memory)
     fed, state, cell = map(_array, last)
-    out = tuple(torch.empty_like(it, memory_format=torch.contiguous_format) for it in last)
+    out = tuple(it.new_empty(*it.shape[:-2], len(words), it.shape[-1]) for it in last)
     new_fed, new_state, new_cell = map(_array, out)
-    weights = steps.biases, keys, states, closed[:, 0], steps.rights, steps.starts, steps.scales, tuple(steps.combine)
-    loops.step(_array(words), *weights, fed, state, cell, new_state, new_cell, new_fed)
+    weights = steps.rights, steps.starts, steps.scales, tuple(steps.combine)
+    given = steps.table, steps.biases, keys, states, closed[:, 0], places, *weights, _array(parents)
+    loops.step(_array(words), *given, fed, state, cell, new_state, new_cell, new_fed)
     return out
 
 
-def best(logits: Tensor, scores: Tensor, room: Tensor, *, barred: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
-    """search.best for float32 on a CPU, in one pass over the logits."""
-    width, blocks = int(room.max()), logits.shape[1] // softmax.BLOCK
-    width = min(width, scores.shape[1] * (logits.shape[1] - len(barred)))
-    highest = torch.unflatten(logits[:, : blocks * softmax.BLOCK], 1, (blocks, softmax.BLOCK)).amax(-1)
+def best(
+    vectors: Tensor, output: Right, scores: Tensor, room: Tensor, *, size: int, barred: tuple[int, ...]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """search.best of the logits (B x R, size) that output makes of vectors (B x R, H), without holding them all."""
+    width = min(int(room.max()), scores.shape[1] * (size - len(barred)))
     found = scores.new_empty(scores.shape[0], width)
     parents, words = torch.empty(found.shape, dtype=torch.int64), torch.empty(found.shape, dtype=torch.int64)
-    given, made = (logits, highest, scores, room.clamp(max=width)), (found, parents, words)
-    softmax.best(*map(_array, given), barred, *map(_array, made))  # type: ignore[call-arg]
+    given, made = map(_array, (scores, room.clamp(max=width))), map(_array, (found, parents, words))
+    softmax.best_of(_array(vectors), *output, size, *given, barred, *made)  # type: ignore[call-arg]
     return found, parents, words
 
 

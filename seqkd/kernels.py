@@ -22,7 +22,7 @@ FACTORIALS = tuple(np.float32(1.0 / f) for f in (720.0, 120.0, 24.0, 6.0, 2.0))
 
 
 @intrinsic
-def _float_of_bits(_: Any, bits: Any) -> Any:
+def float_of_bits(_: Any, bits: Any) -> Any:
     def generate(__: Any, builder: Any, ___: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], ir.FloatType())
 
@@ -36,7 +36,7 @@ def exp(x):
     x = x - np.float32(power) * LN_2
     f6, f5, f4, f3, f2 = FACTORIALS
     series = ((((f6 * x + f5) * x + f4) * x + f3) * x + f2) * x * x + x + ONE
-    return series * _float_of_bits(np.int32((power + np.int32(127)) << np.int32(23)))  # type: ignore[call-arg]
+    return series * float_of_bits(np.int32((power + np.int32(127)) << np.int32(23)))  # type: ignore[call-arg]
 
 
 @inlined
@@ -53,15 +53,15 @@ def tanh(x):
 
 
 @compiled
-def cell(gates, added, live, old, new, squashed, own, own_at, up, up_at, keep):
-    """One LSTM step; gates: (B, 4H) products, become activations; added: (B or 1, 4H).
+def cell(gates, added, which, live, old, new, squashed, own, own_at, up, up_at, keep):
+    """One LSTM step; gates: (B, 4H) products, become activations; added: (B or 1, 4H), or which: (B,) rows of it.
 
     live: (B,) or none; old, new: (B, H) cells; squashed: (B, H). The state goes to own[:, own_at:] and, times keep
     (B, H), to up[:, up_at:].
     """
     batch, hidden = old.shape
     for b in range(batch):
-        gate, plus = gates[b], added[b if added.shape[0] > 1 else 0]
+        gate, plus = gates[b], added[which[b] if which.size else b if added.shape[0] > 1 else 0]
         enter, forget, show, candidate = gate[:hidden], gate[hidden:], gate[2 * hidden :], gate[3 * hidden :]
         before, after, top, state = old[b], new[b], squashed[b], own[b, own_at:]
         for j in range(3 * hidden):
@@ -128,16 +128,26 @@ def cell_backward(gates, live, old, squashed, upper, keep, later, to_cell, out):
 
 
 @compiled
-def attend(above, keys, memory, closed, weights):
+def gather(table, rows, out, out_at):
+    """Rows (N,) of table (any, H) to out[:, out_at:]."""
+    for n in range(rows.size):
+        line, to = table[rows[n]], out[n, out_at:]
+        for j in range(line.size):
+            to[j] = line[j]
+
+
+@compiled
+def attend(above, keys, memory, closed, places, weights):
     """Luong's general attention; above: (N, 2H) holds the top state on the right and gets the context on the left.
 
-    keys, memory: (B, S, H); closed: (B, S), 0 from a sentence's first word on; weights: (N, S), written; N / B rows of
-    each sentence stand together. Padding is passed over, so a sentence's sums are the same bits in every batch.
+    keys, memory: (any, S, H); closed: (any, S), 0 from a sentence's first word on; places: (B,) where the sentences
+    stand in these; weights: (N, S), written; N / B rows of each sentence stand together. Padding is passed over, so a
+    sentence's sums are the same bits in every batch.
     """
-    sentences, source, hidden = keys.shape
-    rows = above.shape[0] // sentences
+    source, hidden = keys.shape[1:]
+    rows = above.shape[0] // places.size
     for n in range(above.shape[0]):
-        b = n // rows
+        b = places[n // rows]
         first = 0
         while first < source - 1 and closed[b, first] < 0:
             first += 1
@@ -188,13 +198,20 @@ def squash(raw, keep, out, fed):
     """The attentional vector: raw (B, H) becomes its tanh; times keep it goes to out (B, H) and fed[:, :H]."""
     batch, hidden = raw.shape
     for b in range(batch):
+        line, to = raw[b], out[b]
         for j in range(hidden):
-            value = tanh(raw[b, j])
-            raw[b, j] = value
-            value *= keep[b, j] if keep.size else ONE
-            out[b, j] = value
-            if fed.size:
-                fed[b, j] = value
+            line[j] = tanh(line[j])
+        if keep.size:
+            kept = keep[b]
+            for j in range(hidden):
+                to[j] = line[j] * kept[j]
+        else:
+            for j in range(hidden):
+                to[j] = line[j]
+        if fed.size:
+            further = fed[b]
+            for j in range(hidden):
+                further[j] = to[j]
 
 
 @compiled

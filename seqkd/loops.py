@@ -9,8 +9,8 @@ Weights are panels of `tiles`, of [a; b] where a product is over two vectors sid
 
 import numpy as np
 
-from seqkd.kernels import attend, attend_backward, cell, cell_backward, squash, squash_backward
-from seqkd.tiles import WIDE, compiled, product
+from seqkd.kernels import attend, attend_backward, cell, cell_backward, gather, squash, squash_backward
+from seqkd.tiles import WIDE, compiled, product, together
 
 
 @compiled
@@ -20,10 +20,53 @@ def layer(added, right, live, gates, states, cells, squashed):
     states, cells: (T + 1, B, H), zero at first. Writes all but added and live.
     """
     zero, no_keep = np.zeros(right.shape[0] * WIDE, np.float32), np.empty((0, 0), np.float32)
+    its_own = np.empty(0, np.int64)
     for t in range(added.shape[0]):
         product(states[t], right, zero, no_keep, gates[t])
         up, old, new = no_keep, cells[t], cells[t + 1]
-        cell(gates[t], added[t], live[t], old, new, squashed[t], states[t + 1], 0, up, 0, no_keep)
+        cell(gates[t], added[t], its_own, live[t], old, new, squashed[t], states[t + 1], 0, up, 0, no_keep)
+
+
+@compiled
+def encoder(words, live, table, rights, starts, attention, states, cells, memory, keys):
+    """The encoder of a search, which keeps no more than the next step needs; words, live: (T, B).
+
+    table: (V, 4H), the words' shares of the first layer's gates; rights, starts: (2L - 1, ...), what each layer's own
+    state is multiplied with, then the inputs of all layers but the first, and their biases; attention: panels. states:
+    (L, B, H) and cells: (2, L, B, H), zero at first, become those of the last step, cells[T % 2]. Writes memory and
+    keys (B, T, H), 0 where nothing is live. Sentences yet to begin cost nothing where the longer ones stand last.
+    """
+    layers, batch, hidden = states.shape
+    some, last = together(batch, 1), layers - 1
+    no_keep, its_own = np.empty((0, 0), np.float32), np.empty(0, np.int64)
+    gates, added = np.empty((some, 4 * hidden), np.float32), np.empty((some, 4 * hidden), np.float32)
+    squashed, key = np.empty((some, hidden), np.float32), np.empty((some, hidden), np.float32)
+    for low in range(0, batch, some):
+        end = min(low + some, batch)
+        for t in range(words.shape[0]):
+            first = low
+            while first < end and live[t, first] == 0:
+                first += 1
+            memory[low:first, t] = 0
+            keys[low:first, t] = 0
+            count = end - first
+            if not count:
+                continue
+            for n in range(layers):
+                own, gate = states[n, first:end], gates[:count]
+                old, new = cells[t % 2, n, first:end], cells[1 - t % 2, n, first:end]
+                product(own, rights[n], starts[n], no_keep, gate)
+                if n:
+                    lower, at = states[n - 1, first:end], last + n
+                    product(lower, rights[at], starts[at], no_keep, added[:count])
+                plus, which = (added[:count], its_own) if n else (table, words[t, first:end])
+                cell(gate, plus, which, live[t, first:end], old, new, squashed, own, 0, no_keep, 0, no_keep)
+            product(states[last, first:end], attention, starts[0], no_keep, key[:count])
+            for b in range(first, end):
+                for j in range(hidden):
+                    memory[b, t, j] = states[last, b, j]
+                for j in range(hidden):
+                    keys[b, t, j] = key[b - first, j]
 
 
 @compiled
@@ -64,7 +107,7 @@ def decoder(
     """
     layers, time, hidden = gates.shape[0], gates.shape[1], raw.shape[2]
     zero, no_row = np.zeros(rights.shape[1] * WIDE, np.float32), np.empty(0, np.float32)
-    no_keep = np.empty((0, 0), np.float32)
+    no_keep, its_own, places = np.empty((0, 0), np.float32), np.empty(0, np.int64), np.arange(keys.shape[0])
     for t in range(time):
         for n in range(layers):
             last = n == layers - 1
@@ -72,6 +115,7 @@ def decoder(
             cell(
                 gates[n, t],
                 biases[n : n + 1] if n else words[t],
+                its_own,
                 no_row,
                 cells[n, t],
                 cells[n, t + 1],
@@ -82,7 +126,7 @@ def decoder(
                 hidden if last else 0,
                 keep[t, n] if keep.size and not last else no_keep,
             )
-        attend(above[t], keys, memory, closed, attention[t])
+        attend(above[t], keys, memory, closed, places, attention[t])
         product(above[t], combine, zero, no_keep, raw[t])
         squash(raw[t], keep[t, layers - 1] if keep.size else no_keep, out[t], below[0, t + 1])
 
@@ -138,14 +182,17 @@ def decoder_backward(
 @compiled
 def step(
     words,
+    table,
     biases,
     keys,
     memory,
     closed,
+    places,
     rights,
     starts,
     scales,
     combine,
+    parents,
     fed,
     state,
     cells,
@@ -153,22 +200,32 @@ def step(
     new_cells,
     new_fed,
 ):
-    """One decoder step of a search for N rows, N / B a sentence; words: (N, 4H); state, cells: (L, N, H).
+    """One decoder step of a search for N rows, N / B a sentence, whose sentences stand at places (B,) of the memory.
 
-    rights, starts, scales: of all layers' weights, as product takes them; combine: one triple of them. Writes
-    new_state, new_cells (L, N, H) and new_fed (N, H).
+    words: (N,) and table: (V, 4H), their shares of the first layer's gates; rights, starts, scales: of all layers'
+    weights, as product takes them; combine: one triple of them; parents: (N,) the rows of fed (any, H) and of state,
+    cells (L, any, H) that the rows go on from. Writes new_state, new_cells (L, N, H) and new_fed (N, H).
     """
-    layers, rows, hidden = state.shape
-    no_row, no_keep = np.empty(0, np.float32), np.empty((0, 0), np.float32)
-    gates, squashed = np.empty((rows, 4 * hidden), np.float32), np.empty((rows, hidden), np.float32)
-    entering, above = np.empty((rows, 2 * hidden), np.float32), np.empty((rows, 2 * hidden), np.float32)
-    for n in range(layers):
-        entering[:, :hidden] = new_state[n - 1] if n else fed
-        entering[:, hidden:] = state[n]
-        product(entering, rights[n], starts[n], scales[n], gates)
-        plus = biases[n : n + 1] if n else words
-        cell(gates, plus, no_row, cells[n], new_cells[n], squashed, new_state[n], 0, above, hidden, no_keep)
-    attend(above, keys, memory, closed, np.empty((rows, keys.shape[1]), np.float32))
+    layers, rows, hidden = new_state.shape
+    beam = rows // places.size
+    some = together(places.size, beam) * beam  # their buffers stay near
+    no_row, no_keep, its_own = np.empty(0, np.float32), np.empty((0, 0), np.float32), np.empty(0, np.int64)
+    gates, squashed = np.empty((some, 4 * hidden), np.float32), np.empty((some, hidden), np.float32)
+    entering, above = np.empty((some, 2 * hidden), np.float32), np.empty((some, 2 * hidden), np.float32)
+    old, weights = np.empty((some, hidden), np.float32), np.empty((some, keys.shape[1]), np.float32)
     right, start, scale = combine
-    product(above, right, start, scale, new_fed)
-    squash(new_fed, no_keep, new_fed, no_keep)
+    for at in range(0, rows, some):
+        end = min(at + some, rows)
+        left, top, parent = entering[: end - at], above[: end - at], parents[at:end]
+        gather(fed, parent, left, 0)
+        for n in range(layers):
+            gather(state[n], parent, left, hidden)
+            gather(cells[n], parent, old, 0)
+            product(left, rights[n], starts[n], scales[n], gates[: end - at])
+            plus, which = (biases[n : n + 1], its_own) if n else (table, words[at:end])
+            up, up_at = (top, hidden) if n == layers - 1 else (left, 0)
+            own, new = new_state[n, at:end], new_cells[n, at:end]
+            cell(gates, plus, which, no_row, old[: end - at], new, squashed, own, 0, up, up_at, no_keep)
+        attend(top, keys, memory, closed, places[at // beam : end // beam], weights)
+        product(top, right, start, scale, new_fed[at:end])
+        squash(new_fed[at:end], no_keep, new_fed[at:end], no_keep)

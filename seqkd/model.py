@@ -37,9 +37,12 @@ class Memory(NamedTuple):
     closed: Tensor  # (B, 1, S), 0 at words and CLOSED at padding
     state: Tensor  # (L, B, H), the encoder's last state
     cell: Tensor  # (L, B, H)
+    places: Tensor | None = None  # (B,) where in the others each sentence stands; None: in its own place
 
     def at(self, rows: Tensor) -> Self:
-        """The memory of some sentences only, without their states' history; rows: (n,)."""
+        """The memory of some sentences only, without their states' history; rows: (n,). With places none is moved."""
+        if self.places is not None:
+            return self._replace(places=self.places[rows])
         return self._replace(states=self.states[rows], keys=self.keys[rows], closed=self.closed[rows])
 
 
@@ -59,9 +62,11 @@ class Ready(NamedTuple):
     """The decoder of a network whose weights stay as they are."""
 
     words: Tensor  # (V, 4H): every target word's share of the first layer's gates, looked up instead of multiplied
-    step: Callable[[Tensor, Memory, Step], Step]
+    step: Callable[[Tensor, Memory, Step, Tensor], Step]  # (N,) words, and the (N,) rows of the last step they follow
     logits: Callable[[Tensor], Tensor]
+    encode: Callable[[Tensor], Memory]
     boards: dict[Any, Any]  # what searches on a GPU have recorded
+    best: Callable[..., tuple[Tensor, Tensor, Tensor]] | None = None  # search.best of the logits of vectors, compiled
 
 
 class Network(nn.Module):
@@ -136,7 +141,7 @@ class Network(nn.Module):
         keep = keeps[-1] if keeps else None
         words = self._shares(target, self.target_embedding, self.decoder_word, self.decoder_bias[0])
         vectors: Tensor = self._loops().Decoder.apply(
-            words, *memory, keep, self.combine, *self.decoder, *list(self.decoder_bias)[1:]
+            words, *memory[:5], keep, self.combine, *self.decoder, *list(self.decoder_bias)[1:]
         )
         return vectors
 
@@ -185,30 +190,57 @@ class Network(nn.Module):
             if self.output.is_cuda:
                 return self._ready_on_gpu(table)
             if not fused.usable(self.output):
-                return Ready(table, self.step, self.logits, {})
+
+                def plain(words: Tensor, memory: Memory, last: Step, parents: Tensor) -> Step:
+                    return self.step(table[words], memory, last.at(parents))
+
+                return Ready(table, plain, self.logits, self.encode, {})
             right = Right.rounded if self.int8 and products.rounds(self.shape.hidden) else Right.of
             matrices, biases = [right(matrix) for matrix in self.decoder], list(self.decoder_bias)[1:]
-            steps = fused.Steps.of(matrices, right(self.combine), biases, hidden=self.shape.hidden)
+            steps = fused.Steps.of(table, matrices, right(self.combine), biases)
             output = right(self.output, self.output_bias)
+            encoder = self._encoder() if products.looped() else None
 
-        def step(words: Tensor, memory: Memory, last: Step) -> Step:
-            return Step(*fused.step(words, memory[:3], last, steps))
+        def encode(source: Tensor) -> Memory:
+            places = torch.arange(source.shape[1])
+            if encoder is None:
+                return self.encode(source)._replace(places=places)
+            live = source != PAD
+            states, keys, state, cell = encoder.run(source, live.to(self.output.dtype))
+            closed = (~live).t()[:, None].to(states.dtype) * CLOSED
+            return Memory(states, keys, closed, state, cell, places)
+
+        def step(words: Tensor, memory: Memory, last: Step, parents: Tensor) -> Step:
+            places = torch.arange(len(memory.keys)) if memory.places is None else memory.places
+            held = memory.states, memory.keys, memory.closed, places
+            return Step(*fused.step(words, held, last, parents, steps))
 
         def logits(vectors: Tensor) -> Tensor:
             return output.times(vectors, self.shape.vocab)
 
-        return Ready(table, step, logits, {})
+        def best(
+            vectors: Tensor, scores: Tensor, room: Tensor, *, barred: tuple[int, ...]
+        ) -> tuple[Tensor, Tensor, Tensor]:
+            return fused.best(vectors, output, scores, room, size=self.shape.vocab, barred=barred)
+
+        return Ready(table, step, logits, encode, {}, best)
+
+    def _encoder(self) -> fused.Encoder:
+        weights = map(list, (self.encoder_input, self.encoder_state, self.encoder_bias))
+        return fused.Encoder(self.source_embedding, *weights, attention=self.attention)
 
     def _ready_on_gpu(self, table: Tensor) -> Ready:
         combine, output, *matrices = map(narrow, (self.combine, self.output, *self.decoder))
+        biases = list(self.decoder_bias)[1:]
 
-        def step(words: Tensor, memory: Memory, last: Step) -> Step:
-            return Step(*recurrence.onward(words, memory[:3], last, matrices, list(self.decoder_bias)[1:], combine))
+        def step(words: Tensor, memory: Memory, last: Step, parents: Tensor) -> Step:
+            given = table[words], memory[:3], last.at(parents)
+            return Step(*recurrence.onward(*given, matrices, biases, combine))
 
         def logits(vectors: Tensor) -> Tensor:
             return product(vectors, output, self.output_bias, whole=True)
 
-        return Ready(table, step, logits, {})
+        return Ready(table, step, logits, self.encode, {})
 
     def step(self, words: Tensor, memory: Memory, last: Step) -> Step:
         """One decoder step, with autograd in plain torch: the reference of recurrence.Decoder and fused.step.

@@ -57,6 +57,11 @@ def choose(library: Library = "auto", precision: Precision = "fp32") -> None:
     _own, _bf16 = library != "torch", precision == "bf16"
 
 
+def looped() -> bool:
+    """Whether choose has settled that on a CPU every product is the compiled loops', whatever its size."""
+    return _own and not (_bf16 and _has_amx())
+
+
 def chosen() -> str:
     """What choose has settled for a CPU, in words."""
     library = "seqkd's own loops" if _own else "torch"

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from seqkd import board, fused
+from seqkd import board
 from seqkd.batches import padded_left
 from seqkd.board import DEAD
 from seqkd.config import Machine
@@ -22,7 +22,7 @@ from seqkd.nbest import Hypothesis
 from seqkd.vocab import BOS, EOS, PAD
 
 PIECES = 10  # source pieces, padding included, that a batch may have for each of its rows
-FEW = 64  # rows up to which a batch may be padded at will
+FEW = 800  # rows up to which a batch may be padded at will: the last steps cost as much with few rows as with many
 EVEN = 1.15  # of a larger batch's pieces, padding included, to those that are no padding
 ON_GPU = 10  # times as many rows on a GPU
 
@@ -124,12 +124,12 @@ def _search(
     try:
         if network.output.is_cuda:
             return board.run(board.Search(network, ready, beam, nbest, normalise), sources, longest)
-        return _Beam(network, sources, beam=beam, nbest=nbest, normalise=normalise).run(ready)
+        return _Beam(network, sources, ready=ready, beam=beam, nbest=nbest, normalise=normalise).run()
     except (MemoryError, RuntimeError) as error:  # in the words of Python, torch, CUDA or the C++ below them
         words = ("allocate memory", "not enough memory", "out of memory", "bad_alloc")
         if not isinstance(error, MemoryError) and not any(word in str(error) for word in words):
             raise
-    if network.output.is_cuda:
+    if ready.boards:
         ready.boards.clear()
         torch.cuda.empty_cache()
     return None
@@ -139,12 +139,20 @@ class _Beam:
     """The search for a batch of sentences; a sentence leaves it when its list is complete."""
 
     def __init__(
-        self, network: Network, sources: Sequence[Sequence[int]], *, beam: int, nbest: int, normalise: float
+        self,
+        network: Network,
+        sources: Sequence[Sequence[int]],
+        *,
+        ready: Ready,
+        beam: int,
+        nbest: int,
+        normalise: float,
     ) -> None:
         device = network.output.device
-        self.beam, self.nbest, self.normalise = beam, nbest, normalise
-        self.memory: Memory = network.encode(padded_left(sources).to(device))
+        self.ready, self.beam, self.nbest, self.normalise = ready, beam, nbest, normalise
+        self.memory: Memory = ready.encode(padded_left(sources).to(device))
         self.last = Step(torch.zeros_like(self.memory.state[0]), self.memory.state, self.memory.cell)
+        self.parents = torch.arange(len(sources), device=device)  # (B x R,) the rows of last that are continued
         self.scores = self.memory.state.new_zeros(len(sources), 1)  # (B, R) log-probabilities, best first
         self.words = torch.full((len(sources),), BOS, device=device)  # (B x R,)
         self.history = torch.empty(len(sources), 1, 0, dtype=torch.int32, device=device)  # (B, R, so far)
@@ -154,33 +162,32 @@ class _Beam:
         self.limits = [longest(len(source)) for source in sources]
         self.ended: list[list[_Ended]] = [[] for _ in sources]
 
-    def run(self, ready: Ready) -> list[list[Hypothesis]]:
+    def run(self) -> list[list[Hypothesis]]:
         for length in range(1, self.limit + 1):
-            self.last = ready.step(ready.words[self.words], self.memory, self.last)
-            self._extend(ready.logits(self.last.fed))
+            self.last = self.ready.step(self.words, self.memory, self.last, self.parents)
+            self._extend()
             self._retire(length)
             if not self.sentences:
                 break
-        return [
-            [item.hypothesis for item in sorted(items, key=lambda item: (-item.hypothesis.finished, -item.score))]
-            for items in (items[: self.beam] for items in self.ended)
-        ]
+        lists = (items[: self.beam] for items in self.ended)
+        ranked = (sorted(items, key=lambda item: (-item.hypothesis.finished, -item.score)) for items in lists)
+        return [[item.hypothesis for item in items[: self.nbest]] for items in ranked]
 
-    def _extend(self, logits: Tensor) -> None:
-        """Every live row by the words that may enter the beam; rows are then ordered by score. logits: (B x R, V)."""
-        continued = fused.best if fused.usable(logits) else best
-        self.scores, parent, word = continued(logits, self.scores, self.room, barred=(PAD, BOS))
+    def _extend(self) -> None:
+        """Every live row by the words that may enter the beam; rows are then ordered by score."""
+        vectors, continued = self.last.fed, self.ready.best
+        given = (vectors if continued else self.ready.logits(vectors)), self.scores, self.room
+        self.scores, parent, word = (continued or best)(*given, barred=(PAD, BOS))
         self.words = word.view(-1)
         self._follow(parent)
         self.history = torch.cat((self.history, word.int()[:, :, None]), 2)
 
     def _follow(self, parent: Tensor) -> None:
-        """Brings state and history to the chosen rows; parent: (B, width) rows within a sentence."""
+        """Brings the history to the chosen rows, as the next step does the state; parent: (B, width) in a sentence."""
         count, rows, length = self.history.shape
-        width = parent.shape[1]
-        if rows == 1 and width == 1:
+        self.parents = (parent + torch.arange(count, device=parent.device)[:, None] * rows).view(-1)
+        if rows == 1 and parent.shape[1] == 1:
             return
-        self.last = self.last.at((parent + torch.arange(count, device=parent.device)[:, None] * rows).view(-1))
         self.history = self.history.gather(1, parent[:, :, None].expand(-1, -1, length))
 
     def _retire(self, length: int) -> None:
@@ -235,5 +242,5 @@ class _Beam:
             self.memory, self.room = self.memory.at(going), self.room[going]
             self.sentences = [self.sentences[at] for at in going.tolist()]
         rows = (going[:, None] * width + order).view(-1)
-        self.last, self.words = self.last.at(rows), self.words[rows]
+        self.parents, self.words = self.parents[rows], self.words[rows]
         self.history = self.history.view(count * width, -1)[rows].view(len(going), most, -1)

@@ -1,4 +1,4 @@
-# mypy: disable-error-code="no-untyped-def"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, call-arg"
 """What rests on the softmax of logits, compiled, over float32 arrays on a CPU: the losses and the choice of a beam.
 
 `losses` and `search.best` are the same in plain torch. V pieces, B sentences, R rows a sentence.
@@ -6,8 +6,8 @@
 
 import numpy as np
 
-from seqkd.kernels import ONE, exp
-from seqkd.tiles import compiled
+from seqkd.kernels import ONE, exp, float_of_bits
+from seqkd.tiles import bits, compiled, inlined, product, together
 
 BLOCK = 64  # words whose largest logit is looked at first in the search
 
@@ -88,17 +88,32 @@ def shortlist_loss(logits, highest, gold, ids, shares, alpha):
     return loss
 
 
+@inlined
+def _ordered(bits):
+    """The bits of a float32 as a number of the same order, and back: the largest integer is found by vectors."""
+    return bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF))
+
+
+@inlined
+def _largest(numbers):
+    most = _ordered(bits(np.float32(-np.inf)))
+    for n in range(numbers.size):
+        most = max(most, _ordered(bits(numbers[n])))
+    return float_of_bits(_ordered(most))
+
+
 @compiled
-def best(logits, highest, scores, room, barred, found, parents, words):
+def best(logits, scores, room, barred, found, parents, words):
     """The continuations with which a beam goes on: for each sentence the room[b] best, best first.
 
-    logits: (B x R, V) of the live rows; highest: (B x R, V // BLOCK), the largest of each whole block of them;
-    scores: (B, R), best first, -inf for a row that is not live; barred: words that are never written.
+    logits: (B x R, V) of the live rows; scores: (B, R), best first, -inf for a row that is not live; barred: words that
+    are never written.
     Writes found (B, W) log-probabilities, -inf beyond room, and parents, words (B, W), the rows and pieces they add.
     A row can only lose, so one that is not above the last place is skipped, and within a row each such block.
     """
     sentences, rows = scores.shape
-    size, blocks = logits.shape[1], highest.shape[1]
+    size, blocks = logits.shape[1], logits.shape[1] // BLOCK
+    block = np.empty(blocks, np.float32)
     for b in range(sentences):
         places, taken, last = room[b], 0, np.float32(-np.inf)
         value, parent, word = found[b], parents[b], words[b]
@@ -108,12 +123,10 @@ def best(logits, highest, scores, room, barred, found, parents, words):
         for r in range(rows):
             if scores[b, r] <= last:
                 break
-            logit, block = logits[b * rows + r], highest[b * rows + r]
-            most = np.float32(-np.inf)
+            logit = logits[b * rows + r]
             for n in range(blocks):
-                most = block[n] if block[n] > most else most
-            for k in range(blocks * BLOCK, size):
-                most = logit[k] if logit[k] > most else most
+                block[n] = _largest(logit[n * BLOCK : (n + 1) * BLOCK])
+            most = max(_largest(block), _largest(logit[blocks * BLOCK :]))
             total = np.float32(0.0)
             for k in range(size):
                 total += exp(logit[k] - most)
@@ -132,3 +145,19 @@ def best(logits, highest, scores, room, barred, found, parents, words):
                     value[at], parent[at], word[at] = score, r, k
                     taken = min(taken + 1, places)
                     last = value[places - 1] if taken == places else last
+
+
+@compiled
+def best_of(vectors, right, start, scale, size, scores, room, barred, found, parents, words):
+    """best of the logits (B x R, size) that product makes of vectors (B x R, H), a few sentences at a time.
+
+    So they are near when they are looked at, and a search never holds those of all its rows.
+    """
+    sentences, rows = scores.shape
+    some = together(sentences, rows)
+    logits = np.empty((some * rows, size), np.float32)
+    for at in range(0, sentences, some):
+        end = min(at + some, sentences)
+        part = logits[: (end - at) * rows]
+        product(vectors[at * rows : end * rows], right, start, scale, part)
+        best(part, scores[at:end], room[at:end], barred, found[at:end], parents[at:end], words[at:end])

@@ -174,6 +174,13 @@ def _rows(left, at, row, step, count, right, right_at, depth, start, start_at, o
 
 
 @compiled
+def together(groups, rows):
+    """How many groups, of so many rows each, are worked on at once: of at most MANY rows, and never few at last."""
+    groups = max(1, groups)
+    return -(-groups // -(-groups // max(1, MANY // rows)))
+
+
+@compiled
 def times(left, right, start, out):
     """out (M, N) = left x right + start; start: (P x WIDE,); the numbers of a row of out stand side by side.
 
@@ -183,8 +190,9 @@ def times(left, right, start, out):
     row, step, out_row = left.strides[0] // 4, left.strides[1] // 4, out.strides[0] // 4
     depth, tail = right.shape[1], columns % WIDE
     spare = np.empty((MANY if tail else 0, WIDE), np.float32)  # a tile is never narrower than WIDE
-    for m in range(0, rows, MANY):
-        count = min(MANY, rows - m)
+    most = 8 * together(-(-rows // 8), 8)  # whole tiles
+    for m in range(0, rows, most):
+        count = min(most, rows - m)
         for p in range(columns // WIDE):
             at, out_at, start_at = p * depth * WIDE, m * out_row + p * WIDE, p * WIDE
             _rows(left, m * row, row, step, count, right, at, depth, start, start_at, out, out_at, out_row)
@@ -197,7 +205,7 @@ def times(left, right, start, out):
 
 
 @intrinsic
-def _bits(_, value):
+def bits(_, value):
     def generate(__, builder, ___, given):
         return builder.bitcast(given[0], _INT)
 
@@ -208,7 +216,7 @@ def _bits(_, value):
 def _pair(low, high):
     """Two float32 numbers rounded to the nearest bfloat16, ties to even; NaN and infinity stay what they are."""
     half, one, all_low = np.int32(0x7FFF), np.int32(1), np.int32(0xFFFF)
-    first, second = _bits(low), _bits(high)
+    first, second = bits(low), bits(high)
     first += half + ((first >> np.int32(16)) & one)
     second += half + ((second >> np.int32(16)) & one)
     return ((first >> np.int32(16)) & all_low) | (second & ~all_low)
@@ -281,7 +289,7 @@ def scaled(out, scale, bias):
     for m in range(out.shape[0]):
         line = out[m]
         for n in range(line.size):
-            line[n] = np.float32(_bits(line[n])) * scale[n] + bias[n]
+            line[n] = np.float32(bits(line[n])) * scale[n] + bias[n]
 
 
 def product(left, right, start, scale, out):
@@ -304,9 +312,10 @@ def _product(left, right, start, scale, out):
     def of_quads(left, right, start, scale, out):
         ready = np.empty((left.shape[0], left.shape[1] // 4), np.uint32)
         quads(left, ready)
-        for first in range(0, out.shape[0], MANY):  # what is scaled is near
-            part = out[first : first + MANY]
-            times(ready[first : first + MANY], right, start, part)
+        most = 8 * together(-(-out.shape[0] // 8), 8)
+        for first in range(0, out.shape[0], most):  # what is scaled is near
+            part = out[first : first + most]
+            times(ready[first : first + most], right, start, part)
             scaled(part, scale[0], scale[1])
 
     return of_pairs if right.dtype == types.int32 else of_quads

@@ -48,15 +48,15 @@ def test_a_row_comes_out_the_same_to_the_last_bit_whatever_tile_holds_it(kind: t
     if (kind is np.int32 and not tiles.HAS_PAIRS) or (kind is np.uint32 and not tiles.HAS_QUADS):
         pytest.skip("this processor does not multiply such numbers itself")
     generator, columns = np.random.default_rng(1), tiles.WIDE + 5
-    raw = [generator.standard_normal(size, np.float32) for size in ((2, 12, tiles.WIDE), (30, 12))]
+    raw = [generator.standard_normal(size, np.float32) for size in ((2, 12, tiles.WIDE), (3 * tiles.MANY, 12))]
     start = np.zeros(2 * tiles.WIDE, np.int32 if kind is np.uint32 else np.float32)
     panels, left = (part.view(kind) for part in raw)
     if kind is np.int32:
         panels, left = panels & 0x3FFF3FFF, left & 0x3FFF3FFF  # bfloat16 from 0 to 2
-    alone = np.empty((30, columns), np.float32)
-    for row in range(30):
+    alone = np.empty((len(left), columns), np.float32)
+    for row in range(len(left)):
         tiles.times(left[row : row + 1], panels, start, alone[row : row + 1])
-    for count in range(1, 30):
+    for count in (*range(1, 30), tiles.MANY + 1, 3 * tiles.MANY - 5):
         out = np.empty((count, columns), np.float32)
         tiles.times(left[:count], panels, start, out)
         assert out.tobytes() == alone[:count].tobytes()
