@@ -63,7 +63,7 @@ def training(settings: Settings, material: Material) -> tuple[Network, list[Row]
     theirs()
     variants: dict[str, Callable[[], float]] = {PEER: theirs}
     found = alternate(variants | {it: partial(mine, it) for it in PRECISIONS}, settings.rounds - 1)
-    note = f"batch {BATCH}; {torch.cuda.get_device_name()}"
+    note = f"batch {BATCH}; {torch.cuda.get_device_name()}, torch {torch.__version__}"
     row = partial(Row, unit="target words/s", peer=PEER, theirs=found[PEER], note=note)
     return trained[-1], [row(f"{SIZE} training, {it}", ours=found[it]) for it in PRECISIONS]
 

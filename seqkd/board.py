@@ -68,7 +68,7 @@ class Board:
 
     def __init__(self, search: Search, *, sentences: int, source: int, steps: int, pool: Any) -> None:
         network, beam = search.network, search.beam
-        self.search, self.size, self.pool = search, sentences, pool
+        self.search, self.size = search, sentences
         _, layers, hidden, _ = network.shape
         like = network.output
         real, whole = partial(like.new_zeros, requires_grad=False), partial(torch.zeros, device=like.device)
@@ -79,9 +79,8 @@ class Board:
         self.fed = real(sentences, beam, hidden)
         self.state, self.cell = real(layers, sentences, beam, hidden), real(layers, sentences, beam, hidden)
         self.scores = real(sentences, beam)
-        self.words, self.follows = (
-            whole(sentences, beam, dtype=torch.int64) for _ in range(2)
-        )  # which row a word follows
+        self.words = whole(sentences, beam, dtype=torch.int64)
+        self.follows = whole(sentences, beam, dtype=torch.int64)  # the rows, of their sentence, that they continue
         self.room = whole(sentences, dtype=torch.int64)  # places of the beam that nothing that ended takes
         self.ended = real(sentences, search.nbest)  # scores of the best that ended
         self.time = whole(1, dtype=torch.int64)  # words written

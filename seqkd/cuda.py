@@ -211,6 +211,12 @@ def _blocks(tensor: Tensor) -> int:
     return -(-tensor.numel() // THREADS)
 
 
+def _shared(keys: Tensor) -> int:
+    """Bytes that a block of the attention needs for a query and two rows over the source."""
+    _, source, hidden = keys.shape
+    return 4 * (hidden + 2 * source)
+
+
 def cell(  # noqa: PLR0917
     gates: Tensor,
     added: Tensor,
@@ -246,25 +252,21 @@ def cell_backward(  # noqa: PLR0917
 
 
 def attend(above: Tensor, keys: Tensor, memory: Tensor, closed: Tensor, weights: Tensor | None) -> None:
-    sentences, source, hidden = keys.shape
-    shared = 4 * (hidden + 2 * source)
-    if shared > SHARED:
+    if (shared := _shared(keys)) > SHARED:
         pointwise.attend(above, keys, memory, closed, weights)
         return
-    given = above, keys, memory, closed, weights, len(above) // sentences, source, hidden
+    given = above, keys, memory, closed, weights, len(above) // len(keys), *keys.shape[1:]
     _launch("attend", above.dtype, len(above), *given, shared=shared)
 
 
 def attend_backward(  # noqa: PLR0917
     combined: Tensor, weights: Tensor, keys: Tensor, memory: Tensor, to_scores: Tensor, upper: Tensor
 ) -> None:
-    sentences, source, hidden = keys.shape
-    shared = 4 * (hidden + 2 * source)
-    if shared > SHARED:
+    if (shared := _shared(keys)) > SHARED:
         pointwise.attend_backward(combined, weights, keys, memory, to_scores, upper)
         return
-    given = combined, weights, keys, memory, to_scores, upper, source, hidden
-    _launch("attend_backward", torch.float32, sentences, *given, shared=shared)
+    given = combined, weights, keys, memory, to_scores, upper, *keys.shape[1:]
+    _launch("attend_backward", torch.float32, len(keys), *given, shared=shared)
 
 
 def squash(raw: Tensor, keep: Tensor | None, out: Tensor | None, fed: Tensor | None) -> None:
