@@ -71,7 +71,7 @@ class Board:
         self.search, self.size = search, sentences
         _, layers, hidden, _ = network.shape
         like = network.output
-        real, whole = partial(like.new_zeros, requires_grad=False), partial(torch.zeros, device=like.device)
+        real, whole = like.new_zeros, partial(torch.zeros, device=like.device)
         self.source = whole(source, sentences, dtype=torch.int64)
         self.limits = whole(sentences, dtype=torch.int64)  # words that may be written; 0: no sentence is in this place
         self.states, self.keys = real(sentences, source, hidden), real(sentences, source, hidden)

@@ -190,7 +190,7 @@ class Machine(Record):
     save_every: Annotated[float, Field(ge=0)] = 50.0  # seconds of training that a kill may cost
     device: Literal["auto", "cpu", "cuda"] = "auto"
     products: Literal["auto", "own", "torch"] = "auto"  # whose matrix products on a CPU, but those of a step over time
-    rows: Positive = 1500  # hypotheses that a worker's search holds at once; it takes fewer where memory is short
+    rows: Positive = 1500  # hypotheses that a worker's search holds at once, on a GPU up to ten times as many
 
 
 R = TypeVar("R", bound=Record)

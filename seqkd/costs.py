@@ -82,7 +82,7 @@ def listed(params: Params, machine: Machine, row: str) -> Hunt:
 
 def tested(machine: Machine, role: Role, beam: int, *, test: int) -> Hunt:
     """That of an evaluation."""
-    return Hunt(role, beam, "fp32", translator.processes(machine), min(test, translator.CHUNK))
+    return Hunt(role, beam, "fp32", translator.processes(machine), min(test, translator.chunk(machine)))
 
 
 def timed(params: Params, role: Role, beam: int) -> Hunt:

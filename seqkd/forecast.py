@@ -102,6 +102,8 @@ class Forecast:
         return Line(stage, seconds, budget.COPIES * budget.model(*size, pruned=ratio), self.costs.memory + memory)
 
     def _training_memory(self, kind: Kind, settings: Optim) -> int:
+        if translator.on_gpu(self.machine):
+            return 0
         longest = min(self.text.longest, self.params.data.max_tokens)
         return budget.training(
             self._network(kind.role),
@@ -122,7 +124,9 @@ class Forecast:
         return Line(f"decode@{row}", seconds, budget.LIST_COPIES * budget.lists(text, beam=beam), memory)
 
     def _search_memory(self, role: Role, text: Extent, *, beam: int, nbest: int) -> int:
-        several = translator.processes(self.machine)
+        if translator.on_gpu(self.machine):
+            return self.costs.memory
+        several = self.machine.workers
         size = {"vocab": self.params.vocab.size, "workers": several}
         return self.costs.memory + budget.searching(self._network(role), text, beam=beam, nbest=nbest, **size)
 

@@ -1,4 +1,4 @@
-"""`recurrence` for float32 on a CPU: the same two functions, and a search's step and choice, as compiled loops."""
+"""`recurrence` for float32 on a CPU: the same two functions, and the parts of a search, as compiled loops."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Self

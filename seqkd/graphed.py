@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from seqkd.model import Network
 
 WARNS = "set_warn_on_accumulate_grad_stream_mismatch"
+SHARE = 0.25  # of a GPU's memory for the gradients of the weights, which every record of a training holds
 LENGTHS = 4  # a batch's source and target are padded to a multiple of this, so that shapes come again
 
 
@@ -60,6 +61,8 @@ class Passes:
     def __init__(self, network: Network, batch: int) -> None:
         self.network, self.batch = network, batch
         self.recorded: dict[tuple[int, int], Callable[..., Tensor]] = {}
+        size = sum(weight.numel() * weight.element_size() for weight in network.parameters())
+        self.most = int(SHARE * torch.cuda.get_device_properties(network.output.device).total_memory) // size
         self.pool = torch.cuda.graph_pool_handle()
         if hasattr(torch.autograd.graph, WARNS):  # of a record's own stream, on which a weight's gradient then arrives
             getattr(torch.autograd.graph, WARNS)(False)
@@ -67,7 +70,8 @@ class Passes:
     def __call__(self, source: Tensor, target: Tensor, generator: torch.Generator | None = None) -> Tensor:
         given = (source, target, *self.network.drawn(source, target, generator))
         shape = len(source), len(target)
-        if source.shape[1] != self.batch:  # the last of an epoch
+        full = len(self.recorded) >= self.most and shape not in self.recorded
+        if full or source.shape[1] != self.batch:  # or the last batch of an epoch
             return self.network.read(*given)
         if shape not in self.recorded:
             settings: dict[str, Any] = {"num_warmup_iters": 1, "allow_unused_input": True, "pool": self.pool}

@@ -48,19 +48,19 @@ def settle(machine: Machine, precision: Precision = "fp32") -> torch.device:
     return torch.device("cuda" if gpu else "cpu")
 
 
-def name(device: torch.device) -> str:
+def name(where: torch.device) -> str:
     """What computes there: the GPU, or the processor by name, and by family and model where several share a name."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+    if where.type == "cuda":
+        return torch.cuda.get_device_name(where)
     pairs = (line.partition(":") for line in products.cpuinfo().splitlines())
-    told = {key.strip(): value.strip() for key, _, value in pairs}
-    called = told.get("model name") or platform.processor() or platform.machine()
-    return f"{called} (family {told['cpu family']}, model {told['model']})" if "cpu family" in told else called
+    said = {key.strip(): value.strip() for key, _, value in pairs}
+    called = said.get("model name") or platform.processor() or platform.machine()
+    return f"{called} (family {said['cpu family']}, model {said['model']})" if "cpu family" in said else called
 
 
-def told(device: torch.device) -> str:
+def told(where: torch.device) -> str:
     """Where the products that settle chose are taken, in words."""
-    if device.type != "cuda":
+    if where.type != "cuda":
         return products.chosen()
     steps = "kernels of seqkd's own" if cuda.available() else "torch's operations, for this torch compiles no kernels"
-    return f"matrix products on {name(device)}, steps by {steps}"
+    return f"matrix products on {name(where)}, steps by {steps}"

@@ -1,7 +1,7 @@
 # mypy: disable-error-code="no-untyped-def"
 """The pointwise parts of a time step, each chain one compiled pass over float32 arrays on a CPU.
 
-exp is 2^k times a polynomial of the rest, exact to 2e-7; sigmoid and tanh come from it. `recurrence` is the same in
+exp is 2^k times a polynomial of the rest, exact to 2e-7; sigmoid and tanh come from it. `pointwise` is the same in
 plain torch. Sizes: B sentences, H hidden units, S source positions, N rows of a search. An array of size 0 stands for
 "none".
 """

@@ -59,9 +59,8 @@ class Step(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """The decoder of a network whose weights stay as they are."""
+    """What a search calls of a network whose weights stay as they are."""
 
-    words: Tensor  # (V, 4H): every target word's share of the first layer's gates, looked up instead of multiplied
     step: Callable[[Tensor, Memory, Step, Tensor], Step]  # (N,) words, and the (N,) rows of the last step they follow
     logits: Callable[[Tensor], Tensor]
     encode: Callable[[Tensor], Memory]
@@ -178,6 +177,7 @@ class Network(nn.Module):
         try:
             yield self._ready
         finally:
+            self._ready.boards.clear()
             self._ready = None
 
     def fix(self) -> None:
@@ -194,7 +194,7 @@ class Network(nn.Module):
                 def plain(words: Tensor, memory: Memory, last: Step, parents: Tensor) -> Step:
                     return self.step(table[words], memory, last.at(parents))
 
-                return Ready(table, plain, self.logits, self.encode, {})
+                return Ready(plain, self.logits, self.encode, {})
             right = Right.rounded if self.int8 and products.rounds(self.shape.hidden) else Right.of
             matrices, biases = [right(matrix) for matrix in self.decoder], list(self.decoder_bias)[1:]
             steps = fused.Steps.of(table, matrices, right(self.combine), biases)
@@ -223,14 +223,15 @@ class Network(nn.Module):
         ) -> tuple[Tensor, Tensor, Tensor]:
             return fused.best(vectors, output, scores, room, size=self.shape.vocab, barred=barred)
 
-        return Ready(table, step, logits, encode, {}, best)
+        return Ready(step, logits, encode, {}, best)
 
     def _encoder(self) -> fused.Encoder:
         weights = map(list, (self.encoder_input, self.encoder_state, self.encoder_bias))
         return fused.Encoder(self.source_embedding, *weights, attention=self.attention)
 
     def _ready_on_gpu(self, table: Tensor) -> Ready:
-        combine, output, *matrices = map(narrow, (self.combine, self.output, *self.decoder))
+        combine, *matrices = map(narrow, (self.combine, *self.decoder))
+        output = narrow(self.output) if products.WIDE_RESULTS else self.output
         biases = list(self.decoder_bias)[1:]
 
         def step(words: Tensor, memory: Memory, last: Step, parents: Tensor) -> Step:
@@ -240,10 +241,10 @@ class Network(nn.Module):
         def logits(vectors: Tensor) -> Tensor:
             return product(vectors, output, self.output_bias, whole=True)
 
-        return Ready(table, step, logits, self.encode, {})
+        return Ready(step, logits, self.encode, {})
 
     def step(self, words: Tensor, memory: Memory, last: Step) -> Step:
-        """One decoder step, with autograd in plain torch: the reference of recurrence.Decoder and fused.step.
+        """One decoder step, with autograd in plain torch: the reference of recurrence.onward and fused.step.
 
         words: (N, 4H), the embeddings' share of the first layer's gates; N = B x rows a sentence, a sentence's rows
         together.

@@ -1,4 +1,4 @@
-"""The two loops over time, each one autograd function with its backward written by hand.
+"""The two loops over time, each one autograd function with its backward written by hand, and a step of a search.
 
 Every buffer is made once for all time steps, and the gradient of a weight is one product at the end instead of one a
 step. `model.Network.step` says the same in plain torch; the tests compare values and gradients. The parts of a step

@@ -13,6 +13,7 @@ import io
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field, replace
@@ -34,6 +35,7 @@ from seqkd import (
     search,
     selection,
     trainer,
+    translator,
     workers,
 )
 from seqkd.batches import Text
@@ -149,7 +151,8 @@ class _Bench:
         count = min(MOST, len(planned), max(4, int(self.aim / 4 / start)))
         once, thrice = (self._train(kind, planned, batches_tried=count, epochs=epochs) for epochs in (1, 3))
         update = max(1e-6, thrice - once) / (2 * count)
-        return Paid(update, max(0.0, once - start - (count - 1) * update) / (count * kind.batch))
+        reads = kind.distilling and not translator.on_gpu(self.machine)  # whose first epoch's extra time is recording
+        return Paid(update, max(0.0, once - start - (count - 1) * update) / (count * kind.batch) if reads else 0.0)
 
     def _train(self, kind: Kind, planned: list[list[int]], *, batches_tried: int, epochs: int = 1) -> float:
         """Seconds of a training on some batches of the text, spread evenly over its lengths."""
@@ -239,7 +242,10 @@ def _searched(job: _Job) -> tuple[float, float]:
         with torch.no_grad():
             network.output_bias[EOS] = end
         decode = partial(search.decode, network, beam=beam, nbest=nbest)
-        return _each(lambda: list(map(decode, job.groups)), 1, job.clock)
+        with network.ready():
+            if network.output.is_cuda:
+                deque(map(decode, job.groups), maxlen=0)  # records
+            return _each(lambda: deque(map(decode, job.groups), maxlen=0), 1, job.clock)
 
     search.decode(network, [job.groups[0][0][:1]], beam=beam)
     return seconds(FAR, 1), seconds(-FAR, beam)

@@ -52,6 +52,7 @@ class Budget:
 
     def __init__(self, rows: int) -> None:
         self.rows = rows  # sentences x beam
+        self.most = board.MOST  # sentences
         self.told = False
 
     def sentences(self, lengths: Sequence[int], beam: int) -> int:
@@ -65,9 +66,10 @@ class Budget:
             fitting = count
         return fitting
 
-    def places(self, beam: int) -> int:
-        """How many sentences make a board on a GPU, which has its own work's worth of rows only from thousands on."""
-        return min(board.MOST, 1 << max(1, ON_GPU * self.rows // beam).bit_length() - 1)
+    def places(self, beam: int, length: int) -> int:
+        """How many sentences of so many pieces make a board on a GPU, which needs thousands of rows to be busy."""
+        rows = ON_GPU * self.rows
+        return min(self.most, 1 << max(1, min(rows // beam, rows * PIECES // length)).bit_length() - 1)
 
     def halve(self, sentences: int, *, pieces: int, beam: int) -> None:
         """After a batch that memory did not suffice for. Raises InputError where it was a single sentence."""
@@ -76,7 +78,7 @@ class Budget:
                 f"not enough memory to translate one sentence of {pieces} pieces with a beam of {beam}; "
                 "use fewer workers (machine.yaml), a smaller beam or shorter sentences."
             )
-        self.rows = max(1, self.rows // 2)
+        self.rows, self.most = max(1, self.rows // 2), max(1, sentences // 2)
         if not self.told:
             text = f"Not enough memory for {sentences} sentences with a beam of {beam}: going on with fewer at once."
             print(text, file=sys.stderr, flush=True)
@@ -103,7 +105,8 @@ def decode(
     with torch.inference_mode(), network.ready() as ready:
         while left:
             if network.output.is_cuda:
-                rows = left[: budget.places(beam)]
+                rows = left[: budget.places(beam, len(sources[left[0]]))]
+                rows = rows[: budget.places(beam, len(sources[rows[-1]]))]
             else:
                 rows = left[: budget.sentences([len(sources[row]) for row in left[: budget.rows]], beam)]
             batch = [sources[row] for row in rows]
@@ -126,7 +129,7 @@ def _search(
             return board.run(board.Search(network, ready, beam, nbest, normalise), sources, longest)
         return _Beam(network, sources, ready=ready, beam=beam, nbest=nbest, normalise=normalise).run()
     except (MemoryError, RuntimeError) as error:  # in the words of Python, torch, CUDA or the C++ below them
-        words = ("allocate memory", "not enough memory", "out of memory", "bad_alloc")
+        words = ("allocate memory", "not enough memory", "out of memory", "bad_alloc", "ALLOC_FAILED")
         if not isinstance(error, MemoryError) and not any(word in str(error) for word in words):
             raise
     if ready.boards:

@@ -20,16 +20,16 @@ def measure(
     words = sum(len(source.split()) for source in sources)
     pairs = [(name, beam) for name in models for beam in beams]
     speeds: dict[tuple[str, int], list[float]] = {pair: [] for pair in pairs}
+    device = next(iter(models.values())).network.output.device
     for model in models.values():
         model.network.fix()
-    for name, beam in pairs:
-        _seconds(models[name], sources[:8], beam)  # the first call loads and compiles
+    for name, beam in pairs:  # the first call loads and compiles, and on a GPU records
+        _seconds(models[name], sources if device.type == "cuda" else sources[:8], beam)
     with Progress(rounds * len(pairs), unit="runs", label="speed") as progress:
         for _ in range(rounds):
             for name, beam in pairs:
                 speeds[name, beam].append(words / _seconds(models[name], sources, beam))
                 progress.add(1, note=f"{name}, beam {beam}")
-    device = next(iter(models.values())).network.output.device
     where = f"{hardware.name(device)}, one process, {date.today().isoformat()}"
     return [
         {"model": name, "beam": beam, "words_per_second": round(statistics.median(found), 1), "measured": where}

@@ -54,6 +54,10 @@ def processes(machine: Machine) -> int:
     return 1 if on_gpu(machine) else machine.workers
 
 
+def chunk(machine: Machine) -> int:
+    return CHUNK_ON_GPU if on_gpu(machine) else CHUNK
+
+
 def on_gpu(machine: Machine) -> bool:
     return hardware.settle(machine).type == "cuda"
 
@@ -61,10 +65,10 @@ def on_gpu(machine: Machine) -> bool:
 def best(job: Job) -> list[Hypothesis]:
     """The best hypothesis of every source, in order, and to the last bit the same with any number of workers.
 
-    Sentences alike in length are dealt together, CHUNK at a time and the longest first, so that no process ends late.
+    Sentences alike in length are dealt together, a chunk at a time and the longest first, so that no process ends late.
     """
     order = sorted(range(len(job.sources)), key=lambda row: (-len(job.sources[row]), row))
-    size = CHUNK_ON_GPU if on_gpu(job.machine) else CHUNK
+    size = chunk(job.machine)
     hands = [order[at : at + size] for at in range(0, len(order), size)]
     jobs = [job._replace(sources=[job.sources[row] for row in hand]) for hand in hands]
     found: list[Hypothesis] = [Hypothesis((), 0.0, True)] * len(order)

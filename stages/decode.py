@@ -22,7 +22,7 @@ def main(row: Row, *, teacher: Teacher, text: Text, out: Out) -> None:
     job = Job(teacher, machine, settings.beam, settings.beam, settings.normalise, params.precision)
     kept = lists.kept(job)
     lines, new = lists.count(kept, text)
-    shape, workers = checkpoint.load(teacher).network.shape, translator.processes(machine)
+    shape, workers = checkpoint.load(teacher).network.shape, (0 if translator.on_gpu(machine) else machine.workers)
     amount = {"vocab": shape.vocab, "beam": job.beam, "workers": workers, "left": new}
     budget.admit(budget.decoding(f"decode {row}", shape, corpus.stream(text), keeping=kept.path.parent, **amount))
     with Progress(lines, unit="sentences", label=f"decode {row}", done=lines - new) as progress:

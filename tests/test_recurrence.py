@@ -88,8 +88,6 @@ def test_the_decoder_loop_equals_the_plain_steps_in_values_and_gradients(layers:
     plain = torch.stack(vectors)
     assert fast.shape == (5, 3, 6)
     torch.testing.assert_close(fast, plain)
-    with net.ready() as ready:
-        torch.testing.assert_close(ready.words, table)
     trained = [(name, weight) for name, weight in net.named_parameters() if not name.startswith("output")]
     ours = torch.autograd.grad(fast.sin().sum(), [weight for _, weight in trained])
     theirs = torch.autograd.grad(plain.sin().sum(), [weight for _, weight in trained])
@@ -175,3 +173,17 @@ def test_the_words_of_a_batch_are_found_where_they_stand_and_filled_up_to_an_eve
     assert gold.tolist() == batch.expected[batch.expected != PAD].tolist()
     assert batch.expected.flatten()[places[: len(gold)]].tolist() == gold.tolist()
     assert set(places[len(gold) :].tolist()) == {0}
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_a_step_of_a_search_on_a_gpu_is_the_plain_one(layers: int) -> None:
+    """The same code on a CPU, two rows a sentence."""
+    net = network(layers)
+    memory = net.encode(batches.make(TEXT, [0, 1, 2]).source)
+    draw = torch.Generator().manual_seed(4)
+    last = [torch.randn(*size, 6, 6, generator=draw).double()[..., :6] for size in ((), (layers,), (layers,))]
+    words = torch.randn(6, 24, generator=draw).double()
+    with torch.no_grad():
+        found = recurrence.onward(words, memory[:3], last, list(net.decoder), list(net.decoder_bias)[1:], net.combine)
+    for one, other in zip(found, net.step(words, memory, model.Step(*last)), strict=True):
+        torch.testing.assert_close(one, other)

@@ -325,3 +325,17 @@ def test_an_int8_search_gives_nearly_the_scores_of_its_network_and_leaves_nothin
                 assert item.logprob == pytest.approx(own, abs=0.05 * length)
     with torch.inference_mode():
         assert torch.equal(network.logits(torch.full((3, 8), 0.5)), before)
+
+
+@pytest.mark.parametrize("beam", [1, 5, 35])
+def test_a_board_shrinks_until_a_single_sentence_is_too_much(beam: int) -> None:
+    budget = Budget(1500)
+    sizes = [budget.places(beam, 20)]
+    while sizes[-1] > 1:
+        budget.halve(sizes[-1], pieces=20, beam=beam)
+        sizes.append(budget.places(beam, 20))
+    with pytest.raises(InputError, match="not enough memory to translate one sentence"):
+        budget.halve(1, pieces=20, beam=beam)
+    assert sizes[0] == {1: 1024, 5: 1024, 35: 256}[beam]
+    assert all(later <= before // 2 for before, later in itertools.pairwise(sizes))
+    assert Budget(1500).places(beam, 20_000) == 4
