@@ -1,10 +1,13 @@
 """Every way of taking a product gives the same product."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from seqkd import config, hardware, products
 
@@ -77,6 +80,46 @@ def test_no_rounding_hides_a_number_that_is_not_finite(precision: products.Preci
         found = products.product(x, weight)
         assert float(found[0, 0]) == 2.0
         assert not bool(found[1].isfinite())
+
+
+@pytest.mark.parametrize(
+    ("wide", "precision", "whole", "kind"),
+    [
+        (True, "bf16", False, torch.bfloat16),
+        (True, "bf16", True, torch.bfloat16),
+        (True, "fp32", False, torch.float32),
+        (False, "bf16", True, torch.float32),  # a torch that rounds results: no logits of it
+    ],
+)
+def test_bf16_off_the_cpu_rounds_what_is_multiplied_and_gives_fp32(
+    wide: bool, precision: products.Precision, whole: bool, kind: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU's tensors without their content: types and shapes, by the same path."""
+    if wide and not products.WIDE_RESULTS:
+        pytest.skip("this torch rounds results too")
+    monkeypatch.setattr(products, "WIDE_RESULTS", wide)
+    products.choose("auto", precision)
+    with FakeTensorMode():
+        x, weight, bias = (torch.empty(*size, device="cuda") for size in ((96, 400), (80, 400), (80,)))
+        with CountedTypes() as seen:
+            found = products.linear(x, weight, bias, whole=whole)
+    assert (found.shape, found.dtype) == ((96, 80), torch.float32)
+    assert seen.products == [kind]
+
+
+class CountedTypes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The types in which products are taken."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.products: list[torch.dtype] = []
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if function.overloadpacket.__name__ in ("mm", "addmm", "linear"):
+            self.products.append([it for it in args if isinstance(it, torch.Tensor)][-1].dtype)
+        return function(*args, **(kwargs or {}))
 
 
 def test_a_run_says_where_its_products_are_taken() -> None:

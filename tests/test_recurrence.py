@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seqkd import batches, fused, kernels, model, products, recurrence
+from seqkd import batches, fused, kernels, losses, model, products, recurrence
 from seqkd.vocab import BOS, EOS, PAD
 
 TEXT = batches.Text([[5, 6, 7], [8, 9], [4]], [[5, 6], [7], [8, 9, 10, 11]])
@@ -88,6 +88,9 @@ def test_the_decoder_loop_equals_the_plain_steps_in_values_and_gradients(layers:
     plain = torch.stack(vectors)
     assert fast.shape == (5, 3, 6)
     torch.testing.assert_close(fast, plain)
+    begun = model.Step(torch.zeros_like(memory.state[0]), memory.state, memory.cell)
+    with torch.no_grad(), net.ready() as ready:
+        torch.testing.assert_close(ready.step(batch.entered[0], memory, begun, torch.arange(3)).fed, plain[0])
     trained = [(name, weight) for name, weight in net.named_parameters() if not name.startswith("output")]
     ours = torch.autograd.grad(fast.sin().sum(), [weight for _, weight in trained])
     theirs = torch.autograd.grad(plain.sin().sum(), [weight for _, weight in trained])
@@ -121,6 +124,22 @@ def test_a_sentence_reads_the_same_alone_and_padded() -> None:
     for row in range(3):
         alone = net(*batches.make(TEXT, [row])[1:3])
         torch.testing.assert_close(alone[:, 0], together[: len(alone), row])
+
+
+def test_more_padding_changes_neither_loss_nor_gradient() -> None:
+    net = network(2)
+    plain, found = batches.make(TEXT, [0, 1, 2]), []
+    for batch in (plain, plain.padded(4), plain.padded(11)):
+        places, gold = batch.words()
+        loss = losses.nll(net.logits(net(batch.source, batch.entered).flatten(0, 1)[places]), gold)
+        net.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        found.append(
+            torch.cat([loss.detach()[None], *(it.grad.flatten() for it in net.parameters() if it.grad is not None)])
+        )
+    assert [len(plain.padded(11).source), len(plain.padded(11).expected)] == [11, 11]
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0])
 
 
 def test_batches_are_padded_left_and_right_with_marks_on_the_target() -> None:

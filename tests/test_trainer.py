@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seqkd import batches, likelihood, losses, model, pruning, snapshot, teacher, trainer
+from seqkd import batches, likelihood, model, pruning, snapshot, teacher, trainer
 from seqkd.batches import Text
 from seqkd.config import Machine, Optim
 from seqkd.errors import InputError, StoppedError
@@ -338,19 +338,3 @@ def test_a_shortlist_of_all_words_teaches_as_the_whole_distribution_does(tmp_pat
     ]
     assert curves[0][-1].dev_perplexity == pytest.approx(curves[1][-1].dev_perplexity, rel=1e-2)
     assert curves[0][-1].train_loss == pytest.approx(curves[1][-1].train_loss, rel=1e-3)
-
-
-def test_more_padding_changes_neither_loss_nor_gradient() -> None:
-    net, rows = network(dropout=0.0).double(), list(range(7))
-    plain, found = batches.make(TEXT, rows), []
-    for batch in (plain, plain.padded(4), plain.padded(11)):
-        places, gold = batch.words()
-        loss = losses.nll(net.logits(net(batch.source, batch.entered).flatten(0, 1)[places]), gold)
-        net.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        found.append(
-            torch.cat([loss.detach()[None], *(it.grad.flatten() for it in net.parameters() if it.grad is not None)])
-        )
-    assert [len(plain.padded(11).source), len(plain.padded(11).expected)] == [11, 11]
-    for other in found[1:]:
-        torch.testing.assert_close(other, found[0])
