@@ -30,7 +30,6 @@ STARTED = 60 << 20  # of a training process beside its numbers: compiled code, a
 BARE = 45 << 20  # of a process without networks
 SELECTING = 200 << 20  # of one that chooses hypotheses, with its compiled loops and the sentences it remembers
 ROWS = 1500  # sentences x beam of a batch of the search
-NEAR = 96  # rows of a search whose logits are held at once
 LINES = 1000  # of a text in one part of an n-best list
 STORE = 4 << 30  # of the teacher's vectors at most; beyond, it reads each batch anew
 FEWEST = 8  # sentences of a batch that keep one process busy
@@ -128,13 +127,12 @@ def searching(network: Network, text: Extent, *, vocab: int, beam: int, nbest: i
     rows, steps = sentences * beam, 2 * text.longest + 10
     read = max(given % sentences or sentences, SHORTER * sentences) * text.longest  # the longest come last
     size = FLOAT * parameters(network, vocab)
-    panels = size - 2 * FLOAT * vocab * network.hidden  # the weights once more, in the order in which they are read
-    tables = 2 * FLOAT * 4 * network.hidden * vocab  # every word's share of the gates, on either side
-    state = FLOAT * rows * network.hidden * (4 * network.layers + 2)
-    memory = 2 * FLOAT * read * network.hidden  # the states and keys of the encoder
-    logits, history = FLOAT * min(rows, NEAR) * vocab, 2 * FLOAT * rows * steps
+    table = FLOAT * 4 * network.hidden * vocab  # every word's share of the gates
+    state = FLOAT * rows * network.hidden * (8 * network.layers + 24)
+    memory = FLOAT * 10 * read * network.hidden  # the gates and states of the encoder
+    logits, history = FLOAT * rows * vocab, 2 * FLOAT * rows * steps
     lists = 2 * min(LINES, text.pairs) * nbest * (HYPOTHESIS + WORD * text.target)
-    own = size + panels + tables + SPARE * (state + memory + logits + history) + lists
+    own = size + SPARE * (table + state + memory + logits + history) + lists
     return round(workers * (own + STARTED / 4))
 
 
