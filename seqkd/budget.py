@@ -26,10 +26,12 @@ CHARACTERS = 4.2  # of a piece, in bytes
 NORMALISER = 240_000  # of a sentencepiece model beside its pieces, in bytes
 HYPOTHESIS, WORD = 400, 80  # the same of a hypothesis
 PACKED_HYPOTHESIS, PACKED_WORD = 2.0, 0.95  # in a part of an n-best list, compressed
-STARTED = 60 << 20  # of a training process beside its numbers: compiled code, and what it is made with
+STARTED = 110 << 20  # of a training process beside its numbers: 60 where its code is compiled, 210 where it compiles it
+SEARCHING = 95 << 20  # the same of a search: 60, or 137
 BARE = 45 << 20  # of a process without networks
 SELECTING = 200 << 20  # of one that chooses hypotheses, with its compiled loops and the sentences it remembers
 ROWS = 1500  # sentences x beam of a batch of the search
+NEAR = 96  # rows of a search whose logits are held at once
 LINES = 1000  # of a text in one part of an n-best list
 STORE = 4 << 30  # of the teacher's vectors at most; beyond, it reads each batch anew
 FEWEST = 8  # sentences of a batch that keep one process busy
@@ -127,13 +129,14 @@ def searching(network: Network, text: Extent, *, vocab: int, beam: int, nbest: i
     rows, steps = sentences * beam, 2 * text.longest + 10
     read = max(given % sentences or sentences, SHORTER * sentences) * text.longest  # the longest come last
     size = FLOAT * parameters(network, vocab)
-    table = FLOAT * 4 * network.hidden * vocab  # every word's share of the gates
-    state = FLOAT * rows * network.hidden * (8 * network.layers + 24)
-    memory = FLOAT * 10 * read * network.hidden  # the gates and states of the encoder
-    logits, history = FLOAT * rows * vocab, 2 * FLOAT * rows * steps
+    panels = size - 2 * FLOAT * vocab * network.hidden  # the weights once more, in the order in which they are read
+    table = FLOAT * 4 * network.hidden * vocab  # every word's share of the decoder's gates
+    state = FLOAT * rows * network.hidden * (4 * network.layers + 2)  # before a step and after it
+    memory = 2 * FLOAT * read * network.hidden  # the states and keys of the encoder
+    logits, history = FLOAT * min(rows, NEAR) * vocab, 2 * FLOAT * rows * steps
     lists = 2 * min(LINES, text.pairs) * nbest * (HYPOTHESIS + WORD * text.target)
-    own = size + SPARE * (table + state + memory + logits + history) + lists
-    return round(workers * (own + STARTED / 4))
+    own = size + panels + table + SPARE * (state + memory + logits + history) + lists
+    return round(workers * (own + SEARCHING))
 
 
 def text(extent: Extent) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from seqkd import budget, checkpoint, corpus, model, nbest, teacher, trainer, vocab
+from seqkd import budget, checkpoint, corpus, model, nbest, teacher, tiles, trainer, vocab
 from seqkd.batches import Text
 from seqkd.budget import Extent, Need
 from seqkd.config import Machine, Network, Optim
@@ -51,7 +51,7 @@ def test_the_parameters_are_those_of_the_network(layers: int, hidden: int, vocab
 
 def test_the_numbers_it_shares_with_the_code_that_does_the_work() -> None:
     assert (Machine().rows, nbest.LINES) == (budget.ROWS, budget.LINES)
-    assert (budget.STORE, budget.FEWEST) == (teacher.LARGEST_STORE, trainer.FEWEST_ROWS)
+    assert (budget.STORE, budget.FEWEST, budget.NEAR) == (teacher.LARGEST_STORE, trainer.FEWEST_ROWS, tiles.MANY)
 
 
 @pytest.mark.parametrize("pruned", [0.0, 0.5, 0.9])
@@ -125,7 +125,7 @@ print(peak() - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the peak on Linux alone")
-@pytest.mark.parametrize("shape", [(8000, 2, 128, 30), (3000, 2, 256, 40)], ids=str)
+@pytest.mark.parametrize("shape", [(8000, 2, 128, 30), (3000, 2, 256, 40), (20_000, 2, 400, 12)], ids=str)
 @pytest.mark.parametrize("work", ["train", "search"])
 def test_a_process_takes_what_is_said_within_a_half(work: str, shape: tuple[int, int, int, int]) -> None:
     vocab, layers, hidden, longest = shape
