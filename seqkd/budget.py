@@ -31,6 +31,7 @@ SEARCHING = 95 << 20  # the same of a search: 60, or 137
 BARE = 45 << 20  # of a process without networks
 SELECTING = 200 << 20  # of one that chooses hypotheses, with its compiled loops and the sentences it remembers
 ROWS = 1500  # sentences x beam of a batch of the search
+PIECES = 10  # of its source for each of ROWS, at most
 NEAR = 96  # rows of a search whose logits are held at once
 LINES = 1000  # of a text in one part of an n-best list
 STORE = 4 << 30  # of the teacher's vectors at most; beyond, it reads each batch anew
@@ -128,6 +129,7 @@ def searching(network: Network, text: Extent, *, vocab: int, beam: int, nbest: i
     sentences = min(max(1, ROWS // beam), given)
     rows, steps = sentences * beam, 2 * text.longest + 10
     read = max(given % sentences or sentences, SHORTER * sentences) * text.longest  # the longest come last
+    read = min(read, max(ROWS * PIECES, text.longest))
     size = FLOAT * parameters(network, vocab)
     panels = size - 2 * FLOAT * vocab * network.hidden  # the weights once more, in the order in which they are read
     table = FLOAT * 4 * network.hidden * vocab  # every word's share of the decoder's gates

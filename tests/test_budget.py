@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from seqkd import budget, checkpoint, corpus, model, nbest, teacher, tiles, trainer, vocab
+from seqkd import budget, checkpoint, corpus, model, nbest, search, teacher, tiles, trainer, vocab
 from seqkd.batches import Text
 from seqkd.budget import Extent, Need
 from seqkd.config import Machine, Network, Optim
@@ -50,7 +50,7 @@ def test_the_parameters_are_those_of_the_network(layers: int, hidden: int, vocab
 
 
 def test_the_numbers_it_shares_with_the_code_that_does_the_work() -> None:
-    assert (Machine().rows, nbest.LINES) == (budget.ROWS, budget.LINES)
+    assert (Machine().rows, search.PIECES, nbest.LINES) == (budget.ROWS, budget.PIECES, budget.LINES)
     assert (budget.STORE, budget.FEWEST, budget.NEAR) == (teacher.LARGEST_STORE, trainer.FEWEST_ROWS, tiles.MANY)
 
 
