@@ -14,9 +14,9 @@ class Progress:
     """with Progress(total, unit="pairs", label="decode k35") as bar: bar.add(12, note="beam 35")."""
 
     def __init__(self, total: int, *, unit: str, label: str, done: int = 0) -> None:
-        self.total, self.unit, self.label, self.done, self.first = total, unit, label, done, done
-        self.note = ""
+        self.total, self.unit, self.label, self.done, self.note = total, unit, label, done, ""
         self.began = self.last = time.monotonic()
+        self.warm: tuple[float, int] | None = None  # when the first piece was done, for which code was compiled
         terminal = sys.stderr.isatty()
         self.bar = tqdm(total=total, initial=done, unit=f" {unit}", desc=label, unit_scale=True) if terminal else None
 
@@ -27,13 +27,16 @@ class Progress:
             self.bar.update(count)
             if note:
                 self.bar.set_postfix_str(note)
-        elif time.monotonic() - self.last >= LINE_EVERY:
-            self.last = time.monotonic()
-            self._line()
+            return
+        now = time.monotonic()
+        if self.warm is None:
+            self.warm, self.last = (now, self.done), now
+        elif now - self.last >= LINE_EVERY:
+            self.last = now
+            self._line(now, *self.warm)
 
-    def _line(self) -> None:
-        seconds = max(time.monotonic() - self.began, 1e-9)
-        rate = (self.done - self.first) / seconds
+    def _line(self, now: float, since: float, first: int) -> None:
+        rate = (self.done - first) / (now - since)
         left = (self.total - self.done) / rate if rate else 0.0
         text = f"{self.label}: {self.done:,} of {self.total:,} {self.unit}, {rate:,.0f}/s, {left:.0f} s left"
         print(f"{text}, {self.note}" if self.note else text, file=sys.stderr, flush=True)
