@@ -1,16 +1,23 @@
 """The model card: what a model's folder tells whoever receives it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from seqkd.checkpoint import Model
 
 
 def text(
-    *, name: str, model: Model, settings: Mapping[str, Any], about: Mapping[str, Any], dev: Mapping[str, str]
+    *,
+    name: str,
+    model: Model,
+    trainings: Sequence[Mapping[str, Any]],
+    about: Mapping[str, Any],
+    dev: Mapping[str, str],
 ) -> str:
-    """Markdown. settings: of the training; about: the corpus's about.json; dev: scores on the development set."""
+    """Markdown. trainings: the facts of each, one after the other; about: the corpus's about.json; dev: scores on the
+    development set."""
     shape = model.network.shape
     parameters = sum(parameter.numel() for parameter in model.network.parameters())
     left = parameters if model.mask is None else int(model.mask.sum())
@@ -33,12 +40,14 @@ def text(
         origin,
         "```",
         "",
-        "## Training",
-        "",
-        *(f"- {key}: {value}" for key, value in settings.items()),
-        "",
+        *chain.from_iterable(_training(facts, number, len(trainings)) for number, facts in enumerate(trainings, 1)),
         "## On the development set",
         "",
         *(f"- {key}: {value}" for key, value in dev.items()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _training(facts: Mapping[str, Any], number: int, of: int) -> list[str]:
+    which = f", {number} of {of}" if of > 1 else ""
+    return [f"## Training{which}", "", *(f"- {key}: {value}" for key, value in facts.items()), ""]

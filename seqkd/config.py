@@ -299,7 +299,11 @@ def row(table: Mapping[str, T], name: str, *, section: str) -> T:
 
 
 def machine(path: Path = Path("machine.yaml")) -> Machine:
-    return read(path, Machine) if path.exists() else Machine()
+    """What this machine has. A queued experiment's clone, which DVC makes under the checkout's .dvc, has no such file,
+    for git ignores it: there the checkout's counts."""
+    outer = [folder.parent / path for folder in Path.cwd().parents if folder.name == ".dvc"]
+    found = next((each for each in (path, *outer) if each.exists()), None)
+    return Machine() if found is None else read(found, Machine)
 
 
 __all__ = ["Machine", "Network", "Optim", "Params", "checked", "machine", "params", "parse", "read", "row", "row_name"]

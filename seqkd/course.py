@@ -39,6 +39,7 @@ class Followed(NamedTuple):
     settings: Optim
     epochs: list[Epoch]
     state: Path  # of the training, kept until the model is written
+    facts: dict[str, object]  # for the model's card
 
 
 def fresh(vocab: Vocab, settings: config.Network, *, seed: int, device: torch.device) -> Model:
@@ -79,7 +80,27 @@ def follow(model: Model, course: Course, params: Params, machine: Machine) -> Fo
     )
     budget.admit(_need(model, lesson, state, machine))
     print(f"{course.name}: {hardware.told(where)}", file=sys.stderr, flush=True)
-    return Followed(course, settings, trainer.train(model.network, lesson, machine), state)
+    facts = _facts(course, params, left=len(lesson.text.sources))
+    return Followed(course, settings, trainer.train(model.network, lesson, machine), state, facts)
+
+
+def _facts(course: Course, params: Params, *, left: int) -> dict[str, object]:
+    """What a model's card says of a course; the pairs that are too long for it are told at once. left: pairs."""
+    pairs, limit = corpus.count(course.text), params.data.max_tokens
+    told = f"{left:,} of {pairs:,}; the others have more than {limit} pieces (data.max_tokens) or an empty side"
+    if left < pairs:
+        print(f"{course.name}: pairs: {told}", file=sys.stderr, flush=True)
+    teacher = course.teacher.name if course.teacher and course.alpha else None
+    return {
+        "text": course.text.stem,
+        "pairs": told if left < pairs else f"{pairs:,}",
+        "start": course.start,
+        "alpha": course.alpha,
+        **({"teacher": teacher, "top_k": course.top_k} if teacher else {}),
+        "seed": params.seed,
+        "precision": params.precision,
+        **getattr(params.optim, course.row).model_dump(),
+    }
 
 
 def _kept(course: Course, params: Params) -> Kept | None:
@@ -110,7 +131,7 @@ def finish(model: Model, *followed: Followed, out: Path, curve_out: Path) -> Non
 
     Only then the trainings' states are given up.
     """
-    course, settings, epochs, _ = followed[-1]
+    course, settings, epochs = followed[-1][:3]
     dev = corpus.read(course.corpus / "dev.tsv")
     answers = search.decode(model.network, [model.vocab.encode(pair.source) for pair in dev], beam=1)
     texts = model.vocab.decode_all([best.ids for best, *_ in answers])
@@ -121,12 +142,7 @@ def finish(model: Model, *followed: Followed, out: Path, curve_out: Path) -> Non
     text = card.text(
         name=course.name,
         model=model,
-        settings={
-            "text": course.text.stem,
-            "start": course.start,
-            "alpha": course.alpha,
-            **settings.model_dump(),
-        },
+        trainings=[each.facts for each in followed],
         about=about,
         dev={"perplexity": f"{kept.dev_perplexity:.2f}", "BLEU, greedy": f"{reached.value:.2f} ({reached.signature})"},
     )

@@ -11,11 +11,12 @@ from seqkd.progress import Progress
 
 
 def measure(
-    models: Mapping[str, Model], sources: Sequence[str], *, beams: Sequence[int], rounds: int
+    models: Mapping[str, Model], sources: Sequence[str], *, beams: Sequence[int], normalise: float, rounds: int
 ) -> list[dict[str, str | int | float]]:
     """For each model and beam: source words per second from text to text, the median of the rounds, in this process.
 
-    measured: on what, and when. The models' weights may not change any more.
+    normalise: of the search, that of the BLEU beside it. measured: on what, and when. The models' weights may not
+    change any more.
     """
     words = sum(len(source.split()) for source in sources)
     pairs = [(name, beam) for name in models for beam in beams]
@@ -24,11 +25,11 @@ def measure(
     for model in models.values():
         model.network.fix()
     for name, beam in pairs:  # the first call loads and compiles, and on a GPU records
-        _seconds(models[name], sources if device.type == "cuda" else sources[:8], beam)
+        _seconds(models[name], sources if device.type == "cuda" else sources[:8], beam, normalise)
     with Progress(rounds * len(pairs), unit="runs", label="speed") as progress:
         for _ in range(rounds):
             for name, beam in pairs:
-                speeds[name, beam].append(words / _seconds(models[name], sources, beam))
+                speeds[name, beam].append(words / _seconds(models[name], sources, beam, normalise))
                 progress.add(1, note=f"{name}, beam {beam}")
     where = f"{hardware.name(device)}, one process, {date.today().isoformat()}"
     return [
@@ -37,9 +38,9 @@ def measure(
     ]
 
 
-def _seconds(model: Model, sources: Sequence[str], beam: int) -> float:
+def _seconds(model: Model, sources: Sequence[str], beam: int, normalise: float) -> float:
     began = time.perf_counter()
     coded = [model.vocab.encode(source) for source in sources]
-    for best, *_ in search.decode(model.network, coded, beam=beam):
+    for best, *_ in search.decode(model.network, coded, beam=beam, normalise=normalise):
         model.vocab.decode(best.ids)
     return time.perf_counter() - began

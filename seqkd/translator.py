@@ -10,6 +10,7 @@ from seqkd.checkpoint import Model
 from seqkd.config import Machine
 from seqkd.nbest import Hypothesis
 from seqkd.products import Precision
+from seqkd.progress import Progress
 from seqkd.search import Budget
 
 CHUNK = 250  # sentences of one job: enough for fast products, few enough to share out a test set
@@ -62,7 +63,7 @@ def on_gpu(machine: Machine) -> bool:
     return hardware.settle(machine).type == "cuda"
 
 
-def best(job: Job) -> list[Hypothesis]:
+def best(job: Job, *, label: str) -> list[Hypothesis]:
     """The best hypothesis of every source, in order, and to the last bit the same with any number of workers.
 
     Sentences alike in length are dealt together, a chunk at a time and the longest first, so that no process ends late.
@@ -72,7 +73,10 @@ def best(job: Job) -> list[Hypothesis]:
     hands = [order[at : at + size] for at in range(0, len(order), size)]
     jobs = [job._replace(sources=[job.sources[row] for row in hand]) for hand in hands]
     found: list[Hypothesis] = [Hypothesis((), 0.0, True)] * len(order)
-    for hand, answers in zip(hands, workers.ordered(run, jobs, processes=processes(job.machine)), strict=True):
-        for row, answer in zip(hand, answers, strict=True):
-            found[row] = answer[0]
+    answered = workers.ordered(run, jobs, processes=processes(job.machine))
+    with Progress(len(order), unit="sentences", label=label) as progress:
+        for hand, answers in zip(hands, answered, strict=True):
+            for row, answer in zip(hand, answers, strict=True):
+                found[row] = answer[0]
+            progress.add(len(hand))
     return found

@@ -36,7 +36,8 @@ def main(row: Row, *, prefix: Prefix = "", models: Models, test: Test, translati
     beams = {}
     for beam in sorted(settings.beams):
         sources = [pair.source for pair in pairs]
-        best = translator.best(Job(model, machine, beam, normalise=settings.normalise, sources=sources))
+        job = Job(model, machine, beam, normalise=settings.normalise, sources=sources)
+        best = translator.best(job, label=f"{model.name}, beam {beam}")
         texts = loaded.vocab.decode_all([hypothesis.ids for hypothesis in best])
         with corpus.replacing(translations / model.name / f"beam{beam}.txt") as file:
             file.writelines(f"{text}\n" for text in texts)

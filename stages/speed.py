@@ -20,7 +20,8 @@ def main(*, models: Models, corpus_folder: Corpus, scores: Scores, audits: Audit
     settings, device = params.speed, hardware.settle(machine)
     sources = [pair.source for pair in corpus.read(corpus_folder / "test.tsv")[: settings.sentences]]
     loaded = {name: checkpoint.load(models / name, device) for name in settings.models}
-    measured = stopwatch.measure(loaded, sources, beams=params.evaluate.beams, rounds=settings.rounds)
+    beams, normalise = params.evaluate.beams, params.evaluate.normalise
+    measured = stopwatch.measure(loaded, sources, beams=beams, normalise=normalise, rounds=settings.rounds)
     scored, speeds = results.scores(scores, params), results.speeds(measured)
     table.write(table.speed_table(speeds, scored), reports, "table2")
     plots.speed(speeds, scored, reports / "plots")

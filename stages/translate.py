@@ -16,13 +16,15 @@ from seqkd.translator import Job
 Source = Annotated[Path, typer.Option("--model", help="The model's folder.")]
 Beam = Annotated[int, typer.Option(min=1, help="Hypotheses kept; 1 is greedy.")]
 Threads = Annotated[int, typer.Option(min=1, help="Processes of one thread each.")]
-Normalise = Annotated[float, typer.Option(min=0, max=1, help="Exponent of the length that divides the score.")]
+Normalise = Annotated[
+    float, typer.Option(min=0, max=1, help="Exponent of the length that divides the score; 0: the paper's plain sum.")
+]
 
 AT_ONCE = 1 << 16  # bytes read in one go; what is there is translated without waiting for more
 LONGEST = 1 << 14  # bytes of a line that are translated
 
 
-def main(*, model: Source, beam: Beam = 5, threads: Threads = 1, normalise: Normalise = 0.0) -> None:
+def main(*, model: Source, beam: Beam = 5, threads: Threads = 1, normalise: Normalise = 1.0) -> None:
     """Translate lines of standard input, detokenised and in order; of a line above 16 KiB only the beginning."""
     machine = config.machine().model_copy(update={"workers": threads} | ({"device": "cpu"} if threads > 1 else {}))
     vocab, job = checkpoint.load(model).vocab, Job(model, machine, beam, normalise=normalise)

@@ -77,3 +77,17 @@ def test_without_a_machine_file_all_cores_are_used(tmp_path: Path) -> None:
     assert config.machine(tmp_path / "machine.yaml").workers >= 1
     (tmp_path / "machine.yaml").write_text("workers: 3\ndevice: cpu\n")
     assert config.machine(tmp_path / "machine.yaml").workers == 3
+
+
+def test_an_experiments_clone_knows_the_checkouts_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clone = tmp_path / ".dvc/tmp/exps/standalone/tmp1"
+    clone.mkdir(parents=True)
+    (tmp_path / "machine.yaml").write_text("workers: 7\n")
+    monkeypatch.chdir(clone)
+    assert config.machine().workers == 7
+    (clone / "machine.yaml").write_text("workers: 5\n")
+    assert config.machine().workers == 5
+    (tmp_path / "machine.yaml").write_text("wrokers: 7\n")
+    (clone / "machine.yaml").unlink()
+    with pytest.raises(InputError, match=rf"^{tmp_path}/machine\.yaml: wrokers is not a known key"):
+        config.machine()

@@ -42,7 +42,7 @@ def test_lines_come_out_in_order_whatever_the_processes(folder: Path) -> None:
     lines = one.stdout.decode().splitlines()
     assert len(lines) == len(TEXT)
     assert lines[2] == ""
-    expected = translator.best(Job(folder, config.Machine(workers=1), 5, sources=TEXT))
+    expected = translator.best(Job(folder, config.Machine(workers=1), 5, normalise=1.0, sources=TEXT), label="test")
     pieces = checkpoint.load(folder).vocab
     assert lines == [pieces.decode(hypothesis.ids) for hypothesis in expected]
 
@@ -65,12 +65,13 @@ def test_scores_are_to_the_last_bit_the_same_whatever_the_number_of_workers(
     monkeypatch.setattr(translator, "CHUNK", 20)
     sources = [" ".join(TEXT[(at + row) % 6] for at in range(row % 5)) for row in range(150)]
     one, *others = (
-        translator.best(Job(folder, config.Machine(workers=workers, device="cpu"), 2, sources=sources))
+        translator.best(Job(folder, config.Machine(workers=workers, device="cpu"), 2, sources=sources), label="test")
         for workers in (1, 2, 3)
     )
     assert others == [one, one]
     alone = [
-        translator.best(Job(folder, config.Machine(workers=1, device="cpu"), 2, sources=[it])) for it in sources[:9]
+        translator.best(Job(folder, config.Machine(workers=1, device="cpu"), 2, sources=[it]), label="test")
+        for it in sources[:9]
     ]
     assert [found.ids for (found,) in alone] == [found.ids for found in one[:9]]
 
