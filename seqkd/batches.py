@@ -55,13 +55,12 @@ class Text(NamedTuple):
 
 
 def read(path: Path, vocab: Vocab, *, longest: int | None = None) -> Text:
-    """A corpus file in pieces; with longest, without the pairs that are longer or have an empty side.
+    """A corpus file in pieces, without the pairs that have an empty side or are longer than longest.
 
     Raises InputError when no pair is left.
     """
     coded = [(vocab.encode(pair.source), vocab.encode(pair.target)) for pair in corpus.read(path)]
-    if longest is not None:
-        coded = [pair for pair in coded if all(0 < len(ids) <= longest for ids in pair)]
+    coded = [pair for pair in coded if all(0 < len(ids) <= (longest or len(ids)) for ids in pair)]
     if not coded:
         raise InputError(f"{path}: no pair is left; raise data.max_tokens in params.yaml or check the corpus.")
     return Text([source for source, _ in coded], [target for _, target in coded])

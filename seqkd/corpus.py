@@ -1,11 +1,12 @@
 """Numbered sentence pairs: every line of a corpus has an id, and every join is by id."""
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, NoReturn, TextIO
+from typing import Any, NamedTuple, NoReturn, TextIO
 
 from seqkd import whole
 from seqkd.errors import InputError
@@ -67,6 +68,18 @@ def read(path: Path) -> list[Pair]:
 def count(path: Path) -> int:
     """How many pairs such a file has. Raises InputError as stream does."""
     return sum(1 for _ in stream(path))
+
+
+def about(path: Path) -> dict[str, Any]:
+    """What preprocess tells of the corpus. Raises InputError for anything else."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    tables = [found.get(name, {}) for name in ("pairs", "dropped")] if isinstance(found, dict) else [None]
+    if not all(isinstance(table, dict) and all(isinstance(it, int) for it in table.values()) for table in tables):
+        _refuse(f"{path}: not what preprocess tells of a corpus")
+    return dict(found)
 
 
 _LINE = re.compile(rb"(\d{1,18})\t([^\t\n]*)\t([^\t\n]*)\n")  # the line end too: a file cut short is not whole

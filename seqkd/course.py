@@ -1,10 +1,9 @@
 """A model's training, from the pipeline's files to its folder: what train, distill, finetune and prune share."""
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -12,6 +11,7 @@ from seqkd import batches, budget, card, checkpoint, config, corpus, curve, hard
 from seqkd.checkpoint import Model
 from seqkd.config import Machine, Optim, Params
 from seqkd.curve import Epoch
+from seqkd.errors import InputError
 from seqkd.model import Network, Shape
 from seqkd.teacher import Kept
 from seqkd.trainer import Lesson
@@ -40,6 +40,7 @@ class Followed(NamedTuple):
     epochs: list[Epoch]
     state: Path  # of the training, kept until the model is written
     facts: dict[str, object]  # for the model's card
+    about: dict[str, Any]  # the corpus's about.json
 
 
 def fresh(vocab: Vocab, settings: config.Network, *, seed: int, device: torch.device) -> Model:
@@ -54,7 +55,7 @@ def fresh(vocab: Vocab, settings: config.Network, *, seed: int, device: torch.de
 def follow(model: Model, course: Course, params: Params, machine: Machine) -> Followed:
     """Trains model in place; takes up where an interrupted run of exactly this course ended."""
     where, settings = model.network.output.device, getattr(params.optim, course.row)
-    teacher = checkpoint.load(course.teacher, where).network if course.teacher and course.alpha else None
+    teacher, about = _teacher(course, model), corpus.about(course.corpus / "about.json")
     files = [course.text, course.corpus, *([course.teacher] if course.teacher else [])]
     weights = torch.cat([parameter.detach().cpu().flatten() for parameter in model.network.parameters()])
     state = resume.folder(
@@ -81,7 +82,17 @@ def follow(model: Model, course: Course, params: Params, machine: Machine) -> Fo
     budget.admit(_need(model, lesson, state, machine))
     print(f"{course.name}: {hardware.told(where)}", file=sys.stderr, flush=True)
     facts = _facts(course, params, left=len(lesson.text.sources))
-    return Followed(course, settings, trainer.train(model.network, lesson, machine), state, facts)
+    return Followed(course, settings, trainer.train(model.network, lesson, machine), state, facts, about)
+
+
+def _teacher(course: Course, model: Model) -> Network | None:
+    """Whose distribution the loss needs. Raises InputError for one whose pieces are not the model's."""
+    if course.teacher is None or not course.alpha:
+        return None
+    found = checkpoint.load(course.teacher, model.network.output.device)
+    if found.vocab.model != model.vocab.model:
+        raise InputError(f"{course.teacher}: its vocabulary is not that of {course.name}; train both anew.")
+    return found.network
 
 
 def _facts(course: Course, params: Params, *, left: int) -> dict[str, object]:
@@ -136,14 +147,13 @@ def finish(model: Model, *followed: Followed, out: Path, curve_out: Path) -> Non
     answers = search.decode(model.network, [model.vocab.encode(pair.source) for pair in dev], beam=1)
     texts = model.vocab.decode_all([best.ids for best, *_ in answers])
     reached = scores.bleu(texts, [pair.target for pair in dev])
-    about = json.loads((course.corpus / "about.json").read_text(encoding="utf-8"))
     kept = epochs[-1] if settings.keep == "last" else min(epochs, key=lambda line: line.dev_perplexity)
     curve.write(curve_out, curve.joined(*(each.epochs for each in followed)))
     text = card.text(
         name=course.name,
         model=model,
         trainings=[each.facts for each in followed],
-        about=about,
+        about=followed[-1].about,
         dev={"perplexity": f"{kept.dev_perplexity:.2f}", "BLEU, greedy": f"{reached.value:.2f} ({reached.signature})"},
     )
     checkpoint.save(out, model, card=text)

@@ -12,13 +12,11 @@ part of what a list is kept under.
 """
 
 import ast
-import os
-import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from seqkd import archive, checkpoint, corpus, nbest, resume, translator, workers
+from seqkd import archive, checkpoint, corpus, nbest, resume, translator, whole, workers
 from seqkd.archive import Archive, Entry
 from seqkd.corpus import Pair
 from seqkd.translator import Job
@@ -98,13 +96,10 @@ def _decoded(job: Job) -> list[Entry]:
 
 def write(lists: Archive, text: Path, out: Path, *, processes: int) -> None:
     """The n-best list of a text all of whose lines have one; the folder appears whole or not at all."""
-    folder = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    for _ in workers.ordered(partial(_write, lists, folder), enumerate(parts(text)), processes=processes):
-        pass
-    shutil.rmtree(out, ignore_errors=True)
-    os.replace(folder, out)
+    with whole.replacing(out) as folder:
+        folder.mkdir()
+        for _ in workers.ordered(partial(_write, lists, folder), enumerate(parts(text)), processes=processes):
+            pass
 
 
 def _write(lists: Archive, folder: Path, part: tuple[int, list[Pair]]) -> None:

@@ -1,6 +1,5 @@
 """How much text a run will read, and some of it to measure with: the corpus's own, or made up where it is absent."""
 
-import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -52,9 +51,15 @@ class Places(NamedTuple):
 
 
 def places(pipeline: Path) -> Places:
-    """As dvc.yaml names them. Raises InputError where there is none."""
-    stages = cast(dict[str, Any], document.read(pipeline))["stages"]
-    return Places(*map(Path, [*stages["preprocess"]["outs"], *stages["vocab"]["outs"]]))
+    """As dvc.yaml names them. Raises InputError where it does not."""
+    try:
+        stages = cast(dict[str, Any], document.read(pipeline))["stages"]
+        return Places(*map(Path, [*stages["preprocess"]["outs"], *stages["vocab"]["outs"]]))
+    except (KeyError, TypeError, AttributeError):
+        raise InputError(
+            f"{pipeline}: the outs of preprocess and vocab must be a folder, a text and a vocabulary, by name alone;"
+            " mend it, or git checkout it."
+        ) from None
 
 
 def gather(params: Params, where: Places, *, pairs: int | None = None) -> Material:
@@ -88,14 +93,13 @@ def gather(params: Params, where: Places, *, pairs: int | None = None) -> Materi
 
 def _about(path: Path, params: Params) -> tuple[int, int] | None:
     """The dev and test pairs of the corpus there, if it is that of params."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    data = params.data
-    if (found["corpus"], found["source"], found["target"]) != (data.corpus, data.source, data.target):
+    found, data = corpus.about(path), params.data
+    if [found.get(name) for name in ("corpus", "source", "target")] != [data.corpus, data.source, data.target]:
         return None
-    return found["pairs"]["dev"], found["pairs"]["test"]
+    pairs = found.get("pairs", {})
+    return pairs.get("dev", 0), pairs.get("test", 0)
 
 
 def thinned(path: Path, most: int) -> tuple[list[Pair], int]:

@@ -6,6 +6,7 @@ or decoded from another text is taken for the list of this one.
 
 import gzip
 import hashlib
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
@@ -63,8 +64,13 @@ def packed(hypothesis: Hypothesis) -> str:
 
 def unpacked(text: str) -> Hypothesis:
     """The hypothesis that `packed` wrote. Raises ValueError for anything else."""
+    if not _PACKED.fullmatch(text):
+        raise ValueError(text)
     logprob, finished, pieces = text.split("\t")
     return Hypothesis(tuple(map(int, pieces.split())), float(logprob), finished == "1")
+
+
+_PACKED = re.compile(r"(?:-\d+\.\d{6}|0\.000000)\t[01]\t(?:\d+(?: \d+)*)?")
 
 
 def write_part(folder: Path, index: int, entries: Iterable[tuple[Pair, Sequence[Hypothesis]]]) -> Path:
@@ -146,10 +152,12 @@ def _rows(path: Path) -> Iterator[_Row]:
         with gzip.open(path, "rt", encoding="ascii", newline="\n") as file:
             for number, text in enumerate(file, start=1):  # noqa: B007 - the refusal names it
                 line, source, rank, count, rest = text.split("\t", 4)
-                yield _Row(int(line), source, int(rank), int(count), unpacked(rest))
+                if not rest.endswith("\n"):
+                    raise ValueError(text)
+                yield _Row(int(line), source, int(rank), int(count), unpacked(rest[:-1]))
     except FileNotFoundError:
         _refuse(path, ": this part of the n-best list is missing")
-    except (OSError, EOFError, zlib.error):
+    except (gzip.BadGzipFile, EOFError, zlib.error):
         _refuse(path, f", after line {number}: not a whole gzip file")
     except ValueError:
         _refuse(path, f", line {number}: not 'id, source, rank, count, log-probability, finished, pieces'")

@@ -38,7 +38,7 @@ def write(reports: Path, *, audits: Path, about: Path) -> None:
 
     Raises InputError where one of them is missing.
     """
-    told = results.record(about)
+    told = corpus.about(about)
     title = f"{told.get('source', 'source')} to {told.get('target', 'target')}"
     body = [
         f"<h1>Sequence-level knowledge distillation, {escape(title)}</h1>",

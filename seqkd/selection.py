@@ -13,6 +13,7 @@ from seqkd import corpus, nbest, ngrams, scores, vocab
 from seqkd.audit import Tally
 from seqkd.config import Select
 from seqkd.corpus import Pair
+from seqkd.errors import InputError
 
 
 class Rated(NamedTuple):
@@ -63,7 +64,10 @@ def choose(part: Part, *, model: Path, settings: Select) -> tuple[list[Pair], Ta
     """The part's sources with the texts chosen, detokenised, and its audit. Raises InputError for a wrong join."""
     tally, chosen = Tally(), dict[int, str]()
     lines = [hypotheses for _, hypotheses in nbest.read_part(part.path, part.pairs)]
-    decoded = iter(_vocab(model).decode_all([hypothesis.ids for hypotheses in lines for hypothesis in hypotheses]))
+    try:
+        decoded = iter(_vocab(model).decode_all([hypothesis.ids for hypotheses in lines for hypothesis in hypotheses]))
+    except InputError as error:
+        raise InputError(f"{part.path}: {error}") from None
     lists = [[next(decoded) for _ in hypotheses] for hypotheses in lines]
     rated = rate(lists, [pair.target for pair in part.pairs], settings)
     for pair, hypotheses, texts, found in zip(part.pairs, lines, lists, rated, strict=True):

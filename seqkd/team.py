@@ -49,8 +49,16 @@ class Team:
         return range(self.rank, self.shares, self.size)
 
     def shared(self, tensor: Tensor) -> Tensor:
-        """The tensor, moved to memory that the processes to come will share."""
-        return tensor.share_memory_() if self.size > 1 else tensor  # type: ignore[no-untyped-call]
+        """The tensor, moved to memory that the processes to come will share. Raises InputError for want of room."""
+        try:
+            return tensor.share_memory_() if self.size > 1 else tensor  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            if "shared memory" not in str(error):
+                raise
+            raise InputError(
+                f"no room in shared memory for {tensor.nbytes / 1e6:.0f} MB more; enlarge /dev/shm (docker run"
+                " --shm-size), or write workers: 1 in machine.yaml."
+            ) from None
 
     def join(self, rank: int) -> None:
         """Makes the network's parameters views of the shared ones, in this process."""

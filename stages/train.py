@@ -1,14 +1,14 @@
 """train: the teacher and the baseline student, from random weights on human text."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from seqkd import config, course, hardware, vocab
 
 Name = Annotated[str, typer.Argument(help="The model's name.")]
-Role = Annotated[str, typer.Option(help="The section of params.yaml with its size: teacher or student.")]
+Role = Annotated[Literal["teacher", "student"], typer.Option(help="The section of params.yaml with its size.")]
 Text = Annotated[Path, typer.Option(help="The pairs to train on.")]
 Corpus = Annotated[Path, typer.Option(help="The folder of dev.tsv and about.json.")]
 Vocab = Annotated[Path, typer.Option(help="The sentencepiece model.")]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from safetensors.torch import load_file, save_file
 
-from seqkd import corpus, nbest
+from seqkd import checkpoint, corpus, nbest, vocab
 from seqkd.corpus import Pair
 from seqkd.nbest import Hypothesis
 
@@ -46,6 +46,10 @@ VALIDATE = "validate --out settings.txt"
 PREPROCESS = "preprocess --gold text/gold.tsv --out corpus --downloads downloads"
 VOCAB = "vocab --text text/gold.tsv --out vocab/joint.model"
 TRANSLATE = "translate --model models/teacher"
+TRAIN = (
+    "train baseline --role student --text text/gold.tsv --corpus corpus --vocabulary vocab/joint.model"
+    " --curve curves/baseline.csv --out models/baseline"
+)
 SELECT = "select best --lists nbest --gold text/gold.tsv --vocab vocab/joint.model --texts text --audits audits"
 FINETUNE = "finetune later --teacher models/teacher --texts text --corpus corpus --curves curves --models models"
 PRUNE = "prune 0.5 --texts text --corpus corpus --curves curves --models models"
@@ -120,6 +124,27 @@ def weights(change_them: Callable[[dict[str, torch.Tensor]], object]) -> Change:
 
 def other_vocabulary(root: Path) -> None:
     shutil.copy(root / "vocab/other.model", root / "models/teacher/vocab.model")
+
+
+def other_teacher(root: Path) -> None:
+    """A whole model, of another vocabulary of the same size."""
+    pieces = vocab.load(root / "vocab/other.model")
+    checkpoint.save(root / "models/teacher", checkpoint.load(root / "models/teacher")._replace(vocab=pieces), card="")
+
+
+def listed(old: bytes, new: bytes) -> Change:
+    """old in the teacher's list becomes new."""
+
+    def change(root: Path) -> None:
+        path = root / "nbest/k5/part-00000.tsv.gz"
+        path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()).replace(old, new)))
+
+    return change
+
+
+def a_folder_for_a_part(root: Path) -> None:
+    (root / "nbest/k5/part-00000.tsv.gz").unlink()
+    (root / "nbest/k5/part-00000.tsv.gz").mkdir()
 
 
 def cut(name: str) -> Change:
@@ -264,6 +289,9 @@ MODELS = [
     Case("a pickle for a vocabulary", file("models/teacher/vocab.model", pickle.dumps({"a": 1})), TRANSLATE,
          "models/teacher/vocab.model: not a sentencepiece model; make it anew with dvc repro."),
     Case("no model at all", lambda root: shutil.rmtree(root / "models/teacher"), TRANSLATE, "models/teacher/shape.jso"),
+    Case("a teacher of another vocabulary", other_teacher, FINETUNE, "models/teacher: its vocabulary is not that of"),
+    Case("a corpus's account cut short", file("corpus/about.json", b"{"), TRAIN, "corpus/about.json: not what preproc"),
+    Case("no account of the corpus", lambda root: (root / "corpus/about.json").unlink(), TRAIN, "about.json: no such"),
     Case("a start that is not there", lambda root: shutil.rmtree(root / "models/whole"), FINETUNE,
          "models/whole/shape.json: no such file; models/whole is not a model's folder, or not a whole one; train it"),
     Case("a model to prune cut short", cut("models/later/weights.safetensors"), PRUNE, "models/later/weights.safetens"),
@@ -272,6 +300,10 @@ MODELS = [
     Case("a shorter text's list", ids([(line, (4,)) for line in range(39)]), SELECT, "part-00000.tsv.gz: id 39 is mis"),
     Case("another vocabulary's list", ids([(line, (900,)) for line in range(40)]), SELECT, "beyond the vocabulary's 6"),
     Case("a list cut short", cut("nbest/k5/part-00000.tsv.gz"), SELECT, "part-00000.tsv.gz, after line"),
+    Case("a likelihood above 1", listed(b"\t-1.0", b"\t1.0"), SELECT, "part-00000.tsv.gz, line 1: not 'id, source, ra"),
+    Case("a likelihood of nan", listed(b"-1.000000", b"nan"), SELECT, "part-00000.tsv.gz, line 1: not 'id, source, r"),
+    Case("Windows line ends in a list", listed(b"\n", b"\r\n"), SELECT, "part-00000.tsv.gz, line 1: not 'id, source,"),
+    Case("a folder for a part", a_folder_for_a_part, SELECT, "nbest/k5/part-00000.tsv.gz: is a directory; correct the"),
     Case("no list", lambda root: shutil.rmtree(root / "nbest/k5"), SELECT, "nbest/k5/part-00000.tsv.gz: this part of"),
     Case("a row of no table", nothing, SELECT.replace("best", "worst", 1), "select has no row 'worst'; name one of be"),
     Case("a file that is not there", nothing, SELECT.replace("text/gold", "text/none"), "text/none.tsv: no such file"),
@@ -281,6 +313,7 @@ MODELS = [
 USAGE = [
     Case("beam 0 of translate", nothing, f"{TRANSLATE} --beam 0", "Invalid value for '--beam'", 2),
     Case("a beam of words", nothing, f"{TRANSLATE} --beam five", "Invalid value for '--beam'", 2),
+    Case("a role of nobody", nothing, TRAIN.replace("student", "nobody"), "Invalid value for '--role'", 2),
     Case("no threads", nothing, f"{TRANSLATE} --threads 0", "Invalid value for '--threads'", 2),
     Case("an exponent of 2", nothing, f"{TRANSLATE} --normalise 2", "Invalid value for '--normalise'", 2),
     Case("no model named", nothing, "translate", "Missing option '--model'", 2),

@@ -238,6 +238,15 @@ def test_patience_ends_a_training_that_no_longer_gets_better() -> None:
     assert len(trainer.train(network(dropout=0.0), lesson(settings=still), Machine(workers=1))) <= 4
 
 
+def test_no_room_in_shared_memory_is_one_sentence_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: Tensor) -> Tensor:
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1_2>: No space left on device (28)")
+
+    monkeypatch.setattr(Tensor, "share_memory_", full)
+    with pytest.raises(InputError, match=r"^no room in shared memory for \d+ MB more; enlarge /dev/shm .*workers: 1"):
+        trainer.train(network(), lesson(), Machine(workers=2, device="cpu"))
+
+
 def test_the_papers_rule_halves_from_the_first_worse_epoch_and_then_every_epoch() -> None:
     slow = settings(method="sgd", rate=0.5, schedule="halve", epochs=5, halve_from=3, warmup=0)
     curve = trainer.train(network(dropout=0.0), lesson(settings=slow), Machine(workers=1))
