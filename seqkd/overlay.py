@@ -23,16 +23,36 @@ def use(overlay: Path, *, params: Path) -> list[Change]:
     yaml = YAML()
     yaml.width = 4096  # a row stays on its line
     yaml.preserve_quotes = True
-    settings = yaml.load(params.read_text(encoding="utf-8"))
+    written = params.read_text(encoding="utf-8")
+    settings = yaml.load(written)
     changes = _merge(settings, wanted, where=f"{overlay}: ")
     text = StringIO()
     yaml.dump(settings, text)
     merged = document.load(text.getvalue())
     config.checked(config.parse(config.Params, merged, where=str(overlay)), where=str(overlay))
+    _as_told(_leaves(document.load(written)) | _leaves(wanted), _leaves(merged), params)
     if changes:
         with corpus.replacing(params) as file:
             file.write(text.getvalue())
     return changes
+
+
+def _as_told(told: dict[str, object], merged: dict[str, object], params: Path) -> None:
+    """Raises InputError where a key changed that none was to: two keys that an alias joins change together."""
+    for key, value in merged.items():
+        if key not in told or told[key] != value:
+            raise InputError(
+                f"{params}: {key} shares its value by an alias (& and *) and would become {value!r} too; "
+                "write the values out."
+            )
+
+
+def _leaves(settings: Any, key: str = "") -> dict[str, object]:
+    """What stands in no section but is a value itself, by its path."""
+    if not isinstance(settings, dict):
+        return {key: settings}
+    inner = [_leaves(value, f"{key}.{name}" if key else str(name)) for name, value in settings.items()]
+    return {path: value for found in inner for path, value in found.items()}
 
 
 def _merge(settings: dict[str, Any], wanted: dict[str, Any], *, where: str) -> list[Change]:

@@ -1,4 +1,5 @@
 import difflib
+import re
 import shutil
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def test_only_the_lines_that_an_overlay_names_change(params: Path) -> None:
         ("student: 2x64\n", "student is '2x64'; it must be a section with keys, as in params.yaml."),
         ("student: {size: 64}\n", "student.size is 64; it must be a valid string."),
         ("prune: {model: nobody}\n", "prune.model is 'nobody'; it must be one of "),
-        ("- seed\n", "(the whole file) is ['seed']; it must be a valid dictionary or instance of Overlay."),
+        ("- seed\n", "(the whole file) is ['seed']; it must be keys with values."),
     ],
 )
 def test_settings_that_would_not_be_valid_are_refused_and_change_nothing(params: Path, text: str, message: str) -> None:
@@ -80,6 +81,32 @@ def test_settings_that_would_not_be_valid_are_refused_and_change_nothing(params:
     assert str(error.value).startswith(f"{path}: {message}")
     assert params.read_bytes() == before
     assert sorted(params.parent.iterdir()) == [path, params]
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("optim: {student: {rate: 0.5}}\n", "optim.teacher.rate", "0.5"),
+        ("optim: {teacher: {beta2: 0.5}}\n", "optim.student.beta2", "0.5"),
+        ("optim: {teacher: {rate: 0.5}, student: {rate: 0.25}}\n", "optim.teacher.rate", "0.25"),
+    ],
+)
+def test_a_setting_that_an_alias_joins_to_another_changes_alone_or_not_at_all(
+    params: Path, text: str, key: str, value: str
+) -> None:
+    written = params.read_text("utf-8").replace("  teacher: {method", "  teacher: &scratch {method")
+    params.write_text(re.sub(r"  student: \{method.*\}", "  student: *scratch", written), "utf-8")
+    before = params.read_bytes()
+    with pytest.raises(InputError) as error:
+        overlay.use(_overlay(params, text), params=params)
+    assert str(error.value) == (
+        f"{params}: {key} shares its value by an alias (& and *) and would become {value} too; write the values out."
+    )
+    assert params.read_bytes() == before
+    both = "optim: {teacher: {rate: 0.5}, student: {rate: 0.5}}\n"
+    assert overlay.use(_overlay(params, both), params=params)
+    found = config.params(params).optim
+    assert found.teacher.rate == found.student.rate == 0.5
 
 
 def test_an_absent_overlay_and_a_broken_one_are_refused(params: Path) -> None:
