@@ -35,10 +35,11 @@ def _once(values: list[T]) -> list[T]:
 Ratio = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
+Spread = Annotated[float, Field(gt=0, le=100)]
 # A name becomes part of paths, so it can lead nowhere else; 64 leaves room for what stages add to it.
 Name = Annotated[str, _formed(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "at most 64 letters, digits, _ and -, such as seq-2")]
 Language = Annotated[str, _formed(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*", "a language's code, such as de or pt_BR")]
-Size = Annotated[str, _formed(r"[1-9]\d?x[1-9]\d{0,4}", "LAYERSxUNITS, such as 2x500, at most 99x99999")]
+Size = Annotated[str, _formed(r"[1-9][0-9]?x[1-9][0-9]{0,4}", "LAYERSxUNITS, such as 2x500, at most 99x99999")]
 
 
 class Record(BaseModel):
@@ -59,8 +60,8 @@ class Vocab(Record):
 class Network(Record):
     size: Size  # LxH: layers x hidden units, the paper's notation
     dropout: Ratio  # on the input of layers >= 2 and on the attentional vector
-    spread: Annotated[float, Field(gt=0)] = 0.1  # weights start uniform in (-spread, spread); the paper: 0.1
-    embedding_spread: Annotated[float, Field(gt=0)] = 0.1  # those of the two embeddings
+    spread: Spread = 0.1  # weights start uniform in (-spread, spread); the paper: 0.1
+    embedding_spread: Spread = 0.1  # those of the two embeddings
 
     @property
     def layers(self) -> int:
@@ -206,6 +207,7 @@ def parse(record: type[R], values: object, *, where: str) -> R:
         named = place[-1:] == ["[key]"]  # a row's name is at fault, not what it holds
         key = ".".join(map(_plain, place[:-2] if named else place)) or "(the whole file)"
         wanted = re.sub(r"^\w+ should ", "must ", first["msg"].removeprefix("Value error, "))
+        wanted = re.sub(r"be a valid dictionary( or instance of \w+)?", "be keys with values", wanted)
         wanted = wanted.replace(" after validation", "")
         text = {
             "extra_forbidden": "is not a known key; remove it or correct its spelling",
@@ -302,7 +304,9 @@ def machine(path: Path = Path("machine.yaml")) -> Machine:
     """What this machine has. A queued experiment's clone, which DVC makes under the checkout's .dvc, has no such file,
     for git ignores it: there the checkout's counts."""
     outer = [folder.parent / path for folder in Path.cwd().parents if folder.name == ".dvc"]
-    found = next((each for each in (path, *outer) if each.exists()), None)
+    found = next((each for each in (path, *outer) if os.path.lexists(each)), None)
+    if found and not found.exists():
+        raise InputError(f"{found}: a link to a file that is not there; correct the link or take it away.")
     return Machine() if found is None else read(found, Machine)
 
 

@@ -180,7 +180,9 @@ KEYS = [
     keyed("a fraction for a count", "epochs: 1", "epochs: 1.5", "optim.teacher.epochs is 1.5; it must be a valid int"),
     keyed("a truth value for a count", "epochs: 1", "epochs: true", "optim.teacher.epochs is True; it must be a valid"),
     keyed("a truth value for a language", "target: de", "target: false", "data.target is False; it must be a valid st"),
-    keyed("a list for a section", "vocab: {size: 60}", "vocab: [60]", "vocab is [60]; it must be a valid dictionary"),
+    keyed("a list for a section", "vocab: {size: 60}", "vocab: [60]", "vocab is [60]; it must be keys with values."),
+    keyed("a list for rows", "decode:\n  k5: {beam: 5}", "decode: [5]", "decode is [5]; it must be keys with values."),
+    keyed("a row of no keys", "  k5: {beam: 5}", "  k5: 5", "decode.k5 is 5; it must be keys with values."),
     keyed("a negative seed", "seed: 1", "seed: -1", "seed is -1; it must be greater than or equal to 0."),
     keyed("a seed beyond 32 bits", "seed: 1", "seed: 4294967296", "seed is 4294967296; it must be less than 42949"),
     keyed("a rate of nothing", "rate: 0.01", "rate: 0", "optim.teacher.rate is 0; it must be greater than 0."),
@@ -192,6 +194,13 @@ KEYS = [
     keyed("size '0x5'", "size: 1x8", "size: '0x5'", "teacher.size is '0x5'; it must be LAYERSxUNITS"),
     keyed("size -1x3", "size: 1x8", "size: -1x3", "teacher.size is '-1x3'; it must be LAYERSxUNITS"),
     keyed("a size beyond memory", "size: 1x8", "size: 2x999999", "teacher.size is '2x999999'; it must be LAYERSxUNITS"),
+    keyed("a size of other digits", "size: 1x8", "size: 1x8٨", "teacher.size is '1x8٨'; it must be LAYERSxUNITS"),
+    keyed(
+        "a spread beyond floats", "size: 1x8,", "size: 1x8, spread: 1.0e+300,", "teacher.spread is 1e+300; it must be"
+    ),
+    keyed(
+        "a spread of 1e39", "size: 1x8,", "size: 1x8, embedding_spread: 1.0e+39,", "teacher.embedding_spread is 1e+39"
+    ),
     keyed("beam 0", "beam: 5", "beam: 0", "decode.k5.beam is 0; it must be greater than or equal to 1."),
     keyed("no beams", "beams: [1]", "beams: []", "evaluate.beams is []; it must have at least 1 item, not 0."),
     keyed("a beam twice", "beams: [1]", "beams: [1, 1]", "evaluate.beams is [1, 1]; it must hold each value once."),
@@ -239,6 +248,9 @@ YAML = [
     Case("no workers", file("machine.yaml", b"workers: 0\n"), VALIDATE, "machine.yaml: workers is 0; it must be great"),
     Case("a device unknown", file("machine.yaml", b"device: tpu\n"), VALIDATE, "machine.yaml: device is 'tpu'; it mus"),
     Case("a key of no machine", file("machine.yaml", b"wrokers: 2\n"), VALIDATE, "machine.yaml: wrokers is not a know"),
+    Case(
+        "a list for a machine", file("machine.yaml", b"- 2\n"), VALIDATE, "(the whole file) is [2]; it must be keys wi"
+    ),
     Case("an overlay unknown", file("o.yaml", b"student: {widht: 3}\n"), "use o.yaml", "o.yaml: student.widht is not"),
 ]
 

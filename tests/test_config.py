@@ -87,6 +87,10 @@ def test_an_experiments_clone_knows_the_checkouts_machine(tmp_path: Path, monkey
     assert config.machine().workers == 7
     (clone / "machine.yaml").write_text("workers: 5\n")
     assert config.machine().workers == 5
+    (clone / "machine.yaml").unlink()
+    (clone / "machine.yaml").symlink_to("nowhere")
+    with pytest.raises(InputError, match=r"^machine\.yaml: a link to a file that is not there; correct the link"):
+        config.machine()
     (tmp_path / "machine.yaml").write_text("wrokers: 7\n")
     (clone / "machine.yaml").unlink()
     with pytest.raises(InputError, match=rf"^{tmp_path}/machine\.yaml: wrokers is not a known key"):
