@@ -75,6 +75,11 @@ def key(text: str) -> str:
     return " ".join(text.casefold().translate(_MARKS).split()) or text
 
 
+def blank(text: str) -> bool:
+    """Whether a text is but controls, marks of no width and what the vocabulary takes for a space or for no text."""
+    return all(char in "\u2581\ufffd" or unicodedata.category(char) in ("Cc", "Cf", "Zs") for char in text)
+
+
 def tidy(text: str) -> str:
     """The text without tags and emphasis marks, entities resolved, in corpus.normal form."""
     return corpus.normal(MARK.sub("", TAG.sub("", BREAK.sub(" ", html.unescape(text)))))
@@ -95,7 +100,7 @@ def _prose(text: str) -> bool:
 
 def cause(line: Line, limits: Cleaning) -> str | None:
     """Why a tidied pair is dropped; None: it stays."""
-    if not line.source or not line.target:
+    if blank(line.source) or blank(line.target):
         return "an empty side"
     source, target = words(line.source), words(line.target)
     causes = {
@@ -164,7 +169,7 @@ def split(lines: list[Line], *, seed: int, dev: int, test: int) -> tuple[Split, 
 
 def official(parts: Split) -> tuple[Split, Counter[str]]:
     """A given split, dev and test left whole but for empty sides; train loses its repeats and what they hold."""
-    filled = Split(*([line for line in lines if line.source and line.target] for lines in parts))
+    filled = Split(*([it for it in lines if not (blank(it.source) or blank(it.target))] for lines in parts))
     sides = zip(parts._fields, parts, filled, strict=True)
     drops = Counter({f"{name}, an empty side": len(before) - len(after) for name, before, after in sides})
     once = list(dict.fromkeys(filled.train))

@@ -42,6 +42,9 @@ Language = Annotated[str, _formed(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*", "a langua
 Size = Annotated[str, _formed(r"[1-9][0-9]?x[1-9][0-9]{0,4}", "LAYERSxUNITS, such as 2x500, at most 99x99999")]
 
 
+PIECES = 16  # of a vocabulary, at least
+
+
 class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -54,7 +57,7 @@ class Data(Record):
 
 
 class Vocab(Record):
-    size: Annotated[int, Field(ge=16, le=1_000_000)]  # joint pieces of both languages
+    size: Annotated[int, Field(ge=PIECES, le=1_000_000)]  # joint pieces of both languages
 
 
 class Network(Record):

@@ -81,6 +81,8 @@ def _paths(folder: Path, part: str, languages: tuple[str, str]) -> list[Path]:
     """The two files of a part; none for a dev or test that is absent. Raises InputError for one without the other."""
     found = {language: [folder / f"{part}.{language}{end}" for end in ("", ".gz")] for language in languages}
     paths = [path for names in found.values() for path in names if path.exists()]
+    for path in (path for names in found.values() for path in names if path.is_symlink() and not path.exists()):
+        raise InputError(f"{path}: a link to a file that is not there; correct the link or take it away.")
     for language, names in found.items():
         here = [path for path in names if path.exists()]
         if len(here) == 2:
@@ -113,28 +115,34 @@ def _divided(given: dict[str, list[Line]], files: dict[str, str], *, seed: int, 
     """
     whole, drops = cleaning.official(Split(given["train"], given.get("dev", []), given.get("test", [])))
     absent = [part for part in ("dev", "test") if part not in given]
-    _worth_training(given["train"], whole, where, least=1 + len(absent))
+    _worth_training(given, whole, where, least=1 + len(absent))
     origin: dict[str, object] = {"files": files, **{part: "given" for part in given if part != "train"}}
     if absent:
         count = min(HELD_OUT, max(1, len(whole.train) // 10))
         pool = [line._replace(group=cleaning.key(line.source)) for line in whole.train]
-        parts, more = cleaning.split(pool, seed=seed, **{part: count * (part in absent) for part in ("dev", "test")})
+        try:
+            parts, more = cleaning.split(pool, seed=seed, **{it: count * (it in absent) for it in ("dev", "test")})
+        except InputError:
+            raise InputError(
+                f"{where}: too few pairs share neither side with another to split off {' and '.join(absent)}; "
+                "give dev and test files, beside train files, in a folder."
+            ) from None
         whole = Split(parts.train, whole.dev or parts.dev, whole.test or parts.test)
         drops += more
         origin |= dict.fromkeys(absent, "split off from train by seed")
     return Cleaned(whole, drops, origin)
 
 
-def _worth_training(given: list[Line], left: Split, where: Path, *, least: int) -> None:
+def _worth_training(given: dict[str, list[Line]], left: Split, where: Path, *, least: int) -> None:
     """Raises InputError, with the cause and the mend, for too few different pairs, no words, an untranslated text."""
     if len(left.train) < least:
-        count = f"{len(left.train)} of {len(given)} training pairs are left"
+        count = f"{len(left.train)} of {len(given['train'])} training pairs are left"
         raise InputError(
             f"{where}: {count} without repeats, empty sides and what dev and test hold; give {least} or more."
         )
-    for part, pairs in left._asdict().items():
-        if pairs and not any(WORD.search(line.source) and WORD.search(line.target) for line in pairs):
-            raise InputError(f"{where}: no pair of {part} has a word on both sides, only marks; give it sentences.")
+    for part in given:
+        if not any(WORD.search(line.source) and WORD.search(line.target) for line in getattr(left, part)):
+            raise InputError(f"{where}: no pair of {part} has words on both sides; give it sentences.")
     if all(line.source == line.target for line in left.train):
         raise InputError(f"{where}: the target of every training pair is its source; give it the translations.")
 

@@ -11,6 +11,8 @@ from seqkd.cleaning import Cleaned
 from seqkd.corpus import Pair
 from seqkd.errors import InputError
 
+RECIPES = (".yaml", ".yml")
+
 
 class Kind(config.Record):
     model_config = ConfigDict(extra="ignore")
@@ -49,11 +51,10 @@ def _cleaned(data: config.Data, *, seed: int, downloads: Path) -> Cleaned:
     if path.is_dir():
         return folder.prepare(path, source=data.source, target=data.target, seed=seed)
     if not path.exists():
-        recipes = ", ".join(sorted(map(str, Path("corpora").glob("*.yaml"))))
-        raise InputError(
-            f"data.corpus: {path} does not exist; name a folder, a tab-separated file, or one of {recipes}."
-        )
-    if path.suffix != ".yaml":
+        recipes = ", ".join(sorted(str(it) for it in Path("corpora").glob("*") if it.suffix in RECIPES))
+        others = f"one of {recipes}" if recipes else "a recipe (*.yaml)"
+        raise InputError(f"data.corpus: {path} does not exist; name a folder, a tab-separated file, or {others}.")
+    if path.suffix not in RECIPES:
         return folder.prepare_file(path, seed=seed)
     source, target = data.source, data.target
     match config.read(path, Kind).kind:

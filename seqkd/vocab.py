@@ -8,7 +8,7 @@ from typing import Any
 
 import sentencepiece
 
-from seqkd import whole
+from seqkd import config, whole
 from seqkd.errors import InputError
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
@@ -62,10 +62,11 @@ class Vocab:
 
 def _mend(error: RuntimeError) -> str:
     if most := re.search(r"<= (\d+)", str(error)):
-        return f"set it to {most[1]} at most, or give more text"
+        enough = int(most[1]) >= config.PIECES
+        return f"set it to {most[1]} at most, or give more text" if enough else "the text is too small, so give more"
     if characters := re.search(r"required_chars\. \d+ vs (\d+)", str(error)):
         return f"its single characters alone are {characters[1]}, so set it well above that"
-    return "no line of it has a word shorter than a million characters, so give another text"
+    return "it has no word, or only lines of more than a million characters, so give another text"
 
 
 def load(path: Path) -> Vocab:

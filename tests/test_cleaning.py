@@ -44,6 +44,7 @@ def test_two_letters_of_an_unspaced_script_count_as_one_word() -> None:
     [
         ("Open the door", "Öffne die Tür", None),
         ("Open the door", "", "an empty side"),
+        ("Open the door", "\u200b \u0001\ufeff\u00ad", "an empty side"),
         ("Open {name} now", "Öffne die Tür", "address, template or code"),
         ("Open the door", "Siehe www.example.org dort", "address, template or code"),
         ("Open the %s", "Öffne die Tür", "address, template or code"),
@@ -110,7 +111,14 @@ def test_a_corpus_too_small_to_hold_out_is_refused() -> None:
 def test_an_official_test_stays_whole_and_train_loses_the_overlap() -> None:
     train = [_line("a b", "c d"), _line("a b", "c d"), _line("Good day", "Guten Tag"), _line("e", ""), _line("f", "g")]
     test = [_line("good day!", "Tag"), _line("good day!", "Tag"), _line("h", "i")]
-    parts, drops = cleaning.official(Split(train, [_line("j", "G.")], test))
+    parts, drops = cleaning.official(
+        Split(train, [_line("j", "G.")], [*test, _line("\u200b", "k"), _line("k", "\ufffd")])
+    )
     assert parts.test == test
     assert parts.train == [_line("a b", "c d")]
-    assert drops == {"train, an empty side": 1, "train, repeated": 1, "train, seen in dev or test": 2}
+    assert drops == {
+        "train, an empty side": 1,
+        "test, an empty side": 2,
+        "train, repeated": 1,
+        "train, seen in dev or test": 2,
+    }

@@ -107,6 +107,21 @@ def test_a_file_that_stands_there_twice_is_refused(tmp_path: Path) -> None:
     _refused(tmp_path, f"{tmp_path} has both train.de and train.de.gz; take one of them away.")
 
 
+@pytest.mark.parametrize("blank", [" ", "\u200b", "?!"])
+@pytest.mark.parametrize("part", ["dev", "test"])
+def test_a_given_part_without_a_word_is_refused(tmp_path: Path, part: str, blank: str) -> None:
+    _write(tmp_path, train_en=SOURCE, train_de=TARGET, dev_en=["a dog"], dev_de=["ein Hund"])
+    _write(tmp_path, test_en=["a cat"], test_de=["eine Katze"])
+    _write(tmp_path, **{f"{part}_de": [blank]})
+    _refused(tmp_path, f"{tmp_path}: no pair of {part} has words on both sides; give it sentences.")
+
+
+def test_a_link_to_nothing_is_refused_by_name(tmp_path: Path) -> None:
+    _write(tmp_path, train_en=SOURCE)
+    (tmp_path / "train.de").symlink_to("nowhere")
+    _refused(tmp_path, f"{tmp_path}/train.de: a link to a file that is not there; correct the link or take it away.")
+
+
 def test_one_tab_separated_file_is_split_by_seed(tmp_path: Path) -> None:
     path = tmp_path / "pairs.tsv"
     path.write_text("".join(f"{source}\t{target}\n" for source, target in zip(SOURCE, TARGET, strict=True)))

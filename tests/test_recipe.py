@@ -55,9 +55,10 @@ def test_about_tells_the_origin_and_every_drop(pairs: Path) -> None:
 
 
 def test_a_recipe_of_the_grammar_yields_as_many_pairs_as_it_says(tmp_path: Path) -> None:
-    path = tmp_path / "small.yaml"
-    path.write_text(SMALL)
-    assert [len(part) for part in _prepare(path)[:3]] == [30, 4, 5]
+    for name in ("small.yaml", "small.yml"):
+        path = tmp_path / name
+        path.write_text(SMALL)
+        assert [len(part) for part in _prepare(path)[:3]] == [30, 4, 5]
 
 
 def test_a_folder_is_read_as_one(tmp_path: Path) -> None:
@@ -75,6 +76,10 @@ def test_a_corpus_that_does_not_exist_is_refused_with_the_recipes_there_are(
     monkeypatch.chdir(tmp_path)
     assert _refused(Path("corpora/onw.yaml")) == (
         "data.corpus: corpora/onw.yaml does not exist; name a folder, a tab-separated file, or one of corpora/own.yaml."
+    )
+    (tmp_path / "corpora" / "own.yaml").unlink()
+    assert _refused(Path("own")) == (
+        "data.corpus: own does not exist; name a folder, a tab-separated file, or a recipe (*.yaml)."
     )
 
 
