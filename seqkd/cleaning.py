@@ -8,9 +8,9 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from seqkd import corpus
 from seqkd.config import Positive, Record
@@ -39,8 +39,14 @@ class Cleaned(NamedTuple):
 
 
 class Words(Record):
-    least: Annotated[int, Field(ge=1)]
-    most: Annotated[int, Field(ge=1)]
+    least: Positive
+    most: Positive
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.least > self.most:
+            raise ValueError("must have a least that is no larger than its most")
+        return self
 
 
 class Cleaning(Record):

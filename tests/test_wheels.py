@@ -134,6 +134,13 @@ def test_a_pattern_that_no_file_fits_is_refused(tmp_path: Path) -> None:
         wheels.languages(wheel, _package("tiny/{language}.po"))
 
 
+def test_a_text_that_is_no_unicode_is_refused_by_its_file(tmp_path: Path) -> None:
+    files = {"tiny/en.json": '{"a": "lamp"}', "tiny/de.json": r'{"a": "Lampe \ud800"}'}
+    wheel = _wheel(tmp_path, files)
+    with pytest.raises(InputError, match=r"'tiny/de\.json' is not a whole file of texts; correct the recipe\."):
+        wheels.texts(wheel, _package("tiny/{language}.json"), source="en", target="de")
+
+
 def test_a_download_that_fails_names_the_alternative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
