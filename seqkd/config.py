@@ -200,8 +200,8 @@ class Machine(Record):
 R = TypeVar("R", bound=Record)
 
 
-def parse(record: type[R], values: object, *, where: str) -> R:
-    """values as a record; InputError names the first key at fault and the mend."""
+def parse(record: type[R], values: object, *, where: str, mend: str = "") -> R:
+    """values as a record; InputError names the first key at fault and the mend, another one where mend says so."""
     try:
         return record.model_validate(values)
     except ValidationError as error:
@@ -212,11 +212,11 @@ def parse(record: type[R], values: object, *, where: str) -> R:
         wanted = re.sub(r"^\w+ should ", "must ", first["msg"].removeprefix("Value error, "))
         wanted = re.sub(r"be a valid dictionary( or instance of \w+)?", "be keys with values", wanted)
         wanted = wanted.replace(" after validation", "")
-        text = {
-            "extra_forbidden": "is not a known key; remove it or correct its spelling",
-            "missing": "is missing; add it",
-        }.get(first["type"], f"{'has the key' if named else 'is'} {value}; it {wanted}")
-        raise InputError(f"{where}: {key} {text}.") from None
+        fault, own = {
+            "extra_forbidden": ("is not a known key", "remove it or correct its spelling"),
+            "missing": ("is missing", "add it"),
+        }.get(first["type"], (f"{'has the key' if named else 'is'} {value}", f"it {wanted}"))
+        raise InputError(f"{where}: {key} {fault}; {mend or own}.") from None
 
 
 def _plain(part: int | str) -> str:

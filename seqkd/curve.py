@@ -1,14 +1,14 @@
 """A training curve: one line an epoch."""
 
 import csv
-import math
 from collections.abc import Iterable
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from seqkd import corpus
 from seqkd.errors import InputError
+
+MOST = 1e300
 
 
 class Epoch(NamedTuple):
@@ -35,13 +35,19 @@ def write(path: Path, epochs: Iterable[Epoch]) -> None:
         writer.writerows([f"{value:.6g}" for value in line] for line in epochs)
 
 
+def _sound(it: Epoch) -> bool:
+    """Whether a training can have come to this; a plot has no room for a number of 300 digits, or a logarithm of 0."""
+    counts = all(0 <= count < 1 << 53 for count in (it.epoch, it.updates))
+    return counts and abs(it.rate) < MOST and abs(it.train_loss) < MOST and 0 < it.dev_perplexity < MOST
+
+
 def read(path: Path) -> list[Epoch]:
     """The epochs that write wrote. Raises InputError where the file is missing or broken."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = [[row[name] for name in Epoch._fields] for row in csv.DictReader(file)]
         epochs = [Epoch(int(row[0]), int(row[1]), *map(float, row[2:])) for row in rows]
-        if not epochs or not all(map(math.isfinite, chain.from_iterable(epochs))):
+        if not epochs or not all(map(_sound, epochs)):
             raise ValueError
         return epochs
     except FileNotFoundError:

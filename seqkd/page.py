@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from seqkd import corpus, results, table
+from seqkd.results import Audit
 
 STYLE = """
 body { margin: 2.5rem auto 5rem; max-width: 70rem; padding: 0 1.25rem; color: #2b2b2b; background: #fff;
@@ -45,7 +46,7 @@ def write(reports: Path, *, audits: Path, about: Path) -> None:
         "<p class=lead>Students that learn from a teacher's translations (Kim &amp; Rush 2016).</p>",
         *_tables(reports),
         "<h2>What the students read</h2>",
-        *(f"<p>{_audit(results.record(audits / f'{row}.json'))}</p>" for row in _texts(reports)),
+        *(f"<p>{_audit(results.audit(audits / f'{row}.json'))}</p>" for row in _texts(reports)),
         _figure("ranks", "The hypotheses chosen for the human target's sake, by their rank."),
         "<h2>Data</h2>",
         _provenance(told),
@@ -58,7 +59,7 @@ def write(reports: Path, *, audits: Path, about: Path) -> None:
 
 
 def _tables(reports: Path) -> list[str]:
-    first, second = table.read(reports / "table1.csv"), reports / "table2.csv"
+    first, second = table.read_methods(reports / "table1.csv"), reports / "table2.csv"
     if second.exists():
         speed = [table.page(table.read(second)), _figure("speed", "Right is faster, up is better.")]
     else:
@@ -80,7 +81,7 @@ def _tables(reports: Path) -> list[str]:
 
 def _texts(reports: Path) -> list[str]:
     """The chosen texts that a model of Table 1 trained on."""
-    return [row for row in dict.fromkeys(table.read(reports / "table1.csv")["text"]) if row != "human"]
+    return [row for row in dict.fromkeys(table.read_methods(reports / "table1.csv")["text"]) if row != "human"]
 
 
 def _figure(name: str, caption: str) -> str:
@@ -88,26 +89,25 @@ def _figure(name: str, caption: str) -> str:
     return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
-def _audit(found: Mapping[str, Any]) -> str:
+def _audit(found: Audit) -> str:
     """An audit in words."""
-    settings, sizes = found["settings"], found["hypotheses_per_line"]
-    smoothing = settings["smoothing"] + (f" {settings['smoothing_value']:g}" if settings["smoothing_value"] else "")
+    settings, sizes, length = found.settings, found.hypotheses_per_line, found.length_ratio
+    smoothing = settings.smoothing + (f" {settings.smoothing_value:g}" if settings.smoothing_value else "")
     closest = {
         "score": "the one the teacher thinks likeliest",
         "bleu": f"the one closest to the human target by sentence BLEU (smoothing {smoothing})",
         "chrf": "the one closest to the human target by chrF",
-    }[settings["pick"]]
-    first = found["ranks"][0] / max(1, found["lines"])
-    faults = ", ".join(f"{name} {share:.2%}" for name, share in found["chosen"].items())
-    length = found["length_ratio"]
+    }[settings.pick]
+    first = found.ranks[0] / found.lines
+    faults = escape(", ".join(f"{name} {share:.2%}" for name, share in found.chosen.items()))
     sentences = [
-        f"<b>{escape(found['row'])}</b> takes for each of {found['lines']:,} lines, from {sizes['mean']:.1f} hypotheses"
-        f" of {escape(settings['nbest'])} ({sizes['distinct']:.1f} different texts), {escape(closest)}.",
-        f"That is the first in {first:.0%} of the lines, number {found['mean_rank'] + 1:.1f} on average;",
-        f"in {found['ties']:.1%} several were equally close,",
-        f"in {found['unmatched']:.1%} the choice shares no word with the human target.",
-        f"Against the human text, BLEU is {found['bleu_chosen']:.1f} where the first have {found['bleu_first']:.1f}",
-        f"({found['oracle_gain']:+.1f}), and the length {length['chosen']:.3f} of it, the first {length['first']:.3f}.",
+        f"<b>{escape(found.row)}</b> takes for each of {found.lines:,} lines, from {sizes.mean:.1f} hypotheses"
+        f" of {escape(settings.nbest)} ({sizes.distinct:.1f} different texts), {escape(closest)}.",
+        f"That is the first in {first:.0%} of the lines, number {found.mean_rank + 1:.1f} on average;",
+        f"in {found.ties:.1%} several were equally close,",
+        f"in {found.unmatched:.1%} the choice shares no word with the human target.",
+        f"Against the human text, BLEU is {found.bleu_chosen:.1f} where the first have {found.bleu_first:.1f}",
+        f"({found.oracle_gain:+.1f}), and the length {length.chosen:.3f} of it, the first {length.first:.3f}.",
         f"Faults among the chosen: {faults}.",
     ]
     return " ".join(sentences)

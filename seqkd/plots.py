@@ -15,7 +15,7 @@ from seqkd import corpus, labels, results, whole
 from seqkd.config import Params
 from seqkd.curve import Epoch
 from seqkd.labels import Mark
-from seqkd.results import Results, Scored, Speed
+from seqkd.results import Audit, Results, Scored, Speed
 
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -204,14 +204,18 @@ def pruning(params: Params, scored: Mapping[str, Scored]) -> Figure:
     return figure
 
 
-def ranks(found: Mapping[str, Mapping[str, Any]]) -> Figure:
+def ranks(found: Mapping[str, Audit]) -> Figure:
     """Which ranks of the n-best list were chosen, for every selection that looks at the human target."""
-    rows = [row for row, audit in found.items() if audit["settings"]["pick"] != "score"] or list(found)
+    rows = [row for row, audit in found.items() if audit.settings.pick != "score"] or list(found)
+    if not rows:
+        figure = _figure(8.2, 1.0)
+        figure.text(0.5, 0.5, "params.yaml has no row of select, so nothing was chosen.", ha="center", va="center")
+        return figure
     height = 0.4 + 3.2 * len(rows)
     figure = _figure(8.2, height, left=0.09, right=0.97, bottom=0.55 / height, top=1 - 0.45 / height, hspace=0.4)
     for axes, row in zip(figure.subplots(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
         audit = found[row]
-        shares = [count / audit["lines"] for count in audit["ranks"]]
+        shares = [count / audit.lines for count in audit.ranks]
         axes.bar(range(1, len(shares) + 1), shares, width=0.8, color=labels.LOOKS["student"][0])
         axes.grid(axis="x", visible=False)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
@@ -221,8 +225,8 @@ def ranks(found: Mapping[str, Mapping[str, Any]]) -> Figure:
         axes.set_ylabel("share of the lines")
         axes.set_title(f"What {row} chose")
         lines = [
-            f"rank {audit['mean_rank'] + 1:.1f} on average, ties in {audit['ties']:.1%} of the lines",
-            f"BLEU against the human text {audit['bleu_first']:.1f} → {audit['bleu_chosen']:.1f}",
+            f"rank {audit.mean_rank + 1:.1f} on average, ties in {audit.ties:.1%} of the lines",
+            f"BLEU against the human text {audit.bleu_first:.1f} → {audit.bleu_chosen:.1f}",
         ]
         axes.text(0.98, 0.95, "\n".join(lines), transform=axes.transAxes, ha="right", va="top", linespacing=1.5)
     return figure
@@ -285,7 +289,7 @@ def write(params: Params, found: Results, out: Path) -> None:
     _csv(out / "bleu.csv", "model,beam,remaining,bleu", bleu)
     lines = [(it, epoch.epoch, epoch.dev_perplexity) for it, epochs in found.curves.items() for epoch in epochs]
     _csv(out / "curves.csv", "model,epoch,dev_perplexity", lines)
-    counts = [(row, rank, count) for row, it in found.audits.items() for rank, count in enumerate(it["ranks"], start=1)]
+    counts = [(row, rank, count) for row, it in found.audits.items() for rank, count in enumerate(it.ranks, start=1)]
     _csv(out / "ranks.csv", "row,rank,lines", counts)
 
 

@@ -3,14 +3,19 @@
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import Field
 
 from seqkd import config, curve
-from seqkd.config import Params, Positive, Record
+from seqkd.config import Params, Record
 from seqkd.curve import Epoch
 from seqkd.errors import InputError
+
+R = TypeVar("R", bound=Record)
+# A number that no run reaches, such as one of 300 digits, is none that a stage wrote, and no plot has room for it.
+Count = Annotated[int, Field(ge=1, le=1 << 53)]
+Number = Annotated[float, Field(ge=-1e9, le=1e9)]
 
 
 class _Measured(Record, extra="ignore"):
@@ -18,18 +23,18 @@ class _Measured(Record, extra="ignore"):
 
 
 class Beam(_Measured):
-    bleu: float  # 0 to 100
-    chrf: float
-    length_ratio: float  # words of the translations to those of the references
+    bleu: Number  # 0 to 100
+    chrf: Number
+    length_ratio: Number  # words of the translations to those of the references
 
 
 class Scored(_Measured):
     model: str
-    parameters: int  # all
-    remaining: int  # not zero
-    bytes: int  # of the weights file
+    parameters: Count  # all
+    remaining: Count  # not zero
+    bytes: Count  # of the weights file
     perplexity: float  # per target token of the human test targets
-    mode_probability: float  # p(t = y_hat): mean probability of the model's own widest-beam output
+    mode_probability: Number  # p(t = y_hat): mean probability of the model's own widest-beam output
     signature_bleu: str
     signature_chrf: str
     beams: dict[str, Beam]  # by width
@@ -38,16 +43,32 @@ class Scored(_Measured):
         return self.beams[str(beam)].bleu
 
 
-class Audit(_Measured):
-    """What the plots show of it; seqkd.audit says what it means."""
+class Sizes(_Measured):
+    mean: Number
+    distinct: Number
 
+
+class Lengths(_Measured):
+    chosen: Number
+    first: Number
+
+
+class Audit(_Measured):
+    """What plots and page show of it; seqkd.audit says what it means."""
+
+    row: str
     settings: config.Select
-    lines: Positive
-    ranks: Annotated[list[int], Field(min_length=1)]
-    mean_rank: float
-    ties: float
-    bleu_first: float
-    bleu_chosen: float
+    lines: Count
+    hypotheses_per_line: Sizes
+    ranks: Annotated[list[Annotated[int, Field(ge=0, le=1 << 53)]], Field(min_length=1)]
+    mean_rank: Number
+    ties: Number
+    unmatched: Number
+    bleu_first: Number
+    bleu_chosen: Number
+    oracle_gain: Number
+    length_ratio: Lengths
+    chosen: dict[str, Number]  # the share of each fault
 
 
 class Speed(_Measured):
@@ -62,7 +83,7 @@ def scores(folder: Path, params: Params) -> dict[str, Scored]:
     found = {}
     for model in [*params.models, *params.pruned]:
         path = folder / f"{model}.json"
-        found[model] = config.parse(Scored, record(path), where=str(path))
+        found[model] = _read(Scored, path)
         for beam in params.evaluate.beams:
             if str(beam) not in found[model].beams:
                 raise InputError(f"{path}: no scores for beam {beam}, which evaluate.beams names; run dvc repro.")
@@ -74,12 +95,18 @@ def curves(folder: Path, params: Params) -> dict[str, list[Epoch]]:
     return {model: curve.read(folder / f"{model}.csv") for model in params.models}
 
 
-def audits(folder: Path, params: Params) -> dict[str, dict[str, Any]]:
-    """The audit of every row of select. Raises InputError where one is missing."""
-    found = {row: record(folder / f"{row}.json") for row in params.select}
-    for row, told in found.items():
-        config.parse(Audit, told, where=str(folder / f"{row}.json"))
-    return found
+def audits(folder: Path, params: Params) -> dict[str, Audit]:
+    """The audit of every row of select. Raises InputError where one is missing or broken."""
+    return {row: audit(folder / f"{row}.json") for row in params.select}
+
+
+def audit(path: Path) -> Audit:
+    """One row's audit. Raises InputError where it is missing or broken."""
+    return _read(Audit, path)
+
+
+def _read(kind: type[R], path: Path) -> R:
+    return config.parse(kind, record(path), where=str(path), mend="make it anew with dvc repro")
 
 
 class Results(NamedTuple):
@@ -87,7 +114,7 @@ class Results(NamedTuple):
 
     scores: dict[str, Scored]
     curves: dict[str, list[Epoch]]
-    audits: dict[str, dict[str, Any]]
+    audits: dict[str, Audit]
 
 
 def record(path: Path) -> dict[str, Any]:

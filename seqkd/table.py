@@ -1,5 +1,6 @@
 """The paper's three tables as data frames: CSV with all numbers, Markdown, HTML and text with the readable ones."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from html import escape
@@ -130,12 +131,22 @@ def shown(frame: pd.DataFrame, *, without: Sequence[str] = ()) -> dict[str, list
     """The readable columns of a table: heading (a line break before the beam) and cells; an empty cell for no value."""
     found = {}
     for column in frame.columns:
-        name, _, beam = column.rpartition("_") if column[-1].isdigit() else (column, "", "")
+        name, beam = _parted(column)
         if name in SHOWN and name not in without:
             heading, shape = SHOWN[name]
             cells = ["" if pd.isna(value) else shape(value) for value in frame[column]]
             found[f"{heading}\nK={beam}" if beam else heading] = cells
     return found
+
+
+def _parted(column: str) -> tuple[str, str]:
+    """A column's name and its beam; no beam for a column of none."""
+    found = re.fullmatch(r"(.+)_([1-9][0-9]{0,8})", column)
+    return (found[1], found[2]) if found else (column, "")
+
+
+def _beams(frame: pd.DataFrame) -> list[int]:
+    return sorted(int(beam) for name, beam in map(_parted, frame.columns) if name == "bleu" and beam)
 
 
 def notes(frame: pd.DataFrame) -> list[str]:
@@ -185,7 +196,7 @@ def _side(heading: str) -> str:
 
 def headline(frame: pd.DataFrame) -> list[str]:
     """Table 1 in two sentences: how far the best student comes, and what else changes with it."""
-    beams = sorted(int(column.removeprefix("bleu_")) for column in frame.columns if column.startswith("bleu_"))
+    beams = _beams(frame)
     rows = {row["model"]: row for row in frame.to_dict("records")}
     students = [row for row in rows.values() if not pd.isna(row[f"closed_{beams[0]}"])]
     if not students:
@@ -213,11 +224,44 @@ def write(frame: pd.DataFrame, folder: Path, name: str) -> None:
 def read(path: Path) -> pd.DataFrame:
     """A table that write made, from its CSV. Raises InputError where there is none, or a broken one."""
     try:
-        return pd.read_csv(path)
+        # A row may be called NA or 007; only an empty cell is no value.
+        frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(WORDS, str))
     except FileNotFoundError:
         raise InputError(f"{path}: no such table yet; run dvc repro.") from None
     except ValueError:  # pandas: an empty file, lines of unequal length, not UTF-8
-        raise InputError(f"{path}: not a table; delete it and run dvc repro.") from None
+        raise _broken(path) from None
+    texts = [column for column in frame.columns if column in WORDS]
+    numbers = [column for column in frame.columns if _parted(column)[0] in SHOWN and column not in WORDS]
+    if "model" not in texts or not numbers or frame[texts].isna().any(axis=None):
+        raise _broken(path)
+    if not all(frame[column].dtype.kind in "iuf" for column in numbers):
+        raise _broken(path)
+    return frame
 
 
-__all__ = ["headline", "markdown", "methods", "metrics", "page", "plain", "pruning", "read", "speed_table", "write"]
+def read_methods(path: Path) -> pd.DataFrame:
+    """Table 1, with all that headline tells of it. Raises InputError as read does."""
+    frame = read(path)
+    needed = {"text", "perplexity", "mode_probability", *(f"closed_{beam}" for beam in _beams(frame))}
+    if not _beams(frame) or not needed <= set(frame.columns) or not {"teacher", "baseline"} <= set(frame["model"]):
+        raise _broken(path)
+    return frame
+
+
+def _broken(path: Path) -> InputError:
+    return InputError(f"{path}: not a table that seqkd wrote; make it anew with dvc repro.")
+
+
+__all__ = [
+    "headline",
+    "markdown",
+    "methods",
+    "metrics",
+    "page",
+    "plain",
+    "pruning",
+    "read",
+    "read_methods",
+    "speed_table",
+    "write",
+]

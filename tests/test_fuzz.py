@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqkd import (
+    audit,
     checkpoint,
     config,
     corpus,
@@ -118,8 +119,9 @@ def formats(place: Path) -> dict[str, Format]:
     scored = {"parameters": 9, "remaining": 9, "bytes": 9, "perplexity": 2.5, "mode_probability": 0.5, "model": "m"}
     scored |= {"signature_bleu": "s", "signature_chrf": "s"}
     scored |= {"beams": {"1": {"bleu": 1.5, "chrf": 2.5, "length_ratio": 1.0}}}
-    audit = {"settings": {"nbest": "k5", "pick": "score"}, "lines": 3, "ranks": [2, 1], "mean_rank": 0.5, "ties": 0.5}
-    audit |= {"bleu_first": 1.5, "bleu_chosen": 2.5}
+    tally = audit.Tally()
+    tally.line([Hypothesis((4, 5), -1.5, True)] * 2, ["a dog", "the dog"], 1)
+    told = audit.record(tally, "audit", config.Select(nbest="k5", pick="score"))
     read = {path.name: path.read_bytes() for path in (place / "model").iterdir() if path.suffix != ".md"}
     part = (place / "lists/part-00000.tsv.gz").read_bytes()
     pairs = b"a dog\tein Hund\na cat\teine Katze\na cow\teine Kuh\nthe sun\tdie Sonne\n"
@@ -153,7 +155,7 @@ def formats(place: Path) -> dict[str, Format]:
         "a curve": Format("curve.csv", (place / "curve.csv").read_bytes(), curve.read),
         "scores": Format("s.json", json.dumps(scored).encode(),
                          lambda path: config.parse(results.Scored, results.record(path), where=str(path))),
-        "an audit": Format("audit.json", json.dumps(audit).encode(), audited),
+        "an audit": Format("audit.json", json.dumps(told).encode(), audited),
         "a table": Format("t.csv", b"model,bleu_1\nteacher,20.5\nbaseline,17.25\n", table.read),
         "a wheel": Format("t.whl", zipped("tiny/en.json")(b'{"a": {"b": "c"}}'), unpacked("tiny/{language}.json")),
         "texts in JSON": Format("t.whl", b'{"a": {"b": "c"}, "d": "e"}', unpacked("tiny/{language}.json"),

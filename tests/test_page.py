@@ -1,6 +1,8 @@
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,6 +58,37 @@ def test_the_page_shows_speed_once_it_is_measured(reports: Path, found: Results)
 
 def test_the_page_needs_nothing_from_elsewhere(reports: Path) -> None:
     assert not re.search(r"https?://|<script|@import", _write(reports))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda it: it.pop("hypotheses_per_line"), "hypotheses_per_line is missing"),
+        (lambda it: it.update(settings={}), "settings.nbest is missing"),
+        (lambda it: it["settings"].update(pick="x"), "settings.pick is 'x'"),
+        (lambda it: it.update(lines=0), "lines is 0"),
+        (lambda it: it.update(ranks=[10**300]), "ranks.0 is 100000000000000000...0000000000000000000"),
+    ],
+)
+def test_an_audit_that_was_edited_is_refused_by_file_and_key(
+    reports: Path, change: Callable[[dict[str, Any]], object], said: str
+) -> None:
+    path = reports / "audit" / "near.json"
+    told = json.loads(path.read_text())
+    change(told)
+    path.write_text(json.dumps(told))
+    with pytest.raises(InputError, match=f"^{re.escape(f'{path}: {said}; make it anew with dvc repro.')}$"):
+        _write(reports)
+
+
+@pytest.mark.parametrize(
+    "change", [("closed_5", "clsoed_5"), ("\nbaseline", "\nbaselime"), ("text", "test"), ("28", "x")]
+)
+def test_a_table_1_that_was_edited_is_refused(reports: Path, change: tuple[str, str]) -> None:
+    path = reports / "table1.csv"
+    path.write_text(path.read_text().replace(*change))
+    with pytest.raises(InputError, match=r"table1\.csv: not a table that seqkd wrote; make it anew with dvc repro\.$"):
+        _write(reports)
 
 
 def test_a_page_without_its_tables_is_refused(tmp_path: Path) -> None:

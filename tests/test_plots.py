@@ -53,6 +53,13 @@ def test_every_row_is_labelled(tmp_path: Path, found: Results, params: Params) -
     assert "What mode chose" not in _words(tmp_path / "ranks.svg")
 
 
+def test_settings_without_a_selection_have_a_figure_that_says_so(
+    tmp_path: Path, found: Results, params: Params
+) -> None:
+    plots.write(params, found._replace(audits={}), tmp_path)
+    assert _words(tmp_path / "ranks.svg") == {"params.yaml has no row of select, so nothing was chosen."}
+
+
 def test_no_label_covers_another_or_leaves_the_picture(found: Results, params: Params) -> None:
     figures = {
         "curves": plots.curves(params, found.curves),

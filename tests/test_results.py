@@ -39,12 +39,19 @@ def test_a_broken_record_is_refused_by_its_key(measured: Path, params: Params) -
     path.write_text(json.dumps({**record, "beams": {"1": record["beams"]["1"]}}))
     with pytest.raises(InputError, match="no scores for beam 5"):
         results.scores(measured / "scores", params)
+    for key in ("parameters", "remaining", "bytes"):
+        path.write_text(json.dumps({**record, key: 0}))
+        with pytest.raises(InputError, match=rf"whole\.json: {key} is 0; make it anew with dvc repro\.$"):
+            results.scores(measured / "scores", params)
     path.write_text("{")
     with pytest.raises(InputError, match="not valid JSON"):
         results.scores(measured / "scores", params)
-    (measured / "curves" / "whole.csv").write_text("epoch\n1\n")
-    with pytest.raises(InputError, match="not a curve"):
-        results.curves(measured / "curves", params)
+    head = "epoch,updates,rate,train_loss,dev_perplexity\n"
+    broken = ["epoch\n1\n", head, f"{head}1,1,0.1,1,0\n", f"{head}1,1,0.1,1,-2\n", f"{head}1,{'9' * 300},0.1,1,2\n"]
+    for text in [*broken, f"{head}1,1,0.1,1,1e308\n", f"{head}1,1,nan,1,2\n"]:
+        (measured / "curves" / "whole.csv").write_text(text)
+        with pytest.raises(InputError, match="not a curve"):
+            results.curves(measured / "curves", params)
 
 
 def test_the_closed_share_is_of_the_gap_between_baseline_and_teacher(found: Results, params: Params) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from seqkd import config, corpus, nbest, vocab
+from seqkd import audit, config, corpus, nbest, vocab
 from seqkd.corpus import Pair
 from seqkd.errors import InputError
 from seqkd.nbest import Hypothesis
@@ -96,8 +96,9 @@ def _measure(folder: Path) -> None:
         curve = "epoch,updates,rate,train_loss,dev_perplexity\n1,9,0.1,2.0,9.5\n"
         (folder / "curves" / f"{model}.csv").write_text(curve)
     for row, settings in params.select.items():
-        audit = {"lines": 4, "ranks": [3, 1], "mean_rank": 0.25, "ties": 0.0, "bleu_first": 30.0, "bleu_chosen": 33.0}
-        (folder / "audit" / f"{row}.json").write_text(json.dumps(audit | {"settings": settings.model_dump()}))
+        tally = audit.Tally()
+        tally.line([Hypothesis((4,), -1.0, True)] * 2, ["ein Hund", "der Hund"], 1)
+        audit.write(folder / "audit" / f"{row}.json", audit.record(tally, row, settings))
 
 
 def test_report_writes_tables_metrics_and_plots_and_show_prints_them(

@@ -85,6 +85,34 @@ def test_what_is_written_is_read_and_shown_alike(tmp_path: Path, found: Results,
         table.read(tmp_path / "table2.csv")
 
 
+def test_any_name_of_a_row_is_read_as_it_was_written(tmp_path: Path) -> None:
+    names = ["NA", "nan", "None", "null", "007", "1e5", "true"]
+    frame = pd.DataFrame({"model": names, "bleu_1": [1.0] * len(names)})
+    table.write(frame, tmp_path, "table")
+    again = table.read(tmp_path / "table.csv")
+    assert again["model"].tolist() == names
+    assert (tmp_path / "table.md").read_text() == table.markdown(again)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a,b\n1,2\n",
+        "model\na\n",
+        "model,bleu_1\na,high\n",
+        "model,bleu_1\na,True\n",
+        "model,bleu_1\n,1\n",
+        "model,bleu_1\n",
+        "model,bleu_1\na,1,2,3\na\n",
+    ],
+)
+def test_a_table_that_was_edited_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "table.csv").write_text(text)
+    with pytest.raises(InputError, match=r"table\.csv: not a table that seqkd wrote; make it anew with dvc repro\.$"):
+        table.read(tmp_path / "table.csv")
+
+
 def test_a_number_is_not_rounded_on_its_way_to_being_rounded(tmp_path: Path) -> None:
     """22.150036931 is 22.2; by way of 22.15, which no float is, it would be shown as 22.1."""
     frame = pd.DataFrame({"model": ["teacher"], "bleu": [22.150036931631767]})
