@@ -25,12 +25,14 @@ def use(overlay: Path, *, params: Path) -> list[Change]:
     yaml.preserve_quotes = True
     written = params.read_text(encoding="utf-8")
     settings = yaml.load(written)
-    changes = _merge(settings, wanted, where=f"{overlay}: ")
+    _merge(settings, wanted, where=f"{overlay}: ")
     text = StringIO()
     yaml.dump(settings, text)
     merged = document.load(text.getvalue())
     config.checked(config.parse(config.Params, merged, where=str(overlay)), where=str(overlay))
-    _as_told(_leaves(document.load(written)) | _leaves(wanted), _leaves(merged), params)
+    before, told = _leaves(document.load(written)), _leaves(wanted)
+    _as_told(before | told, _leaves(merged), params)
+    changes = [Change(key, before.get(key), after) for key, after in told.items() if before.get(key) != after]
     if changes:
         with corpus.replacing(params) as file:
             file.write(text.getvalue())
@@ -55,17 +57,13 @@ def _leaves(settings: Any, key: str = "") -> dict[str, object]:
     return {path: value for found in inner for path, value in found.items()}
 
 
-def _merge(settings: dict[str, Any], wanted: dict[str, Any], *, where: str) -> list[Change]:
-    """The changes made to settings: sections merge key by key, anything else is replaced."""
-    changes: list[Change] = []
+def _merge(settings: dict[str, Any], wanted: dict[str, Any], *, where: str) -> None:
+    """Changes settings: sections merge key by key, anything else is replaced."""
     for key, value in wanted.items():
         before = settings.get(key)
         if isinstance(before, dict) and isinstance(value, dict):
-            inner = _merge(before, value, where=f"{where}{key}.")
-            changes += [change._replace(key=f"{key}.{change.key}") for change in inner]
+            _merge(before, value, where=f"{where}{key}.")
         elif isinstance(before, dict):
             raise InputError(f"{where}{key} is {value!r}; it must be a section with keys, as in params.yaml.")
         elif before != value:
             settings[key] = value
-            changes.append(Change(key, before, value))
-    return changes

@@ -104,7 +104,9 @@ def test_a_setting_that_an_alias_joins_to_another_changes_alone_or_not_at_all(
     )
     assert params.read_bytes() == before
     both = "optim: {teacher: {rate: 0.5}, student: {rate: 0.5}}\n"
-    assert overlay.use(_overlay(params, both), params=params)
+    rate = config.params(params).optim.teacher.rate
+    changes = [Change(f"optim.{row}.rate", rate, 0.5) for row in ("teacher", "student")]
+    assert overlay.use(_overlay(params, both), params=params) == changes
     found = config.params(params).optim
     assert found.teacher.rate == found.student.rate == 0.5
 
