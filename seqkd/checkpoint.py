@@ -51,8 +51,12 @@ class _Shape(config.Record):
 def save(folder: Path, model: Model, *, card: str, precision: Precision = "fp32") -> None:
     """Writes the folder whole or not at all. Raises ValueError when a pruned weight is not exactly zero.
 
+    Raises InputError where the folder is there and holds anything but a model, for all in it goes.
     precision int8: rounds every matrix to 255 steps between the largest weights of each row, which is not undone.
     """
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if there and not {SHAPE} <= there <= {WEIGHTS, SHAPE, VOCAB, CARD}:
+        raise InputError(f"{folder}: holds something else than a model, which would be lost; name a new folder.")
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.network.named_parameters()}
     tensors, scales = _rounded(tensors) if precision == "int8" else (tensors, {})
     if model.mask is not None:

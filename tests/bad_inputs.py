@@ -49,6 +49,7 @@ TRANSLATE = "translate --model models/teacher"
 SELECT = "select best --lists nbest --gold text/gold.tsv --vocab vocab/joint.model --texts text --audits audits"
 FINETUNE = "finetune later --teacher models/teacher --texts text --corpus corpus --curves curves --models models"
 PRUNE = "prune 0.5 --texts text --corpus corpus --curves curves --models models"
+EXPORT = "export --model models/teacher --out"
 EVALUATE = "evaluate baseline --models models --test corpus/test.tsv --translations said --out scores"
 
 
@@ -275,6 +276,11 @@ MODELS = [
     Case("no list", lambda root: shutil.rmtree(root / "nbest/k5"), SELECT, "nbest/k5/part-00000.tsv.gz: this part of"),
     Case("a row of no table", nothing, SELECT.replace("best", "worst", 1), "select has no row 'worst'; name one of be"),
     Case("a file that is not there", nothing, SELECT.replace("text/gold", "text/none"), "text/none.tsv: no such file"),
+    Case("a folder of others' to write", nothing, f"{EXPORT} own", "own: holds something else than a model, which wou"),
+    Case("a folder above the model", nothing, f"{EXPORT} models", "models: holds something else than a model, which w"),
+    Case("the working folder to write", nothing, f"{EXPORT} .", ".: holds something else than a model, which would be"),
+    Case("the model itself to write", nothing, f"{EXPORT} models/../models/teacher", "is the model itself, which"),
+    Case("a folder above for a file", nothing, "validate --out ..", "..: cannot be replaced; choose another place."),
     Case("a folder for a file", nothing, SELECT.replace("text/gold.tsv", "text"), "text: is a directory; correct the"),
 ]  # fmt: skip
 
