@@ -19,7 +19,7 @@ def main(*, model: Source, precision: As = "int8", out: Out) -> None:
     if out.exists() and out.samefile(model):
         raise InputError(f"{out}: is the model itself, which would be lost; name a new folder.")
     loaded = checkpoint.load(model)
-    card = (model / checkpoint.CARD).read_text(encoding="utf-8")
+    card = (model / checkpoint.CARD).read_text(encoding="utf-8", errors="replace")
     checkpoint.save(out, loaded, card=f"{card}\nWeights: {precision}.\n", precision=precision)
     before, after = checkpoint.size(model), checkpoint.size(out)
     print(f"{out}: weights {after / 1e6:.2f} MB, {before / 1e6:.2f} MB before")
