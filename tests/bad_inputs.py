@@ -311,6 +311,8 @@ MODELS = [
 
 USAGE = [
     Case("beam 0 of translate", nothing, f"{TRANSLATE} --beam 0", "Invalid value for '--beam'", 2),
+    Case("a beam without end", nothing, f"{TRANSLATE} --beam 99999999999999999999", "Invalid value for '--beam'", 2),
+    Case("threads without end", nothing, f"{TRANSLATE} --threads {10**20}", "Invalid value for '--threads'", 2),
     Case("a beam of words", nothing, f"{TRANSLATE} --beam five", "Invalid value for '--beam'", 2),
     Case("no threads", nothing, f"{TRANSLATE} --threads 0", "Invalid value for '--threads'", 2),
     Case("an exponent of 2", nothing, f"{TRANSLATE} --normalise 2", "Invalid value for '--normalise'", 2),
