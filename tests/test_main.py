@@ -40,7 +40,7 @@ def main(*, name: Annotated[str, typer.Option()], max_times: int = 1) -> None:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """Another checkout than the installed one: the same front door, stages of its own."""
-    for name in ("__init__.py", "__main__.py", "errors.py", "lifetime.py", "resume.py"):
+    for name in ("__init__.py", "__main__.py", "errors.py", "lifetime.py", "resume.py", "whole.py"):
         (tmp_path / "seqkd").mkdir(exist_ok=True)
         (tmp_path / "seqkd" / name).write_bytes((ROOT / "seqkd" / name).read_bytes())
     (tmp_path / "stages").mkdir()
