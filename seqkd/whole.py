@@ -16,6 +16,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
     When the block fails, path stays as it was, nothing else is left, and an OSError names path.
     """
+    if path.name in ("", ".."):  # a working folder, the root or one above: no name beside which to write
+        raise OSError(errno.EBUSY, "Cannot be replaced", str(path))
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
