@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import io
 import itertools
 import os
 import sys
@@ -57,8 +58,8 @@ def run(name: str, arguments: list[str]) -> None:
 
 def _elsewhere() -> bool:
     """Whether the working directory is another checkout than this file's."""
-    other = Path.cwd() / "seqkd" / "__main__.py"
-    return other.is_file() and not other.samefile(__file__)
+    other = os.path.join("seqkd", "__main__.py")
+    return os.path.isfile(other) and not os.path.samefile(other, __file__)
 
 
 def _run_there() -> int:
@@ -76,6 +77,10 @@ def _guarded(name: str, arguments: list[str]) -> int:
 
     from seqkd import lifetime, resume
 
+    try:
+        os.getcwd()
+    except OSError:
+        return _told(name, "the working folder is gone, or closed to you; change to another one.")
     out, began = _out(arguments), time.time()
     lifetime.follow_dvc()
     try:
@@ -126,9 +131,12 @@ def main() -> int:
     """The exit code: 0, 1 for an InputError, 2 for a wrong command line, 128 and a signal's number for that."""
     if _elsewhere():
         return _run_there()
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by whoever started us
+    for name, errors in (("stdout", "surrogateescape"), ("stderr", "backslashreplace")):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started us
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - open to the end
+        elif isinstance(stream, io.TextIOWrapper):  # text is UTF-8 whatever the locale, a path the bytes that it is
+            stream.reconfigure(encoding="utf-8", errors=errors)
     try:
         try:
             return _open(sys.argv[1:])

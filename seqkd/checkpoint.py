@@ -8,6 +8,7 @@ the search multiplies in int8 where the processor does.
 
 import hashlib
 import json
+import math
 import os
 import re
 from pathlib import Path
@@ -51,8 +52,12 @@ class _Shape(config.Record):
 def save(folder: Path, model: Model, *, card: str, precision: Precision = "fp32") -> None:
     """Writes the folder whole or not at all. Raises ValueError when a pruned weight is not exactly zero.
 
+    Raises InputError where the folder is there and holds anything but a model, for all in it goes.
     precision int8: rounds every matrix to 255 steps between the largest weights of each row, which is not undone.
     """
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if there and not {SHAPE} <= there <= {WEIGHTS, SHAPE, VOCAB, CARD}:
+        raise InputError(f"{folder}: holds something else than a model, which would be lost; name a new folder.")
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.network.named_parameters()}
     tensors, scales = _rounded(tensors) if precision == "int8" else (tensors, {})
     if model.mask is not None:
@@ -88,14 +93,14 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Model:
     try:
         text = (folder / SHAPE).read_text(encoding="utf-8")
         shape = Shape(**config.parse(_Shape, json.loads(text), where=str(folder / SHAPE)).model_dump())
+        (folder / WEIGHTS).open("rb").close()  # safetensors has other words for what the system refuses
         with safe_open(folder / WEIGHTS, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
             vocabulary = (file.metadata() or {}).get("vocabulary")
         vocab = Vocab((folder / VOCAB).read_bytes(), where=folder / VOCAB)
     except FileNotFoundError as error:
-        missing = error.filename or folder / WEIGHTS
         raise InputError(
-            f"{missing}: no such file; {folder} is not a model's folder, or not a whole one; train it anew."
+            f"{error.filename}: no such file; {folder} is not a model's folder, or not a whole one; train it anew."
         ) from None
     except SafetensorError:
         raise InputError(f"{folder / WEIGHTS}: not a whole safetensors file; train the model anew.") from None
@@ -104,16 +109,19 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Model:
     with torch.device("meta"):
         sizes = {name: value.shape for name, value in Network(shape).named_parameters()}
     scales = {name: tensors.pop(name) for name in list(tensors) if name.endswith(SCALE)}
+    int8 = bool(scales)
     mask = _unpack(sizes, tensors) if any(name.endswith(".kept") for name in tensors) else None
     _scale(tensors, scales)
+    unfit = scales or (mask is not None and len(mask) != sum(map(math.prod, sizes.values())))
     found = {name: value.shape for name, value in tensors.items() if value.dtype == torch.float32}
-    if found != sizes or len(tensors) != len(sizes) or vocab.size != shape.vocab or vocabulary != _digest(vocab):
+    unfit = unfit or found != sizes or len(tensors) != len(sizes)
+    if unfit or vocab.size != shape.vocab or vocabulary != _digest(vocab):
         raise InputError(f"{folder}: {WEIGHTS}, {SHAPE} and {VOCAB} do not belong together; train the model anew.")
     if not all(bool(value.isfinite().all()) for value in tensors.values()):
         raise InputError(f"{folder / WEIGHTS}: holds numbers that are not finite; train the model anew.")
     network = Network(shape)
     network.load_state_dict(tensors)
-    network.int8 = bool(scales)
+    network.int8 = int8
     return Model(network.to(device), vocab, mask)
 
 
@@ -135,10 +143,13 @@ def _rounded(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, T
 
 
 def _scale(tensors: dict[str, Tensor], scales: dict[str, Tensor]) -> None:
-    """Multiplies the int8 matrices out; one without a fitting scale goes, and load says that it is missing."""
-    for name in [name for name, value in tensors.items() if value.dtype == torch.int8 or name + SCALE in scales]:
-        value, scale = tensors.pop(name), scales.get(name + SCALE, torch.empty(0))
-        if scale.shape == value.shape[:1] and scale.dtype == torch.float32:
+    """Multiplies the int8 matrices out and takes their scales; one without a fitting scale goes.
+
+    Of what is missing then, and of a scale left over, load says that it does not fit.
+    """
+    for name in [name for name, value in tensors.items() if value.dtype == torch.int8]:
+        value, scale = tensors.pop(name), scales.pop(name + SCALE, torch.empty(0))
+        if value.ndim == 2 and scale.shape == value.shape[:1] and scale.dtype == torch.float32:
             tensors[name] = value.float() * scale[:, None]
 
 

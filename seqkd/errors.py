@@ -28,6 +28,8 @@ _MENDS = {
     errno.EISDIR: "correct the path; a file is wanted",
     errno.EEXIST: "take away the file that stands in a folder's place",
     errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EBUSY: "choose another place",
+    errno.ELOOP: "mend the links there, which lead round in a circle",
     errno.EMFILE: "raise the limit on open files (ulimit -n) or lower workers in machine.yaml",
     errno.EIO: "check the disk",
 }

@@ -5,7 +5,6 @@ import fcntl
 import hashlib
 import os
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from seqkd import whole
 from seqkd.errors import InputError, StoppedError
 
 LOOK = 1.0  # seconds between two looks at the processes above
@@ -30,8 +30,8 @@ def alone(out: Path) -> Iterator[None]:
 
     Raises InputError, with the other's number, where another process holds it.
     """
-    folder = Path(".dvc/tmp") if Path(".dvc").is_dir() else Path(tempfile.gettempdir(), f"seqkd-{os.getuid()}")
-    path = folder / "locks" / hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:32]
+    folder = Path(".dvc/tmp") if Path(".dvc").is_dir() else whole.private()
+    path = folder / "locks" / hashlib.sha256(os.fsencode(os.path.realpath(out))).hexdigest()[:32]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="ascii") as file:
         try:

@@ -1,14 +1,17 @@
 """How likely a network finds human targets."""
 
 import math
+import sys
 
 import torch
 
 from seqkd import batches, losses
 from seqkd.batches import Text
+from seqkd.errors import InputError
 from seqkd.model import Network
 
 SENTENCES = 64  # at once
+LARGEST = math.log(sys.float_info.max)  # nats of which exp is a number
 
 
 @torch.no_grad()
@@ -25,6 +28,8 @@ def nats(network: Network, text: Text, *, rank: int = 0, size: int = 1) -> tuple
 
 
 def perplexity(network: Network, text: Text) -> float:
-    """exp of the mean NLL per target word, EOS included."""
+    """exp of the mean NLL per target word, EOS included. Raises InputError where that is no number."""
     total, words = nats(network, text)
+    if not total / words < LARGEST:
+        raise InputError("the model's weights are so large that it gives no numbers; train the model anew.")
     return math.exp(total / words)

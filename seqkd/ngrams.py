@@ -14,6 +14,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from seqkd import whole
+
 Smoothing = Literal["none", "floor", "add-k", "exp"]
 NONE, FLOOR, ADD, HALVE = range(4)
 METHODS: dict[Smoothing, int] = {"none": NONE, "floor": FLOOR, "add-k": ADD, "exp": HALVE}
@@ -23,7 +25,10 @@ SPACE, PRIME, BASIS = np.uint32(32), np.uint64(1099511628211), np.uint64(1469598
 COMPENSATED = sys.version_info >= (3, 12)  # sum() of floats carries its rounding errors along since then
 
 Integers = NDArray[np.int32]
-compiled = numba.njit(cache=True, error_model="numpy", nogil=True)  # no fastmath: the last bit counts
+if "seqkd.tiles" not in sys.modules:  # which has chosen for all that is compiled after it
+    numba.config.CACHE_DIR = whole.compiled("compiled")  # type: ignore[attr-defined]
+_kept = bool(numba.config.CACHE_DIR)  # type: ignore[attr-defined]
+compiled = numba.njit(cache=_kept, error_model="numpy", nogil=True)  # no fastmath: the last bit counts
 
 
 class Words(NamedTuple):

@@ -4,6 +4,7 @@ nor the end of a queued experiment's clone takes it away."""
 import configparser
 import hashlib
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from seqkd.errors import InputError
@@ -72,24 +73,28 @@ def done(state: Path) -> None:
 
 
 def sweep(since: float) -> None:
-    """Drops the states of trainings that were done before a moment, and those that were left lying for a month."""
-    for file in [*folder("any").parent.glob(f"*/{DONE}"), *folder("any").parent.glob("*/state-*")]:
-        try:
-            old = file.stat().st_mtime < (since if file.name == DONE else since - FORGOTTEN)
-        except FileNotFoundError:
-            continue
-        if old:
-            shutil.rmtree(file.parent, ignore_errors=True)
+    """Drops the states of trainings that were done before a moment, and those that were left lying for a month.
+
+    Of what hinders it nothing is told: the stage before it is done, and one that needs its state says it itself.
+    """
+    with suppress(InputError, OSError):
+        states = folder("any").parent
+        for file in [*states.glob(f"*/{DONE}"), *states.glob("*/state-*")]:
+            with suppress(FileNotFoundError):
+                if file.stat().st_mtime < (since if file.name == DONE else since - FORGOTTEN):
+                    shutil.rmtree(file.parent, ignore_errors=True)
 
 
 def _cache() -> Path:
     """The cache's folder as .dvc/config and .dvc/config.local name it, the latter first."""
-    named = "cache"
+    named, found = "cache", DVC
     for path in (DVC / "config", DVC / "config.local"):
         settings = configparser.RawConfigParser(strict=False)
         try:
             settings.read(path, encoding="utf-8")
-        except configparser.Error:
-            raise InputError(f"{path}: not a DVC configuration; mend it or remove it.") from None
-        named = settings.get("cache", "dir", fallback=named)
-    return (DVC / Path(named.strip("\"'")).expanduser()).resolve()
+            named = settings.get("cache", "dir", fallback=named)
+            found = (DVC / Path(named.strip("\"'")).expanduser()).resolve()
+        except (configparser.Error, ValueError, RuntimeError):  # no UTF-8; a NUL in a path, a home of nobody, a circle
+            told = "not a DVC configuration, or its cache's dir leads nowhere"
+            raise InputError(f"{path}: {told}; mend it or remove it.") from None
+    return found

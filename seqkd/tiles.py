@@ -14,7 +14,6 @@ the last bit. Sizes: M rows, N columns, K depth, P = N / WIDE rounded up.
 """
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +24,17 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
+from seqkd import whole
+
 BUILT_FROM = ("tiles", "kernels", "loops", "softmax")  # modules that compile each other's code into theirs
-if "NUMBA_CACHE_DIR" not in os.environ:
-    # numba keeps compiled code by the date of its own file alone, and would go on with what another one said before
-    _sources = [(Path(__file__).parent / f"{name}.py").read_bytes() for name in BUILT_FROM]
-    _kept = f"compiled-{hashlib.blake2b(b''.join(_sources), digest_size=8).hexdigest()}"
-    numba.config.CACHE_DIR = str(  # type: ignore[attr-defined]
-        Path(__file__).parent / "__pycache__" / _kept
-    )
+# numba keeps compiled code by the date of its own file alone, and would go on with what another one said before
+_sources = [(Path(__file__).parent / f"{name}.py").read_bytes() for name in BUILT_FROM]
+_kept = whole.compiled(f"compiled-{hashlib.blake2b(b''.join(_sources), digest_size=8).hexdigest()}")
+numba.config.CACHE_DIR = _kept  # type: ignore[attr-defined]
 
 FAST = {"reassoc", "contract", "nsz", "arcp"}  # sums may be reordered (always in the same way), NaN stays NaN
-compiled = numba.njit(cache=True, fastmath=FAST, error_model="numpy", nogil=True)
-inlined = numba.njit(cache=True, fastmath=FAST, error_model="numpy", inline="always")
+compiled = numba.njit(cache=bool(_kept), fastmath=FAST, error_model="numpy", nogil=True)
+inlined = numba.njit(cache=bool(_kept), fastmath=FAST, error_model="numpy", inline="always")
 
 _FEATURES = binding.get_host_cpu_features()
 HAS_PAIRS = _FEATURES.get("avx512bf16", False)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from seqkd import checkpoint, hardware, search, workers
 from seqkd.checkpoint import Model
 from seqkd.config import Machine
+from seqkd.errors import InputError
 from seqkd.nbest import Hypothesis
 from seqkd.products import Precision
 from seqkd.progress import Progress
@@ -43,11 +44,14 @@ def _budget(rows: int) -> Budget:
 
 
 def run(job: Job) -> list[list[Hypothesis]]:
-    """For every source, in order, its hypotheses, best first."""
+    """For every source, in order, its hypotheses, best first. Raises InputError where the model gives no numbers."""
     model, budget = _load(job.model, job.machine, job.precision), _budget(job.machine.rows)
     sources = [model.vocab.encode(source) for source in job.sources]
     beam, nbest, normalise = job.beam, job.nbest, job.normalise
-    return search.decode(model.network, sources, beam=beam, nbest=nbest, normalise=normalise, budget=budget)
+    found = search.decode(model.network, sources, beam=beam, nbest=nbest, normalise=normalise, budget=budget)
+    if not all(found):
+        raise InputError(f"{job.model}: its weights are so large that it gives no numbers; train the model anew.")
+    return found
 
 
 def processes(machine: Machine) -> int:

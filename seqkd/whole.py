@@ -1,7 +1,10 @@
 """Files and folders that are there whole or not at all, whatever ends the writing: a full disk, a kill, a power cut."""
 
+import errno
 import os
 import shutil
+import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +16,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
     When the block fails, path stays as it was, nothing else is left, and an OSError names path.
     """
+    if path.name in ("", ".."):  # a working folder, the root or one above: no name beside which to write
+        raise OSError(errno.EBUSY, "Cannot be replaced", str(path))
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,6 +33,35 @@ def replacing(path: Path) -> Iterator[Path]:
         if isinstance(error, OSError) and (error.filename is None or str(error.filename).startswith(str(partial))):
             error.filename = str(path)
         raise
+
+
+def private() -> Path:
+    """A folder under the temporary one which no other user can write to. Raises OSError where one could."""
+    folder = Path(tempfile.gettempdir(), f"seqkd-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()  # not of what another's link leads to
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise PermissionError(errno.EACCES, "Is another's or lets others write", str(folder))
+    return folder
+
+
+def compiled(name: str) -> str:
+    """Where numba keeps what it compiled: in a folder beside this code, else the private one; "" if neither can be.
+
+    What is kept there is run, so it lies in no folder that others can write to.
+    """
+    beside = Path(os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).parent / "__pycache__" / name)
+    with suppress(OSError):
+        return _open_to_us(beside)
+    with suppress(OSError):
+        return _open_to_us(private() / name)
+    return ""
+
+
+def _open_to_us(folder: Path) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()  # as numba asks
+    return str(folder)
 
 
 def _remove(path: Path) -> None:

@@ -7,6 +7,7 @@ import typer
 
 from seqkd import checkpoint
 from seqkd.checkpoint import Precision
+from seqkd.errors import InputError
 
 Source = Annotated[Path, typer.Option("--model", help="The model's folder.")]
 As = Annotated[Precision, typer.Option(help="int8: a quarter of the file, each row of a matrix with its own scale.")]
@@ -15,8 +16,10 @@ Out = Annotated[Path, typer.Option(help="The folder to write.")]
 
 def main(*, model: Source, precision: As = "int8", out: Out) -> None:
     """Write a model with its weights in another precision; every command reads it as any other."""
+    if out.exists() and out.samefile(model):
+        raise InputError(f"{out}: is the model itself, which would be lost; name a new folder.")
     loaded = checkpoint.load(model)
-    card = (model / checkpoint.CARD).read_text(encoding="utf-8")
+    card = (model / checkpoint.CARD).read_text(encoding="utf-8", errors="replace")
     checkpoint.save(out, loaded, card=f"{card}\nWeights: {precision}.\n", precision=precision)
     before, after = checkpoint.size(model), checkpoint.size(out)
     print(f"{out}: weights {after / 1e6:.2f} MB, {before / 1e6:.2f} MB before")

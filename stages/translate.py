@@ -14,8 +14,8 @@ from seqkd.errors import InputError
 from seqkd.translator import Job
 
 Source = Annotated[Path, typer.Option("--model", help="The model's folder.")]
-Beam = Annotated[int, typer.Option(min=1, help="Hypotheses kept; 1 is greedy.")]
-Threads = Annotated[int, typer.Option(min=1, help="Processes of one thread each.")]
+Beam = Annotated[int, typer.Option(min=1, max=10_000, help="Hypotheses kept; 1 is greedy.")]
+Threads = Annotated[int, typer.Option(min=1, max=1024, help="Processes of one thread each.")]
 Normalise = Annotated[
     float, typer.Option(min=0, max=1, help="Exponent of the length that divides the score; 0: the paper's plain sum.")
 ]

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from seqkd import checkpoint, corpus, nbest, vocab
@@ -53,6 +55,7 @@ TRAIN = (
 SELECT = "select best --lists nbest --gold text/gold.tsv --vocab vocab/joint.model --texts text --audits audits"
 FINETUNE = "finetune later --teacher models/teacher --texts text --corpus corpus --curves curves --models models"
 PRUNE = "prune 0.5 --texts text --corpus corpus --curves curves --models models"
+EXPORT = "export --model models/teacher --out"
 EVALUATE = "evaluate baseline --models models --test corpus/test.tsv --translations said --out scores"
 
 
@@ -112,14 +115,28 @@ def shape(**values: object) -> Change:
     return change
 
 
-def weights(change_them: Callable[[dict[str, torch.Tensor]], object]) -> Change:
+def weights(change_them: Callable[[dict[str, torch.Tensor]], object], model: str = "teacher") -> Change:
     def change(root: Path) -> None:
-        path = root / "models/teacher/weights.safetensors"
+        path = root / f"models/{model}/weights.safetensors"
         tensors = {name: value.clone() for name, value in load_file(path).items()}
+        with safe_open(path, "pt") as file:
+            about = file.metadata()
         change_them(tensors)
-        save_file(tensors, path)
+        save_file(tensors, path, metadata=about)
 
     return change
+
+
+def pack(tensors: dict[str, torch.Tensor]) -> None:
+    """One tensor as a pruned model's file holds each."""
+    value = tensors.pop("combine").flatten()
+    tensors["combine.values"] = value
+    tensors["combine.kept"] = torch.from_numpy(np.packbits(np.ones(len(value), bool)))
+
+
+def folder_for_a_file(root: Path) -> None:
+    (root / MODEL).unlink()
+    (root / MODEL).mkdir()
 
 
 def other_vocabulary(root: Path) -> None:
@@ -300,6 +317,15 @@ MODELS = [
     Case("an empty file of weights", file(MODEL, b""), TRANSLATE, f"{MODEL}: not a whole safetensors file; train the"),
     Case("a tensor missing", weights(lambda it: it.pop("combine")), TRANSLATE, "models/teacher: weights.safetensors,"),
     Case("a tensor of halves", weights(lambda it: it.update(combine=it["combine"].half())), TRANSLATE, "do not belong"),
+    Case("one tensor packed", weights(pack), TRANSLATE, "do not belong together"),
+    Case("a matrix that is one number", weights(lambda it: it.update({"combine": torch.tensor(1, dtype=torch.int8),
+         "combine.scale": torch.tensor(1.0)})), TRANSLATE, "do not belong together"),
+    Case("a scale of nothing", weights(lambda it: it.update({"x.scale": torch.ones(3)})), TRANSLATE, "do not belong"),
+    Case("a scale of a whole matrix", weights(lambda it: it.update({"combine.scale": torch.ones(len(it["combine"]))})),
+         TRANSLATE, "do not belong together"),
+    Case("a folder for weights", folder_for_a_file, TRANSLATE, f"{MODEL}: is a directory; correct the path; a file is"),
+    Case("weights beyond numbers", weights(lambda it: [value.fill_(3e38) for value in it.values()], "baseline"),
+         EVALUATE, "the model's weights are so large that it gives no numbers; train the model anew."),
     Case("another shape", shape(hidden=9), TRANSLATE, "models/teacher: weights.safetensors, shape.json and vocab.mode"),
     Case("a shape beyond memory", shape(hidden=10**9), TRANSLATE, "shape.json: hidden is 1000000000; it must be less"),
     Case("a shape of words", shape(layers="many"), TRANSLATE, "models/teacher/shape.json: layers is 'many'; it must b"),
@@ -328,11 +354,18 @@ MODELS = [
     Case("no list", lambda root: shutil.rmtree(root / "nbest/k5"), SELECT, "nbest/k5/part-00000.tsv.gz: this part of"),
     Case("a row of no table", nothing, SELECT.replace("best", "worst", 1), "select has no row 'worst'; name one of be"),
     Case("a file that is not there", nothing, SELECT.replace("text/gold", "text/none"), "text/none.tsv: no such file"),
+    Case("a folder of others' to write", nothing, f"{EXPORT} own", "own: holds something else than a model, which wou"),
+    Case("a folder above the model", nothing, f"{EXPORT} models", "models: holds something else than a model, which w"),
+    Case("the working folder to write", nothing, f"{EXPORT} .", ".: holds something else than a model, which would be"),
+    Case("the model itself to write", nothing, f"{EXPORT} models/../models/teacher", "is the model itself, which"),
+    Case("a folder above for a file", nothing, "validate --out ..", "..: cannot be replaced; choose another place."),
     Case("a folder for a file", nothing, SELECT.replace("text/gold.tsv", "text"), "text: is a directory; correct the"),
 ]  # fmt: skip
 
 USAGE = [
     Case("beam 0 of translate", nothing, f"{TRANSLATE} --beam 0", "Invalid value for '--beam'", 2),
+    Case("a beam without end", nothing, f"{TRANSLATE} --beam 99999999999999999999", "Invalid value for '--beam'", 2),
+    Case("threads without end", nothing, f"{TRANSLATE} --threads {10**20}", "Invalid value for '--threads'", 2),
     Case("a beam of words", nothing, f"{TRANSLATE} --beam five", "Invalid value for '--beam'", 2),
     Case("a role of nobody", nothing, TRAIN.replace("student", "nobody"), "Invalid value for '--role'", 2),
     Case("no threads", nothing, f"{TRANSLATE} --threads 0", "Invalid value for '--threads'", 2),
@@ -352,5 +385,6 @@ FINE = [
     Case("Norwegian", lambda root: (settings("target: de", "target: no")(root),
          (root / "own/train.de").rename(root / "own/train.no")), PREPROCESS, ""),
     Case("1e-2 for a rate", settings("rate: 0.01", "rate: 1e-2"), VALIDATE, ""),
+    Case("a card that is not UTF-8", file("models/teacher/README.md", b"M\xfcller\n"), f"{EXPORT} small", ""),
     Case("a row as DVC names it", nothing, SELECT.replace("best", "select@best", 1), ""),
 ]  # fmt: skip

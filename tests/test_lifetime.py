@@ -152,6 +152,14 @@ def test_another_out_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         pass
 
 
+def test_an_out_of_any_name_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    for name in ("loop", "loop/x", os.fsdecode(b"x\xffz"), ".", "/", ""):
+        with lifetime.alone(Path(name)):
+            pass
+
+
 def test_sigterm_ends_a_block_with_what_it_held_closed() -> None:
     closed = []
 

@@ -40,7 +40,7 @@ def main(*, name: Annotated[str, typer.Option()], max_times: int = 1) -> None:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """Another checkout than the installed one: the same front door, stages of its own."""
-    for name in ("__init__.py", "__main__.py", "errors.py", "lifetime.py", "resume.py"):
+    for name in ("__init__.py", "__main__.py", "errors.py", "lifetime.py", "resume.py", "whole.py"):
         (tmp_path / "seqkd").mkdir(exist_ok=True)
         (tmp_path / "seqkd" / name).write_bytes((ROOT / "seqkd" / name).read_bytes())
     (tmp_path / "stages").mkdir()
@@ -115,6 +115,39 @@ def test_an_unknown_stage_is_answered_with_the_nearest_name(checkout: Path) -> N
 
 def test_a_hyphen_stands_for_an_underscore(checkout: Path) -> None:
     assert "No module named 'not_there'" in seqkd("dead-end", cwd=checkout).stderr
+
+
+@pytest.mark.parametrize(
+    "locale", [{"PYTHONIOENCODING": "latin-1"}, {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}]
+)
+def test_any_text_is_printed_whatever_the_locale(checkout: Path, locale: dict[str, str]) -> None:
+    (checkout / "stages/say.py").write_text(
+        "def main() -> None:\n    print('saß \\u05d0', '\\udcff')\n", encoding="utf-8"
+    )
+    command = [str(Path(sys.executable).with_name("seqkd")), "say"]
+    done = subprocess.run(command, cwd=checkout, env=os.environ | locale, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "saß \u05d0 ".encode() + b"\xff\n", b"")
+
+
+def test_a_working_folder_that_is_gone_is_told(tmp_path: Path) -> None:
+    command = 'mkdir gone; cd gone; rmdir ../gone; "$0" "$@"'
+    program = str(Path(sys.executable).with_name("seqkd"))
+
+    def there(*words: str) -> subprocess.CompletedProcess[str]:
+        started = ["sh", "-c", command, program, *words]
+        return subprocess.run(started, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert there("--help").stdout == seqkd("--help").stdout
+    told = there("validate", "--out", "x")
+    assert told.returncode == 1
+    assert told.stderr == "seqkd validate: the working folder is gone, or closed to you; change to another one.\n"
+
+
+def test_a_broken_configuration_of_dvc_is_no_hindrance_to_a_stage_that_needs_none(checkout: Path) -> None:
+    (checkout / ".dvc").mkdir()
+    (checkout / ".dvc/config").write_text("blah\n")
+    done = seqkd("greet", "--name", "Ada", cwd=checkout)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "hello Ada\n", "")
 
 
 def test_an_interrupt_ends_in_one_word(checkout: Path) -> None:

@@ -45,10 +45,13 @@ def test_without_a_dvc_project_state_lies_in_the_working_directory(project: Path
     assert resume.folder("abc") == project / ".resume/abc"
 
 
-def test_a_broken_configuration_is_refused_by_name() -> None:
-    config("dir = x\n")
+@pytest.mark.parametrize("text", [b"dir = x\n", b"[cache]\ndir = \xe9\n", b"[cache]\ndir = ~nobody-here/x\n"])
+def test_a_broken_configuration_is_refused_by_name_and_no_hindrance_to_who_needs_none(text: bytes) -> None:
+    config("")
+    Path(".dvc/config").write_bytes(text)
     with pytest.raises(InputError, match=r"\.dvc/config: not a DVC configuration"):
         resume.folder("abc")
+    resume.sweep(0.0)
 
 
 def test_a_key_is_the_same_for_the_same_work_wherever_its_files_lie() -> None:

@@ -8,6 +8,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 import zipfile
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from dvc.parsing import DataResolver
 from dvc.repo import Repo
 from packaging.requirements import Requirement
 
-from seqkd import checkpoint, config, corpus, curve, model, nbest, results, snapshot, vocab
+from seqkd import checkpoint, config, corpus, curve, model, nbest, results, snapshot, vocab, whole
 from seqkd.corpus import Pair
 from seqkd.errors import InputError
 
@@ -159,6 +160,32 @@ def test_these_files_do_run_code_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "marker").rmdir()
     torch.load(io.BytesIO(files["a file of torch"]), weights_only=False)
     assert (tmp_path / "marker").exists()
+
+
+def test_compiled_code_lies_where_no_other_user_can_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """numba keeps it in pickles."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
+    (tmp_path / "file").touch()  # in the place of the first choice
+    private = tmp_path / f"seqkd-{os.getuid()}"
+    assert whole.compiled("it") == str(private / "it")
+    assert private.stat().st_mode & 0o777 == 0o700
+    private.chmod(0o770)
+    assert whole.compiled("it") == ""
+    with pytest.raises(PermissionError, match="lets others write"):
+        whole.private()
+    private.rename(tmp_path / "another's")
+    private.symlink_to(tmp_path / "another's")
+    (tmp_path / "another's").chmod(0o700)
+    assert whole.compiled("it") == ""
+
+
+def test_without_a_place_for_compiled_code_it_is_compiled_each_time(tmp_path: Path) -> None:
+    environment = os.environ | {"NUMBA_CACHE_DIR": "/dev/null/x", "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    (tmp_path / f"seqkd-{os.getuid()}").touch()
+    script = "from seqkd import ngrams, tiles; print(ngrams._count._cache.cache_path, tiles.times._cache.cache_path)"
+    told = subprocess.check_output([sys.executable, "-c", script], env=environment, text=True)
+    assert told == "None None\n"
 
 
 # Texts of params.yaml in the cmd of a stage.

@@ -100,7 +100,7 @@ print(gates[0, 0, 0])
 def test_an_edit_of_one_module_is_compiled_into_the_others(tmp_path: Path) -> None:
     package = tmp_path / "seqkd"
     package.mkdir()
-    for name in ("__init__", *tiles.BUILT_FROM):
+    for name in ("__init__", "whole", *tiles.BUILT_FROM):
         (package / f"{name}.py").write_bytes((ROOT / "seqkd" / f"{name}.py").read_bytes())
     environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
     environment["PYTHONPATH"] = str(tmp_path)

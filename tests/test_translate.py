@@ -100,6 +100,18 @@ def test_bad_bytes_and_an_absent_model_are_told_in_one_sentence(folder: Path, tm
     assert absent.stderr.count(b"\n") == 1
 
 
+def test_a_model_whose_weights_are_too_large_is_told_in_one_sentence(folder: Path, tmp_path: Path) -> None:
+    made = checkpoint.load(folder)
+    with torch.no_grad():
+        for parameter in made.network.parameters():
+            parameter.fill_(3e38)
+    checkpoint.save(tmp_path / "m", made, card="")
+    told = said(tmp_path / "m", b"a dog ran\n")
+    assert (told.returncode, told.stdout) == (1, b"")
+    sentence = f"{tmp_path}/m: its weights are so large that it gives no numbers; train the model anew."
+    assert told.stderr.decode() == f"seqkd translate: {sentence}\n"
+
+
 def test_a_closed_standard_input_is_told_in_one_sentence(folder: Path) -> None:
     command = f"{sys.executable} -m seqkd translate --model {folder} <&-"
     closed = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)

@@ -63,6 +63,25 @@ def test_what_a_killed_writer_left_is_no_hindrance(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "/", "a/.."])
+def test_what_has_no_name_of_its_own_is_not_replaced(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").mkdir()
+    monkeypatch.chdir(tmp_path / "a")
+    with pytest.raises(OSError, match="Cannot be replaced") as error, whole.replacing(Path(name)):
+        pass
+    assert refused(error.value) == f"{Path(name)}: cannot be replaced; choose another place."
+    assert [path.name for path in tmp_path.rglob("*")] == ["a"]
+
+
+def test_links_that_lead_round_in_a_circle_are_told(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OSError, match="symbolic links") as error:
+        (tmp_path / "loop").read_bytes()
+    assert str(refused(error.value)).endswith("; mend the links there, which lead round in a circle.")
+
+
 def test_an_error_without_a_path_is_given_the_one_that_was_meant(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space") as error, corpus.replacing(tmp_path / "a"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
