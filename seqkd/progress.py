@@ -8,6 +8,7 @@ from typing import Self
 from tqdm import tqdm
 
 LINE_EVERY = 15.0  # seconds between two plain lines
+SHORT = 1.0  # seconds of which no line tells
 
 
 class Progress:
@@ -49,7 +50,6 @@ class Progress:
     ) -> None:
         if self.bar is not None:
             self.bar.close()
-        elif kind is None:
-            seconds = time.monotonic() - self.began
+        elif kind is None and (seconds := time.monotonic() - self.began) >= SHORT:
             text = f"{self.label}: {self.done:,} {self.unit} in {seconds:.0f} s"
             print(f"{text}, {self.note}" if self.note else text, file=sys.stderr, flush=True)
