@@ -3,8 +3,10 @@
 import os
 import platform
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
+from multiprocessing import connection
 from threading import BrokenBarrierError
 from typing import Any
 
@@ -17,6 +19,11 @@ from seqkd.errors import InputError, StoppedError
 
 POLITE = 0.005  # seconds of waiting after which a process gives its core away
 LOOK = 1.0  # seconds of waiting after which the first process looks whether the others are still there
+NOTICE = 5.0  # seconds after which it ends without one that is gone, whatever it is at
+KILLED = (
+    "a training process was killed, perhaps for want of memory; run the command again: it goes on from the last saved"
+    " state."
+)
 FAILED = -1 << 62
 ORDERED = platform.machine().lower() in ("x86_64", "amd64")
 
@@ -130,18 +137,19 @@ class Team:
         ]
         for fellow in fellows:
             fellow.start()
-        self.others_live = lambda: all(fellow.is_alive() for fellow in fellows)
+        self.others_live, ended = lambda: all(fellow.is_alive() for fellow in fellows), threading.Event()
+        if fellows:
+            given = [fellow.sentinel for fellow in fellows], ended
+            threading.Thread(target=_end_without, args=given, daemon=True).start()
         try:
             self.join(0)
             result = work(self, *arguments)
         except BrokenBarrierError:
             if any((fellow.exitcode or 0) < 0 for fellow in fellows):
-                raise InputError(
-                    "a training process was killed, perhaps for want of memory; run the command again: it goes on from"
-                    " the last saved state."
-                ) from None
+                raise InputError(KILLED) from None
             raise RuntimeError("A training process ended before its time; its message stands above.") from None
         finally:
+            ended.set()
             if sys.exc_info()[0] is not None:
                 self.abandon()
             for fellow in fellows:
@@ -152,6 +160,14 @@ class Team:
 
 def _unwatched() -> bool:
     return True
+
+
+def _end_without(fellows: list[int], ended: threading.Event) -> None:
+    """Ends this process when another one is gone and it does not notice, as while it compiles for half a minute."""
+    connection.wait(fellows)
+    if not ended.wait(NOTICE):
+        print(KILLED, file=sys.stderr, flush=True)
+        os._exit(1)
 
 
 def _fellow(team: Team, rank: int, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

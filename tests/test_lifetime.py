@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from benchmarks.kill import family
-from seqkd import lifetime
+from seqkd import lifetime, team
 from seqkd.errors import StoppedError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -117,6 +117,31 @@ def test_a_stage_without_its_dvc_saves_before_it_ends(running: subprocess.Popen[
     family(running.pid)[0].kill()
     assert gone(running.pid)
     assert running.communicate()[0].endswith("seqkd train: stopped; all is saved\n")
+
+
+LOST = """
+import os, signal, time
+from torch import nn
+from seqkd.team import Team
+
+def work(team):
+    if team.rank:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)  # compiles, say
+
+if __name__ == "__main__":
+    Team(nn.Linear(2, 2), 2, shares=2).run(work)
+"""
+
+
+def test_a_training_whose_other_process_is_killed_ends_though_it_is_busy(tmp_path: Path) -> None:
+    (tmp_path / "lost.py").write_text(LOST)
+    command = [sys.executable, "lost.py"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(
+        command, cwd=tmp_path, env=environment, text=True, capture_output=True, check=False, timeout=45
+    )
+    assert (ran.returncode, ran.stderr) == (1, f"{team.KILLED}\n")
 
 
 def test_a_stage_started_by_hand_outlives_the_shell_that_started_it(checkout: Path) -> None:
