@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from bad_inputs import CASES, ENGLISH, FINE, GERMAN, SETTINGS, TRANSLATE, Case, joined
+from bad_inputs import CASES, FINE
+from bad_project import ENGLISH, GERMAN, SETTINGS, TRANSLATE, Case, joined
 
 from seqkd import __main__, checkpoint, corpus, model, nbest, vocab
 from seqkd.checkpoint import Model
