@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from seqkd.tiles import compiled, inlined
+from seqkd.tiles import forced_inline, inlined
 
 ONE, HALF, TWO = np.float32(1.0), np.float32(0.5), np.float32(2.0)
 LOG2_E, LN_2 = np.float32(1.4426950408889634), np.float32(0.6931471805599453)
@@ -52,7 +52,7 @@ def tanh(x):
 # The bodies below are short loops over slices that begin at 0: only such ones become vector instructions.
 
 
-@compiled
+@forced_inline
 def cell(gates, added, which, live, old, new, squashed, own, own_at, up, up_at, keep):
     """One LSTM step; gates: (B, 4H) products, become activations; added: (B or 1, 4H), or which: (B,) rows of it.
 
@@ -86,7 +86,7 @@ def cell(gates, added, which, live, old, new, squashed, own, own_at, up, up_at, 
                 higher[j] = state[j]
 
 
-@compiled
+@forced_inline
 def cell_backward(gates, live, old, squashed, upper, keep, later, to_cell, out):
     """Gradients through cell; that of the state is upper[:, :H] * keep + later[:, -H:], that of the new cell to_cell.
 
@@ -127,7 +127,7 @@ def cell_backward(gates, live, old, squashed, upper, keep, later, to_cell, out):
             inner[j] *= forget[j]
 
 
-@compiled
+@forced_inline
 def gather(table, rows, out, out_at):
     """Rows (N,) of table (any, H) to out[:, out_at:]."""
     for n in range(rows.size):
@@ -136,7 +136,7 @@ def gather(table, rows, out, out_at):
             to[j] = line[j]
 
 
-@compiled
+@forced_inline
 def attend(above, keys, memory, closed, places, weights):
     """Luong's general attention; above: (N, 2H) holds the top state on the right and gets the context on the left.
 
@@ -172,7 +172,7 @@ def attend(above, keys, memory, closed, places, weights):
                 context[j] += share * state[j]
 
 
-@compiled
+@forced_inline
 def attend_backward(combined, weights, keys, memory, to_scores, upper):
     """Gradients through attend; combined: (B, 2H) of [context; top state]; writes to_scores (B, S), upper (B, H)."""
     batch, source, hidden = keys.shape
@@ -193,7 +193,7 @@ def attend_backward(combined, weights, keys, memory, to_scores, upper):
                 top[j] += share * key[j]
 
 
-@compiled
+@forced_inline
 def squash(raw, keep, out, fed):
     """The attentional vector: raw (B, H) becomes its tanh; times keep it goes to out (B, H) and fed[:, :H]."""
     batch, hidden = raw.shape
@@ -214,7 +214,7 @@ def squash(raw, keep, out, fed):
                 further[j] = to[j]
 
 
-@compiled
+@forced_inline
 def squash_backward(of_out, fed, keep, raw, to_combined):
     """to_combined = (of_out + fed[:, :H]) * keep * (1 - raw^2), all (B, H)"""
     batch, hidden = raw.shape

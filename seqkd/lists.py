@@ -6,9 +6,8 @@ different sources at a time, and a group's lists are kept together.
 A list has the same bits whatever else was decoded with it, by whichever number of workers: no product, sum or choice of
 a search reaches from one sentence to another. So a text whose lines were partly decoded for another one, or by a run
 that was killed, ends as one decoded from nothing. Only torch's own products make no such promise (`products: torch` in
-machine.yaml, large ones where there is AMX, and a GPU's): there the last digits of a score may depend on its
-neighbours, and so the groups of a run taken up again are those of an undisturbed one. What machine.yaml says is not
-part of what a list is kept under.
+machine.yaml, and a GPU's): there the last digits of a score may depend on its neighbours, and so the groups of a run
+taken up again are those of an undisturbed one. What machine.yaml says is not part of what a list is kept under.
 """
 
 import ast

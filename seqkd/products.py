@@ -2,8 +2,9 @@
 
 - On a CPU by the compiled loops of `tiles`: as fast as the processor multiplies and adds, from a dozen rows on, where
   a library needs hundreds. torch's own, MKL's as a rule, picks AVX2 kernels on AMD, up to 2.3 times slower.
-- bf16 on a CPU that has it: inputs are rounded to bfloat16, sums and results are fp32, about twice as fast. Where there
-  are matrix tiles (AMX), large products go through torch, which uses them, and round their result too.
+- bf16 on a CPU that has it: inputs are rounded to bfloat16, sums and results are fp32, about twice as fast on Zen 5.
+  There is one kind of product for every size, so a row's bits depend on no other row. torch's, with its matrix tiles
+  (AMX), rounds results and changes kernels with the size, so it is used only where machine.yaml says `products: torch`.
 - bf16 on a GPU: inputs are rounded, sums and results are fp32, as on a CPU (before torch 2.8 results are rounded too,
   but for the logits, which are not rounded at all).
 - int8: for the search of a model that was exported so, where the processor has it, up to twice as fast again. The
@@ -26,7 +27,6 @@ from seqkd import tiles
 Library = Literal["auto", "own", "torch"]
 Precision = Literal["fp32", "bf16"]
 WIDE_RESULTS = hasattr(torch.ops.aten.mm, "dtype")  # torch gives products of bfloat16 in fp32, on a GPU
-LARGE = 6_000_000  # multiplications from which AMX is the faster
 EVEN = 32  # rows of a batch's logits are a multiple of this
 
 _own = True
@@ -47,10 +47,6 @@ def has_bf16() -> bool:
     return bool(tiles.HAS_PAIRS)
 
 
-def _has_amx() -> bool:
-    return "amx_bf16" in cpuinfo()
-
-
 def choose(library: Library = "auto", precision: Precision = "fp32") -> None:
     """Settles every later product of this process and of the processes it forks."""
     global _own, _bf16
@@ -59,7 +55,7 @@ def choose(library: Library = "auto", precision: Precision = "fp32") -> None:
 
 def looped() -> bool:
     """Whether choose has settled that on a CPU every product is the compiled loops', whatever its size."""
-    return _own and not (_bf16 and _has_amx())
+    return _own
 
 
 def chosen() -> str:
@@ -135,8 +131,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, whole: boo
         return out if bias is None else out.add_(bias)
     if x.is_cuda or x.dtype != torch.float32:
         return F.linear(x, weight, bias)
-    many = len(x) * weight.numel() >= LARGE and (not _own or _has_amx())
-    if _bf16 and not whole and has_bf16() and many:
+    if not _own and _bf16 and not whole and has_bf16():
         filled = F.pad(x, (0, 0, 0, -len(x) % EVEN)) if len(x) % EVEN else x  # a kernel is compiled for each number
         found = F.linear(filled.bfloat16(), weight.bfloat16())[: len(x)].float()
         return found if bias is None else found.add_(bias)

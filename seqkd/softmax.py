@@ -7,7 +7,7 @@
 import numpy as np
 
 from seqkd.kernels import ONE, exp, float_of_bits
-from seqkd.tiles import bits, compiled, inlined, product, together
+from seqkd.tiles import bits, compiled, forced_inline, inlined, product, together
 
 BLOCK = 64  # words whose largest logit is looked at first in the search
 
@@ -102,7 +102,7 @@ def _largest(numbers):
     return float_of_bits(_ordered(most))
 
 
-@compiled
+@forced_inline
 def best(logits, scores, room, barred, found, parents, words):
     """The continuations with which a beam goes on: for each sentence the room[b] best, best first.
 

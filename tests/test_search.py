@@ -149,7 +149,6 @@ def test_the_encoder_of_a_search_gives_the_bits_of_the_networks(
     layers: int, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(products, "_bf16", precision == "bf16")
-    monkeypatch.setattr(products, "_has_amx", lambda: False)
     network = random_network(vocab=40, layers=layers, spread=5.0).float()
     with torch.inference_mode(), network.ready() as ready:
         for sources in (SOURCES, sorted(MANY, key=len), MANY):

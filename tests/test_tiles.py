@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from llvmlite import binding
 
 from seqkd import tiles
 
@@ -83,6 +84,47 @@ for rows, depth, columns in ((1, 3, 5), (7, 20, 16), (101, 33, 45)):
 def test_a_processor_with_vectors_of_half_the_length_has_the_same_products(tmp_path: Path) -> None:
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}  # what is compiled here is for no other process
     subprocess.run([sys.executable, "-c", OLDER], cwd=ROOT, env=environment, check=True)
+
+
+TRAIN = """
+import hashlib
+import torch
+from seqkd import losses, products
+from seqkd.model import Network, Shape
+torch.set_num_threads(1)
+products.choose("auto", "bf16")
+draw = torch.Generator().manual_seed(3)
+network = Network(Shape(160, 1, 16, 0.1))
+network.start(torch.Generator().manual_seed(1), embedding_spread=0.5)
+source, target = torch.randint(4, 160, (43, 4), generator=draw), torch.randint(4, 160, (47, 4), generator=draw)
+source[:7, 1] = source[:20, 2] = 0
+for _ in range(2):
+    vectors = network(source, target, torch.Generator().manual_seed(2))
+    losses.nll(network.logits(vectors.flatten(0, 1)), torch.randint(4, 160, (188,), generator=draw)).backward()
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight -= 0.1 * weight.grad
+print(hashlib.sha256(b"".join(weight.detach().numpy().tobytes() for weight in network.parameters())).hexdigest())
+"""
+TUNINGS = ["", "sapphirerapids"] if tiles.LANES == 16 else [""]  # "": this processor's; LLVM orders sums by the tuning
+
+
+@pytest.mark.parametrize("tuning", TUNINGS)
+def test_a_training_by_code_just_compiled_and_one_by_code_from_the_cache_give_the_same_bits(
+    tuning: str, tmp_path: Path
+) -> None:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    if tuning:
+        features = binding.get_host_cpu_features().flatten()
+        environment |= {"NUMBA_CPU_NAME": tuning, "NUMBA_CPU_FEATURES": features}
+
+    def weights() -> str:
+        return subprocess.check_output([sys.executable, "-c", TRAIN], cwd=ROOT, env=environment, text=True)
+
+    assert not any(tmp_path.iterdir())
+    compiled = weights()
+    assert any(tmp_path.rglob("*.nbc")), "nothing was kept, so the second run compiles too"
+    assert weights() == compiled
 
 
 LAYER = """
