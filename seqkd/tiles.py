@@ -34,8 +34,8 @@ numba.config.CACHE_DIR = _kept  # type: ignore[attr-defined]
 
 FAST = {"reassoc", "contract", "nsz", "arcp"}  # sums may be reordered (always in the same way), NaN stays NaN
 compiled = numba.njit(cache=bool(_kept), fastmath=FAST, error_model="numpy", nogil=True)
-# For a function with sums that compiled code calls. LLVM always copies it into the caller, so there is one compiled form
-# of it. Otherwise the process that compiles calls the function's own copy and one that loads the cache calls the copy
+# For a function with sums that compiled code calls. LLVM always copies it into the caller, so it has one compiled form.
+# Otherwise the process that compiles calls the function's own copy and one that loads the cache calls the copy
 # inside the caller's object code; LLVM orders the sums of the two differently on some processors.
 forced_inline = numba.njit(cache=bool(_kept), fastmath=FAST, error_model="numpy", nogil=True, forceinline=True)
 inlined = numba.njit(cache=bool(_kept), fastmath=FAST, error_model="numpy", inline="always")
