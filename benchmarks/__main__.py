@@ -20,9 +20,9 @@ import typer
 from benchmarks import cores, engine, gpu, roofline, selection, small
 from benchmarks.rows import Row, record, table
 from benchmarks.settings import Settings
-from seqkd import hardware, products
-from seqkd.corpus import replacing
-from seqkd.errors import InputError
+from seqkd.utils.atomic import open_text
+from seqkd.ops import devices, matmul
+from seqkd.utils.errors import InputError
 
 SECTIONS: dict[str, tuple[str, Callable[[Settings], list[Row]]]] = {
     "engine": ("2x500, one core, beside OpenNMT-py and CTranslate2", engine.run),
@@ -86,7 +86,7 @@ def measure(section: str, settings: Settings, results: Path) -> None:
     else:
         found["rows"] = [record(row) for row in rows]
         print(table(rows))
-    with replacing(results / f"{section}.json") as file:
+    with open_text(results / f"{section}.json") as file:
         json.dump(found, file, indent=2)
 
 
@@ -103,7 +103,7 @@ def everything(arguments: list[str], results: Path) -> None:
         if subprocess.run(command, check=False).returncode:
             failed = {"title": SECTIONS[section][0], "rows": [], "date": date.today().isoformat(), "how": "failed"}
             failed["missing"] = "It failed; its message stands in the run's output."
-            with replacing(results / f"{section}.json") as file:
+            with open_text(results / f"{section}.json") as file:
                 json.dump(failed, file, indent=2)
 
 
@@ -119,10 +119,11 @@ def limits() -> str:
 
 def machine(keep: Path) -> str:
     """The processor with what matters of its flags, and the versions."""
-    flags = ", ".join(flag for flag in FLAGS if flag in products.cpuinfo().split())
+    flags = ", ".join(flag for flag in FLAGS if flag in matmul.cpuinfo().split())
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    processor = devices.device_name(torch.device("cpu"))
     return (
-        f"{hardware.name(torch.device('cpu'))} with {flags or 'none of the flags looked for'}, {os.cpu_count()} cores; "
+        f"{processor} with {flags or 'none of the flags looked for'}, {os.cpu_count()} cores; "
         f"Python {platform.python_version()}, {versions}; peers: {installed(keep)}"
     )
 
@@ -146,7 +147,7 @@ def write(page: Path, results: Path) -> None:
         found = json.loads(path.read_text(encoding="utf-8"))
         body = found.get("missing") or table([Row(**row) for row in found["rows"]])
         parts.append(f"## {found['title']}\n\n{found['date']}; {found['how']}.\n\n{body}")
-    with replacing(page) as file:
+    with open_text(page) as file:
         file.write("\n\n".join(parts) + "\n")
     print(f"{page} is written")
 

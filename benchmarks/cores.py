@@ -15,10 +15,13 @@ from benchmarks.engine import PRECISIONS, SIZE, updates
 from benchmarks.material import ONE, Material
 from benchmarks.rows import Row, alternate
 from benchmarks.settings import Settings
-from seqkd import config, selection, translator, workers
-from seqkd.errors import InputError
-from seqkd.products import Precision
-from seqkd.translator import Job
+from seqkd.config import schema
+from seqkd.decoding import translator
+from seqkd.decoding.translator import DecodingJob
+from seqkd.ops.matmul import Precision
+from seqkd.selection import select
+from seqkd.utils import pool
+from seqkd.utils.errors import InputError
 
 ALONE, BESIDE = "two processes", "two beside a neighbour"
 FAIR = 4 / 3  # of one core's work: three busy processes on two cores leave two of them so much
@@ -65,10 +68,11 @@ def decoding(settings: Settings, material: Material) -> list[Row]:
 
     def measure(count: int) -> float:
         jobs = [
-            Job(folder, ONE, 5, precision="bf16", sources=sources[at : at + 25]) for at in range(0, len(sources), 25)
+            DecodingJob(folder, ONE, 5, precision="bf16", sources=sources[at : at + 25])
+            for at in range(0, len(sources), 25)
         ]
         began = time.perf_counter()
-        for _ in workers.ordered(translator.run, jobs, processes=count):
+        for _ in pool.map_ordered(translator.run, jobs, processes=count):
             pass
         return len(sources) / (time.perf_counter() - began)
 
@@ -78,13 +82,13 @@ def decoding(settings: Settings, material: Material) -> list[Row]:
 def choosing(settings: Settings, material: Material) -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         pairs = scoring.write(Path(name), material, lines=400 * settings.updates)
-        parts = list(selection.parts(Path(name), pairs, lines=len(pairs)))
+        parts = list(select.parts(Path(name), pairs, lines=len(pairs)))
         model = material.folder / "joint.model"
-        choose = partial(selection.choose, model=model, settings=config.Select(nbest="made-up", pick="bleu"))
+        choose = partial(select.choose, model=model, settings=schema.SelectSettings(nbest="made-up", metric="bleu"))
 
         def measure(count: int) -> float:
             began = time.perf_counter()
-            chosen = sum(len(texts) for texts, _ in workers.ordered(choose, parts, processes=count))
+            chosen = sum(len(texts) for texts, _ in pool.map_ordered(choose, parts, processes=count))
             return scoring.HYPOTHESES * chosen / (time.perf_counter() - began)
 
         return compared("selection", "hypotheses/s", measure, rounds=settings.rounds, aim=1.8)
@@ -97,7 +101,7 @@ def training(settings: Settings, material: Material) -> list[Row]:
     for precision in PRECISIONS:
 
         def measure(count: int, precision: Precision = precision) -> float:
-            return updates(network, (long, short), optim, precision=precision, workers=count, clock=time.perf_counter)
+            return updates(network, (long, short), optim, precision=precision, processes=count, clock=time.perf_counter)
 
         work = f"{SIZE} training, {precision}"
         rows += compared(work, "target words/s", measure, rounds=settings.rounds, aim=1.6)

@@ -14,13 +14,15 @@ from benchmarks.peers import Peer
 from benchmarks.roofline import Roofline
 from benchmarks.rows import Row, alternate
 from benchmarks.settings import Settings
-from seqkd import hardware, search, trainer
-from seqkd.batches import Text
-from seqkd.config import Optim
-from seqkd.model import Network
-from seqkd.nbest import Hypothesis
-from seqkd.products import Precision
-from seqkd.trainer import Lesson
+from seqkd.config.schema import OptimizerSettings
+from seqkd.data.batches import TokenizedCorpus
+from seqkd.data.nbest import Hypothesis
+from seqkd.decoding import beam_search
+from seqkd.models.lstm import LSTMNetwork
+from seqkd.ops import devices
+from seqkd.ops.matmul import Precision
+from seqkd.training import trainer
+from seqkd.training.trainer import TrainingJob
 
 SIZE = "2x500"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
@@ -37,27 +39,29 @@ def run(settings: Settings) -> list[Row]:
 
 
 def updates(
-    network: Network,
-    texts: tuple[Text, Text],
-    optim: Optim,
+    network: LSTMNetwork,
+    texts: tuple[TokenizedCorpus, TokenizedCorpus],
+    optim: OptimizerSettings,
     *,
     precision: Precision,
-    workers: int = 1,
+    processes: int = 1,
     clock: Callable[[], float] = time.process_time,
 ) -> float:
     """Target words a second of the trainer, as the stages call it: an epoch of a long text less that of a short one."""
-    words, spent = [text.tokens(range(len(text.targets))) for text in texts], []
+    words, spent = [text.count_target_tokens(range(len(text.targets))) for text in texts], []
     for text in texts:
-        hardware.settle(ONE, precision)
-        lesson = Lesson(text, Text(text.sources[:1], text.targets[:1]), optim, seed=1, label=f"{precision}, {workers}")
+        devices.configure(ONE, precision)
+        lesson = TrainingJob(
+            text, TokenizedCorpus(text.sources[:1], text.targets[:1]), optim, seed=1, label=f"{precision}, {processes}"
+        )
         began = clock()
-        trainer.train(network, lesson, ONE.model_copy(update={"workers": workers}))
+        trainer.train(network, lesson, ONE.model_copy(update={"processes": processes}))
         spent.append(clock() - began)
     return (words[0] - words[1]) / (spent[0] - spent[1])
 
 
 def training(settings: Settings, material: Material, roof: Roofline) -> list[Row]:
-    network, optim = material.network(SIZE), material.optim(SIZE).model_copy(update={"shares": 1})  # one core
+    network, optim = material.network(SIZE), material.optim(SIZE).model_copy(update={"shards": 1})  # one core
     long, short = material.some(settings.updates + 2), material.some(2)
     for precision in PRECISIONS:
         updates(network, (short, material.some(1)), optim, precision=precision)  # compiles
@@ -72,7 +76,9 @@ def training(settings: Settings, material: Material, roof: Roofline) -> list[Row
             variants[precision] = partial(updates, network, (long, short), optim, precision=precision)
         found = alternate(variants, settings.rounds)
     source, target = mean(map(len, long.sources)), mean(len(ids) + 1 for ids in long.targets)
-    limits = [roof.training(network.shape, it, source=source, target=target, batch=optim.batch) for it in PRECISIONS]
+    limits = [
+        roof.training(network.shape, it, source=source, target=target, batch_size=optim.batch_size) for it in PRECISIONS
+    ]
     return [
         Row(
             f"{SIZE} training, {precision}",
@@ -82,21 +88,21 @@ def training(settings: Settings, material: Material, roof: Roofline) -> list[Row
             found["OpenNMT-py"],
             aim=aim,
             roofline=found[precision] / limit,
-            note=f"batch {optim.batch}, {target:.1f} words a target, end included",
+            note=f"batch {optim.batch_size}, {target:.1f} words a target, end included",
         )
         for precision, aim, limit in zip(PRECISIONS, AIMS["training"], limits, strict=True)
     ]
 
 
 def translated(
-    network: Network, material: Material, sources: list[str], *, beam: int, precision: Precision
+    network: LSTMNetwork, material: Material, sources: list[str], *, beam: int, precision: Precision
 ) -> tuple[float, list[list[Hypothesis]]]:
     """Seconds from text to text, of a model that is loaded, and the hypotheses."""
-    hardware.settle(ONE, precision)
-    with network.ready():
+    devices.configure(ONE, precision)
+    with network.inference():
         began = time.process_time()
         coded = [material.vocab.encode(source) for source in sources]
-        found = search.decode(network, coded, beam=beam, nbest=beam if beam > 5 else 1)
+        found = beam_search.decode(network, coded, beam=beam, nbest=beam if beam > 5 else 1)
         material.vocab.decode_all([hypothesis.ids for hypotheses in found for hypothesis in hypotheses])
         return time.process_time() - began, found
 
@@ -117,12 +123,12 @@ def _beam(  # noqa: PLR0917 - what decoding has at hand
     settings: Settings,
     material: Material,
     roof: Roofline,
-    network: Network,
+    network: LSTMNetwork,
     onmt: Peer,
     transformer: Peer,
     beam: int,
 ) -> list[Row]:
-    count, batch = BEAMS[beam]
+    count, batch_size = BEAMS[beam]
     sources = sorted(material.sources[: count if settings.updates > 10 else count // 4], key=lambda it: len(it.split()))
     coded = [material.vocab.encode(source) for source in sources]
     named, nbest = [peers.pieces(ids) for ids in coded], beam if beam > 5 else 1
@@ -135,12 +141,12 @@ def _beam(  # noqa: PLR0917 - what decoding has at hand
         return words / spent
 
     def theirs() -> float:
-        spent, answers[:] = onmt.ask([beam, nbest, batch, named])
+        spent, answers[:] = onmt.ask([beam, nbest, batch_size, named])
         return float(words / spent)
 
     variants: dict[str, Callable[[], float]] = {"OpenNMT-py": theirs}
     variants |= {precision: partial(mine, precision) for precision in PRECISIONS}
-    onmt.ask([beam, nbest, batch, named[:4]])
+    onmt.ask([beam, nbest, batch_size, named[:4]])
     for precision in PRECISIONS:
         translated(network, material, sources[::8], beam=beam, precision=precision)
     mine("fp32")

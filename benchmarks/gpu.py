@@ -12,15 +12,19 @@ from benchmarks.engine import PRECISIONS, SIZE
 from benchmarks.material import BATCH, Material
 from benchmarks.rows import Row, alternate
 from benchmarks.settings import Settings
-from seqkd import batches, config, hardware, search, trainer
-from seqkd.batches import Text
-from seqkd.errors import InputError
-from seqkd.model import Network
-from seqkd.nbest import Hypothesis
-from seqkd.products import Precision
-from seqkd.trainer import Lesson
+from seqkd.config import schema
+from seqkd.data import batches
+from seqkd.data.batches import TokenizedCorpus
+from seqkd.data.nbest import Hypothesis
+from seqkd.decoding import beam_search
+from seqkd.models.lstm import LSTMNetwork
+from seqkd.ops import devices
+from seqkd.ops.matmul import Precision
+from seqkd.training import trainer
+from seqkd.training.trainer import TrainingJob
+from seqkd.utils.errors import InputError
 
-GPU = config.Machine(workers=1, device="cuda")
+GPU = schema.Machine(processes=1, device="cuda")
 PEER = "plain torch, fp32"
 BEAMS = {1: 1000, 5: 1000, 35: 250}  # beam: sentences
 EPOCHS = 9
@@ -35,26 +39,26 @@ def run(settings: Settings) -> list[Row]:
     return rows + decoding(settings, material, network)
 
 
-def training(settings: Settings, material: Material) -> tuple[Network, list[Row]]:
+def training(settings: Settings, material: Material) -> tuple[LSTMNetwork, list[Row]]:
     """Of whole epochs after the first, in which shapes of batches are met and recorded; the last network trained."""
     text, peer = material.some(5 * settings.updates), plain.Training(material.network(SIZE), 0.001, "cuda")
-    words, trained = text.tokens(range(len(text.targets))), list[Network]()
-    hardware.settle(GPU)
+    words, trained = text.count_target_tokens(range(len(text.targets))), list[LSTMNetwork]()
+    devices.configure(GPU)
 
     def theirs() -> float:
         some, began = material.some(2 * settings.updates), time.perf_counter()
-        for rows in batches.plan(some, BATCH):
+        for rows in batches.make_batches(some, BATCH):
             peer.update([some.sources[row] for row in rows], [some.targets[row] for row in rows])
-        return some.tokens(range(len(some.targets))) / (time.perf_counter() - began)
+        return some.count_target_tokens(range(len(some.targets))) / (time.perf_counter() - began)
 
     def mine(precision: Precision) -> float:
         spent = []
         for epochs in (1, EPOCHS):
-            network = material.network(SIZE).to(hardware.settle(GPU, precision))
+            network = material.network(SIZE).to(devices.configure(GPU, precision))
             optim = material.optim(SIZE).model_copy(update={"epochs": epochs})
-            dev = Text(text.sources[:100], text.targets[:100])
+            dev = TokenizedCorpus(text.sources[:100], text.targets[:100])
             began = time.perf_counter()
-            trainer.train(network, Lesson(text, dev, optim, seed=1, label=f"{precision}, {epochs}"), GPU)
+            trainer.train(network, TrainingJob(text, dev, optim, seed=1, label=f"{precision}, {epochs}"), GPU)
             spent.append(time.perf_counter() - began)
         trained.append(network)
         print(f"{precision}: {spent[0]:.1f} s for one epoch, {spent[1]:.1f} s for {EPOCHS}", flush=True)
@@ -68,13 +72,13 @@ def training(settings: Settings, material: Material) -> tuple[Network, list[Row]
     return trained[-1], [row(f"{SIZE} training, {it}", ours=found[it]) for it in PRECISIONS]
 
 
-def decoding(settings: Settings, material: Material, network: Network) -> list[Row]:
+def decoding(settings: Settings, material: Material, network: LSTMNetwork) -> list[Row]:
     twin = plain.Plain(network.cpu()).to("cuda")
     network.to("cuda")
     return [row for beam in BEAMS for row in _beam(settings, material, network, twin, beam)]
 
 
-def _beam(settings: Settings, material: Material, network: Network, twin: plain.Plain, beam: int) -> list[Row]:
+def _beam(settings: Settings, material: Material, network: LSTMNetwork, twin: plain.Plain, beam: int) -> list[Row]:
     sources = sorted(material.sources[: BEAMS[beam]], key=lambda it: len(it.split()))
     coded = [material.vocab.encode(source) for source in sources]
     words = len(sources) if beam > 5 else sum(len(source.split()) for source in sources)
@@ -82,17 +86,17 @@ def _beam(settings: Settings, material: Material, network: Network, twin: plain.
     answers: list[list[int]] = []
 
     def mine(precision: Precision) -> float:
-        hardware.settle(GPU, precision)
-        with network.ready():
+        devices.configure(GPU, precision)
+        with network.inference():
             for _ in range(2):  # the first time records
                 began = time.perf_counter()
-                ours[precision] = search.decode(network, coded, beam=beam, nbest=beam if beam > 5 else 1)
+                ours[precision] = beam_search.decode(network, coded, beam=beam, nbest=beam if beam > 5 else 1)
                 spent = time.perf_counter() - began
         return words / spent
 
     def theirs() -> float:
         began = time.perf_counter()
-        answers[:] = plain.greedy(twin, coded, batch=4 * BATCH)
+        answers[:] = plain.greedy(twin, coded, batch_size=4 * BATCH)
         return words / (time.perf_counter() - began)
 
     variants: dict[str, Callable[[], float]] = {it: partial(mine, it) for it in PRECISIONS}

@@ -28,7 +28,8 @@ import typer
 
 from benchmarks import tiny
 from benchmarks.tiny import Project
-from seqkd import document, lifetime
+from seqkd.config import yaml_file
+from seqkd.utils import process_control
 
 LOOK = 0.05  # seconds between two looks at the processes
 GONE = 10.0  # seconds within which all processes of a stage must end, whichever of them was killed
@@ -60,7 +61,7 @@ def stage(process: psutil.Process) -> str:
     """The stage whose command this process is, or was forked from; "" for any other."""
     try:
         named = any(Path(word).name == "seqkd" for word in process.cmdline()[:2])
-        return process.environ().get(lifetime.MARK, "") if named else ""
+        return process.environ().get(process_control.STAGE_VARIABLE, "") if named else ""
     except psutil.Error:
         return ""
 
@@ -94,7 +95,7 @@ def mend(project: Project) -> list[str]:
         rwlock.unlink()
         mended.append("rwlock")
     try:
-        whole = not lock.exists() or isinstance(document.load(lock.read_text()), dict)
+        whole = not lock.exists() or isinstance(yaml_file.load(lock.read_text()), dict)
     except Exception:  # whatever the rest of a torn file makes its reader say
         whole = False
     if not whole:
@@ -228,7 +229,7 @@ def main(
         began = time.monotonic()
         copies = [tiny.copy(Path(folder) / name / "project", pairs=pairs, epochs=epochs) for name in ("left", "killed")]
         for each in copies:
-            each.machine(workers=2, save_every=0.2)
+            each.machine(processes=2, checkpoint_interval=0.2)
         left, killed = copies
         lasted = watched(left)
         alone = time.monotonic() - began

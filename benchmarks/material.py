@@ -7,14 +7,19 @@ from typing import NamedTuple
 
 import torch
 
-from seqkd import batches, checkpoint, config, corpus, hardware, model, recipe, trainer, vocab
-from seqkd.batches import Text
-from seqkd.checkpoint import Model
-from seqkd.errors import InputError
-from seqkd.trainer import Lesson
+from seqkd.config import schema
+from seqkd.corpora import prepare
+from seqkd.data import batches, bitext, vocab
+from seqkd.data.batches import TokenizedCorpus
+from seqkd.models import checkpoint, lstm
+from seqkd.models.checkpoint import Model
+from seqkd.ops import devices
+from seqkd.training import trainer
+from seqkd.training.trainer import TrainingJob
+from seqkd.utils.errors import InputError
 
 BATCH, PIECES = 64, 8000
-ONE = config.Machine(workers=1, device="cpu")
+ONE = schema.Machine(processes=1, device="cpu")
 RATES = {500: 0.001, 100: 0.004}  # by hidden units
 
 
@@ -31,29 +36,31 @@ class Material:
         self.sources = [pair.source for pair in self.test]
 
     @cached_property
-    def text(self) -> Text:
+    def text(self) -> TokenizedCorpus:
         """The training text in pieces."""
         path = self.folder / "train.tsv"
-        corpus.write(path, self.texts)
-        return batches.read(path, self.vocab, longest=60)
+        bitext.write(path, self.texts)
+        return batches.tokenize(path, self.vocab, longest=60)
 
-    def some(self, count: int) -> Text:
+    def some(self, count: int) -> TokenizedCorpus:
         """So many whole batches of the training text, spread over all lengths."""
-        planned = batches.plan(self.text, BATCH)[:-1]
+        planned = batches.make_batches(self.text, BATCH)[:-1]
         count = min(count, len(planned))
         rows = [row for at in range(count) for row in planned[(2 * at + 1) * len(planned) // (2 * count)]]
-        return Text([self.text.sources[row] for row in rows], [self.text.targets[row] for row in rows])
+        return TokenizedCorpus([self.text.sources[row] for row in rows], [self.text.targets[row] for row in rows])
 
-    def optim(self, size: str) -> config.Optim:
+    def optim(self, size: str) -> schema.OptimizerSettings:
         """One epoch of Adam."""
-        hidden = config.Network(size=size, dropout=0.0).hidden
-        return config.Optim(method="adam", rate=RATES[hidden], schedule="constant", epochs=1, batch=BATCH)
+        hidden = schema.NetworkSettings(size=size, dropout=0.0).hidden
+        return schema.OptimizerSettings(
+            optimizer="adam", learning_rate=RATES[hidden], schedule="constant", epochs=1, batch_size=BATCH
+        )
 
-    def network(self, size: str) -> model.Network:
+    def network(self, size: str) -> lstm.LSTMNetwork:
         """A fresh network with random weights."""
-        shape = config.Network(size=size, dropout=0.0)
-        made = model.Network(model.Shape(self.vocab.size, shape.layers, shape.hidden, 0.0))
-        made.start(torch.Generator().manual_seed(1))
+        shape = schema.NetworkSettings(size=size, dropout=0.0)
+        made = lstm.LSTMNetwork(lstm.NetworkShape(self.vocab.size, shape.layers, shape.hidden, 0.0))
+        made.init_weights(torch.Generator().manual_seed(1))
         return made
 
     def model_folder(self, size: str) -> Path:
@@ -61,38 +68,38 @@ class Material:
         folder = self.folder / size
         if not folder.exists():
             print(f"Training {size} on {self.name}, once")
-            hardware.settle(config.Machine(), "bf16")
+            devices.configure(schema.Machine(), "bf16")
             network = self.network(size)
-            epochs = -(-400 // len(batches.plan(self.text, BATCH)))
-            dev = Text(self.text.sources[:100], self.text.targets[:100])
+            epochs = -(-400 // len(batches.make_batches(self.text, BATCH)))
+            dev = TokenizedCorpus(self.text.sources[:100], self.text.targets[:100])
             settings = self.optim(size).model_copy(update={"epochs": epochs})
-            trainer.train(network, Lesson(self.text, dev, settings, seed=1, label=size), config.Machine())
+            trainer.train(network, TrainingJob(self.text, dev, settings, seed=1, label=size), schema.Machine())
             checkpoint.save(folder, Model(network, self.vocab, None), card="A benchmark's network.\n")
         return folder
 
-    def trained(self, size: str) -> model.Network:
+    def trained(self, size: str) -> lstm.LSTMNetwork:
         return checkpoint.load(self.model_folder(size)).network
 
 
 class _Named(NamedTuple):
     name: str
-    train: list[corpus.Pair]
-    test: list[corpus.Pair]
+    train: list[bitext.Pair]
+    test: list[bitext.Pair]
 
 
 def _pairs(data: Path | None, languages: tuple[str, str]) -> _Named:
     """The named folder's pairs; without one the default corpus if the pipeline has made it, else the grammar's."""
-    gold, test = Path("data/text/gold.tsv"), Path("data/corpus/test.tsv")
+    gold, test = Path("data/text/reference.tsv"), Path("data/corpus/test.tsv")
     if data is None and gold.exists() and test.exists():
-        return _Named("the default corpus", corpus.read(gold), corpus.read(test))
+        return _Named("the default corpus", bitext.read(gold), bitext.read(test))
     named = str(data) if data else "corpora/grammar.yaml"
-    settings = config.Data(corpus=named, source=languages[0], target=languages[1], max_tokens=60)
-    found = recipe.prepare(settings, seed=17, downloads=Path(".dvc/tmp/downloads"))
+    settings = schema.DataSettings(corpus=named, source=languages[0], target=languages[1], max_length=60)
+    found = prepare.prepare(settings, seed=17, downloads=Path(".dvc/tmp/downloads"))
     name = data.name if data else "the seeded grammar (no corpus was given, nor made)"
     return _Named(name, found.train, found.test)
 
 
-def _vocab(pairs: list[corpus.Pair], path: Path) -> vocab.Vocab:
+def _vocab(pairs: list[bitext.Pair], path: Path) -> vocab.Vocab:
     """A joint vocabulary of 8000 pieces, or of as many as the text can give."""
     if path.exists():
         return vocab.load(path)

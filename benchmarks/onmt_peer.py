@@ -30,7 +30,7 @@ WARMUP = 3  # updates
 
 def options(folder: Path) -> Namespace:
     """The paper's network and training, as a user of OpenNMT-py writes them."""
-    layers, hidden, batch = json.loads((folder / "shape.json").read_text())
+    layers, hidden, batch_size = json.loads((folder / "shape.json").read_text())
     vocabulary = str(folder / "vocabulary.txt")
     text = {"path_src": str(folder / "train.source"), "path_tgt": str(folder / "train.target")}
     config = {
@@ -50,7 +50,7 @@ def options(folder: Path) -> Namespace:
         "dropout": [0.0],
         "attention_dropout": [0.0],
         "batch_type": "sents",
-        "batch_size": batch,
+        "batch_size": batch_size,
         "bucket_size": 30000,
         "num_workers": 0,
         "optim": "adam",

@@ -9,8 +9,8 @@ from typing import Any, Self
 import numpy as np
 
 from benchmarks.material import BATCH, Material
-from seqkd.errors import InputError
-from seqkd.model import Network
+from seqkd.models.lstm import LSTMNetwork
+from seqkd.utils.errors import InputError
 
 HERE = Path(__file__).resolve().parent
 
@@ -51,7 +51,7 @@ class Peer:
         self.process.wait()
 
 
-def write_for_onmt(material: Material, network: Network) -> Path:
+def write_for_onmt(material: Material, network: LSTMNetwork) -> Path:
     """The folder that onmt_peer.py reads: text and vocabulary as pieces named by their numbers, and our weights."""
     folder = material.folder / "onmt"
     folder.mkdir(exist_ok=True)
@@ -71,7 +71,7 @@ def pieces(ids: list[int]) -> str:
     return " ".join(f"p{number}" for number in ids)
 
 
-def onmt(material: Material, network: Network, keep: Path, work: str) -> Peer:
+def onmt(material: Material, network: LSTMNetwork, keep: Path, work: str) -> Peer:
     """OpenNMT-py, to train or to translate."""
     folder = write_for_onmt(material, network)
     return Peer(keep, "onmt", "onmt_peer.py", work, str(folder), log=folder / f"{work}.log")

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from seqkd.model import Network
-from seqkd.vocab import BOS, EOS, PAD
+from seqkd.data.vocab import BOS, EOS, PAD
+from seqkd.models.lstm import LSTMNetwork
 
 State = tuple[Tensor, list[tuple[Tensor, Tensor]]]  # what is fed back (B, H), and each layer's state and cell
 
 
 class Plain(nn.Module):
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: LSTMNetwork) -> None:
         super().__init__()
         vocab, layers, hidden, _ = network.shape
         self.source, self.target = nn.Embedding(vocab, hidden, PAD), nn.Embedding(vocab, hidden, PAD)
@@ -30,7 +30,7 @@ class Plain(nn.Module):
         with torch.no_grad():
             self._copy(network)
 
-    def _copy(self, network: Network) -> None:
+    def _copy(self, network: LSTMNetwork) -> None:
         """Takes over our weights."""
 
         def gates(weight: Tensor) -> Tensor:  # ours: input, forget, output, candidate; torch's: output last
@@ -73,8 +73,8 @@ class Plain(nn.Module):
 
     def step(self, word: Tensor, memory: Tensor, closed: Tensor, last: State) -> State:
         """word: (B,) ids."""
-        fed, states = last
-        below, new = torch.cat((self.target(word), fed), 1), []
+        attn_vector, states = last
+        below, new = torch.cat((self.target(word), attn_vector), 1), []
         for cell, state in zip(self.decoder, states, strict=True):
             new.append(cell(below, state))
             below = new[-1][0]
@@ -82,11 +82,11 @@ class Plain(nn.Module):
         context = torch.bmm(F.softmax(scores, 1)[:, None], memory)[:, 0]
         return torch.tanh(self.combine(torch.cat((context, below), 1))), new
 
-    def loss(self, source: Tensor, entered: Tensor, expected: Tensor) -> Tensor:
+    def loss(self, source: Tensor, decoder_input: Tensor, expected: Tensor) -> Tensor:
         """NLL summed over words; (S, B) padded on the right, (T, B), (T, B)."""
         memory, closed, last = self.encode(source)
         vectors = []
-        for word in entered:
+        for word in decoder_input:
             last = self.step(word, memory, closed, last)
             vectors.append(last[0])
         logits = self.output(torch.stack(vectors))
@@ -100,28 +100,28 @@ def _padded(sentences: Sequence[Sequence[int]]) -> Tensor:
 class Training:
     """Adam on Plain."""
 
-    def __init__(self, network: Network, rate: float, device: str = "cpu") -> None:
+    def __init__(self, network: LSTMNetwork, rate: float, device: str = "cpu") -> None:
         self.plain, self.device = Plain(network).to(device), device
-        self.optimiser = torch.optim.Adam(self.plain.parameters(), lr=rate)
+        self.optimizer = torch.optim.Adam(self.plain.parameters(), lr=rate)
 
     def update(self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> float:
         """One step on a batch; returns the summed loss."""
         expected = _padded([[*ids, EOS] for ids in targets]).to(self.device)
-        entered = _padded([[BOS, *ids] for ids in targets]).to(self.device)
-        loss = self.plain.loss(_padded(sources).to(self.device), entered, expected)
-        self.optimiser.zero_grad()
+        decoder_input = _padded([[BOS, *ids] for ids in targets]).to(self.device)
+        loss = self.plain.loss(_padded(sources).to(self.device), decoder_input, expected)
+        self.optimizer.zero_grad()
         (loss / (expected != PAD).sum()).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.plain.parameters(), 5.0)
-        self.optimiser.step()
+        self.optimizer.step()
         return float(loss.detach())
 
 
 @torch.no_grad()
-def greedy(plain: Plain, sources: Sequence[Sequence[int]], *, batch: int) -> Iterator[list[int]]:
+def greedy(plain: Plain, sources: Sequence[Sequence[int]], *, batch_size: int) -> Iterator[list[int]]:
     """The likeliest word at each step until every sentence of a batch has ended; sentences in the order given."""
     device = plain.output.weight.device
-    for at in range(0, len(sources), batch):
-        some = sources[at : at + batch]
+    for at in range(0, len(sources), batch_size):
+        some = sources[at : at + batch_size]
         memory, closed, last = plain.encode(_padded(some).to(device))
         word, words = torch.full((len(some),), BOS, device=device), []
         ended = torch.zeros(len(some), dtype=torch.bool, device=device)

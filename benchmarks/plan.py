@@ -15,71 +15,76 @@ from pathlib import Path
 import torch
 from tabulate import tabulate
 
-from seqkd import config, hardware, sample, search, trainer, vocab
-from seqkd.batches import Text
-from seqkd.config import Machine, Params
-from seqkd.corpus import Pair
-from seqkd.costs import ROLES, Costs, Kind, Role, listed
-from seqkd.material import Material
-from seqkd.model import Network, Shape
-from seqkd.trainer import Lesson
-from seqkd.vocab import EOS
+from seqkd.config import schema
+from seqkd.config.schema import Machine, Params
+from seqkd.data import vocab
+from seqkd.data.batches import TokenizedCorpus
+from seqkd.data.bitext import Pair
+from seqkd.data.vocab import EOS
+from seqkd.decoding import beam_search
+from seqkd.models.lstm import LSTMNetwork, NetworkShape
+from seqkd.ops import devices
+from seqkd.planning import sample
+from seqkd.planning.costs import ROLES, Costs, Role, TrainingKind, listed
+from seqkd.planning.material import CorpusSample
+from seqkd.training import trainer
+from seqkd.training.trainer import TrainingJob
 
-MACHINE = Machine(workers=1, device="cpu")
+MACHINE = Machine(processes=1, device="cpu")
 PIECES = 400
 FACTOR = 1.5
 SIZES = {"teacher": "2x96", "student": "1x48"}
 
 
-def material(folder: Path) -> Material:
+def material(folder: Path) -> CorpusSample:
     """1600 pairs of made-up words."""
     drawn = random.Random(1)
     words = ["".join(drawn.choices("abcdefghij", k=4)) for _ in range(300)]
     pairs = [Pair(at, *(" ".join(drawn.choices(words, k=3 + at % 13)) for _ in range(2))) for at in range(1600)]
     pieces = vocab.train([side for pair in pairs for side in pair[1:]], folder / "joint.model", size=PIECES)
-    return Material(pairs, pieces, len(pairs), 50, 50, ())
+    return CorpusSample(pairs, pieces, len(pairs), 50, 50, ())
 
 
-def network(params: Params, role: Role) -> Network:
-    settings: config.Network = getattr(params, role)
-    made = Network(Shape(PIECES, settings.layers, settings.hidden, settings.dropout))
-    made.start(torch.Generator().manual_seed(1))
+def network(params: Params, role: Role) -> LSTMNetwork:
+    settings: schema.NetworkSettings = getattr(params, role)
+    made = LSTMNetwork(NetworkShape(PIECES, settings.layers, settings.hidden, settings.dropout))
+    made.init_weights(torch.Generator().manual_seed(1))
     return made
 
 
-def training(costs: Costs, params: Params, text: Text, role: Role) -> tuple[float, float]:
+def training(costs: Costs, params: Params, text: TokenizedCorpus, role: Role) -> tuple[float, float]:
     """Processor seconds of two epochs: said, taken."""
     settings = getattr(params.optim, role).model_copy(update={"epochs": 2})
-    hardware.settle(MACHINE, params.precision)
+    devices.configure(MACHINE, params.precision)
     began = time.process_time()
-    lesson = Lesson(text, Text(text.sources[:1], text.targets[:1]), settings, 1)
+    lesson = TrainingJob(text, TokenizedCorpus(text.sources[:1], text.targets[:1]), settings, 1)
     trainer.train(network(params, role), lesson, MACHINE)
-    updates = 2 * -(-len(text.sources) // settings.batch)
-    said = updates * costs.trainings[Kind(role, settings.batch, settings.method, False)].update
+    updates = 2 * -(-len(text.sources) // settings.batch_size)
+    said = updates * costs.trainings[TrainingKind(role, settings.batch_size, settings.optimizer, False)].update
     return said, time.process_time() - began
 
 
-def searching(costs: Costs, params: Params, text: Text, row: str) -> tuple[float, float]:
+def searching(costs: Costs, params: Params, text: TokenizedCorpus, row: str) -> tuple[float, float]:
     """Of n-best lists whose hypotheses never end."""
     beam = params.decode[row].beam
     sources, teacher = text.sources[: 12_000 // beam], network(params, "teacher")
     with torch.no_grad():
         teacher.output_bias[EOS] = -sample.FAR
-    hardware.settle(MACHINE, params.precision)
+    devices.configure(MACHINE, params.precision)
     began = time.process_time()
-    search.decode(teacher, sources, beam=beam, nbest=beam)
+    beam_search.decode(teacher, sources, beam=beam, nbest=beam)
     found = costs.searches[listed(params, MACHINE, row)]
-    rows = beam * sum(search.longest(len(ids)) for ids in sources)
+    rows = beam * sum(beam_search.max_length(len(ids)) for ids in sources)
     return len(sources) * found.sentence + rows * found.row, time.process_time() - began
 
 
 def main() -> int:
-    params = config.params()
+    params = schema.load_params()
     networks = {role: getattr(params, role).model_copy(update={"size": size}) for role, size in SIZES.items()}
-    params = params.model_copy(update=networks | {"vocab": config.Vocab(size=PIECES)})
+    params = params.model_copy(update=networks | {"vocab": schema.VocabSettings(size=PIECES)})
     with tempfile.TemporaryDirectory() as folder:
         given = material(Path(folder))
-        costs, text = sample.measure(given, params, MACHINE, clock=time.process_time), Text(*given.pieces())
+        costs, text = sample.measure(given, params, MACHINE, clock=time.process_time), TokenizedCorpus(*given.pieces())
     found = {f"train {role}": training(costs, params, text, role) for role in ROLES}
     found |= {f"decode {row}": searching(costs, params, text, row) for row in params.decode}
     rows = [(work, said, took, said / took) for work, (said, took) in found.items()]

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional as F
 
-from seqkd import products
-from seqkd.model import Shape
+from seqkd.models.lstm import NetworkShape
+from seqkd.ops import matmul
 
-PRECISIONS: tuple[products.Precision, ...] = ("fp32", "bf16")
+PRECISIONS: tuple[matmul.Precision, ...] = ("fp32", "bf16")
 ROWS, OUT, IN = 1024, 2000, 1000  # a product of the 2x500 network over some ten time steps of 64 sentences
 ADAM = 7 * 4  # bytes moved for each weight by an update: three arrays and the gradient read, three written
 
@@ -28,21 +28,21 @@ class Roofline(NamedTuple):
         fp32 = max(self.torch, self.own)
         return max(fp32, self.torch_bf16, self.own_bf16) if precision == "bf16" else fp32
 
-    def training(self, shape: Shape, precision: str, *, source: float, target: float, batch: int) -> float:
+    def training(self, shape: NetworkShape, precision: str, *, source: float, target: float, batch_size: int) -> float:
         """Target words a second at most; source, target: mean pieces a sentence, marks included."""
         encoder, word, decoder, output = _weights(shape)
         flop = 3 * 2 * (encoder * source / target + word + decoder + output)
         update = ADAM * (encoder + word + decoder + output + 2 * shape.vocab * shape.hidden) / (self.memory * 1e9)
-        return 1 / (flop / (self.rate(precision) * 1e9) + update / (batch * target))
+        return 1 / (flop / (self.rate(precision) * 1e9) + update / (batch_size * target))
 
-    def decoding(self, shape: Shape, precision: str, *, source: float, target: float, beam: int) -> float:
+    def decoding(self, shape: NetworkShape, precision: str, *, source: float, target: float, beam: int) -> float:
         """Sentences a second at most; the embedding's share of the gates is looked up, not multiplied."""
         encoder, _, decoder, output = _weights(shape)
         flop = 2 * (encoder * source + beam * target * (decoder + output))
         return self.rate(precision) * 1e9 / flop
 
 
-def _weights(shape: Shape) -> tuple[int, int, int, int]:
+def _weights(shape: NetworkShape) -> tuple[int, int, int, int]:
     """Multiplied once a word: in the encoder, for the target embedding, in the rest of the decoder, for the output."""
     vocab, layers, hidden, _ = shape
     square = hidden * hidden
@@ -68,8 +68,8 @@ def measure() -> Roofline:
     flop, narrow = 2e-9 * ROWS * OUT * IN, (x.bfloat16(), weight.bfloat16())
     own: list[float] = []
     for precision in PRECISIONS:
-        products.choose("own", precision)
-        own.append(flop / _best(partial(products.Right.of(weight).times, x, OUT), 3))
+        matmul.set_backend("own", precision)
+        own.append(flop / _best(partial(matmul.PackedWeight.pack(weight).apply, x, OUT), 3))
     return Roofline(
         torch=flop / _best(lambda: F.linear(x, weight), 3),
         own=own[0],

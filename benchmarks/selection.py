@@ -16,8 +16,11 @@ import sacrebleu
 from benchmarks.material import Material
 from benchmarks.rows import Row, alternate
 from benchmarks.settings import Settings
-from seqkd import config, nbest, ngrams, scores, selection
-from seqkd.corpus import Pair
+from seqkd.config import schema
+from seqkd.data import nbest
+from seqkd.data.bitext import Pair
+from seqkd.evaluation import metrics
+from seqkd.selection import select, sentence_bleu
 
 HYPOTHESES = 35
 PEER = "sacrebleu.sentence_bleu"
@@ -63,13 +66,13 @@ class Lists(NamedTuple):
     references: list[str]
     texts: list[str]
 
-    def numbers(self) -> ngrams.Words:
-        return ngrams.number([*self.references, *self.texts], scores.words)
+    def numbers(self) -> sentence_bleu.Words:
+        return sentence_bleu.encode([*self.references, *self.texts], metrics.tokenize)
 
-    def scores(self, words: ngrams.Words) -> list[float]:
+    def scores(self, words: sentence_bleu.Words) -> list[float]:
         places = np.arange(len(self.texts), dtype=np.int32)
-        counts = ngrams.counts(words, len(self.references) + places, places // HYPOTHESES)
-        return list(ngrams.bleu(counts, smoothing="exp", value=0.0).tolist())
+        counts = sentence_bleu.counts(words, len(self.references) + places, places // HYPOTHESES)
+        return list(sentence_bleu.bleu(counts, smoothing="exp", value=0.0).tolist())
 
     def scores_of_sacrebleu(self) -> list[float]:
         """Of the first texts."""
@@ -77,7 +80,7 @@ class Lists(NamedTuple):
         return [sacrebleu.sentence_bleu(text, [reference]).score for text, reference in some]
 
 
-def read(part: selection.Part, material: Material) -> Lists:
+def read(part: select.Part, material: Material) -> Lists:
     lines = [hypotheses for _, hypotheses in nbest.read_part(part.path, part.pairs)]
     ids = [hypothesis.ids for hypotheses in lines for hypothesis in hypotheses]
     return Lists([pair.target for pair in part.pairs], material.vocab.decode_all(ids))
@@ -85,7 +88,7 @@ def read(part: selection.Part, material: Material) -> Lists:
 
 def scored(settings: Settings, material: Material, pairs: list[Pair], folder: Path) -> list[Row]:
     """Pairs a second of lists against their references; each round has a part of its own."""
-    lists = [read(part, material) for part in selection.parts(folder, pairs, lines=len(pairs))]
+    lists = [read(part, material) for part in select.parts(folder, pairs, lines=len(pairs))]
     numbers = [one.numbers() for one in lists[:1]]
     lists[0].scores(numbers[0])  # compiles
     work: dict[str, Callable[[Lists], Sized]] = {
@@ -116,8 +119,8 @@ def _rate(step: Callable[[Lists], Sized], lists: Iterator[Lists]) -> float:
 
 def chosen(settings: Settings, material: Material, pairs: list[Pair], folder: Path) -> list[Row]:
     """Hypotheses a second from the n-best files to the chosen text and its audit."""
-    parts, model = list(selection.parts(folder, pairs, lines=len(pairs))), material.folder / "joint.model"
-    choose = partial(selection.choose, model=model, settings=config.Select(nbest="made-up", pick="bleu"))
+    parts, model = list(select.parts(folder, pairs, lines=len(pairs))), material.folder / "joint.model"
+    choose = partial(select.choose, model=model, settings=schema.SelectSettings(nbest="made-up", metric="bleu"))
 
     def measure() -> float:
         began = time.process_time()

@@ -11,10 +11,11 @@ from benchmarks.material import BATCH, ONE, Material
 from benchmarks.roofline import Roofline
 from benchmarks.rows import Row, alternate
 from benchmarks.settings import Settings
-from seqkd import batches, hardware
-from seqkd.batches import Text
-from seqkd.nbest import Hypothesis
-from seqkd.products import Precision
+from seqkd.data import batches
+from seqkd.data.batches import TokenizedCorpus
+from seqkd.data.nbest import Hypothesis
+from seqkd.ops import devices
+from seqkd.ops.matmul import Precision
 
 SIZE, PEER = "2x100", "plain torch, fp32"
 TRAINING, GREEDY = (1.5, 2.0), (1.3, 1.5)
@@ -26,16 +27,16 @@ def run(settings: Settings) -> list[Row]:
 
 
 def training(settings: Settings, material: Material, roof: Roofline) -> list[Row]:
-    network, optim = material.network(SIZE), material.optim(SIZE).model_copy(update={"shares": 1})  # one core
+    network, optim = material.network(SIZE), material.optim(SIZE).model_copy(update={"shards": 1})  # one core
     long, short = material.some(4 * settings.updates + 8), material.some(8)
-    pupil = plain.Training(material.network(SIZE), optim.rate)
+    optimizer = plain.Training(material.network(SIZE), optim.learning_rate)
 
-    def theirs(text: Text) -> float:
-        hardware.settle(ONE, "fp32")
+    def theirs(text: TokenizedCorpus) -> float:
+        devices.configure(ONE, "fp32")
         began = time.process_time()
-        for rows in batches.plan(text, BATCH):
-            pupil.update([text.sources[row] for row in rows], [text.targets[row] for row in rows])
-        return text.tokens(range(len(text.targets))) / (time.process_time() - began)
+        for rows in batches.make_batches(text, BATCH):
+            optimizer.update([text.sources[row] for row in rows], [text.targets[row] for row in rows])
+        return text.count_target_tokens(range(len(text.targets))) / (time.process_time() - began)
 
     theirs(short)
     variants: dict[str, Callable[[], float]] = {PEER: partial(theirs, long)}
@@ -46,7 +47,7 @@ def training(settings: Settings, material: Material, roof: Roofline) -> list[Row
     source, target = mean(map(len, long.sources)), mean(len(ids) + 1 for ids in long.targets)
     rows = []
     for precision, aim in zip(PRECISIONS, TRAINING, strict=True):
-        limit = roof.training(network.shape, precision, source=source, target=target, batch=BATCH)
+        limit = roof.training(network.shape, precision, source=source, target=target, batch_size=BATCH)
         row = partial(Row, f"{SIZE} training, {precision}", "target words/s", found[precision], PEER, found[PEER])
         rows.append(row(aim=aim, roofline=found[precision] / limit, note=f"batch {BATCH}"))
     return rows
@@ -66,9 +67,9 @@ def greedy(settings: Settings, material: Material, roof: Roofline) -> list[Row]:
         return words / spent
 
     def theirs() -> float:
-        hardware.settle(ONE, "fp32")
+        devices.configure(ONE, "fp32")
         began = time.process_time()
-        answers[:] = plain.greedy(twin, [material.vocab.encode(source) for source in sources], batch=BATCH)
+        answers[:] = plain.greedy(twin, [material.vocab.encode(source) for source in sources], batch_size=BATCH)
         material.vocab.decode_all(answers)
         return words / (time.process_time() - began)
 

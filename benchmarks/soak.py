@@ -1,6 +1,6 @@
 """`seqkd translate` under a long stream: whether every line comes out in order, and what memory it holds meanwhile.
 
-python -m benchmarks.soak --lines 200000 --threads 2          # with random weights, 1x32
+python -m benchmarks.soak --lines 200000 --processes 2          # with random weights, 1x32
 python -m benchmarks.soak --model models/seq_kd --text data/corpus/test.tsv
 
 The lines of the text are fed again and again. Each must be answered as in the first round. Memory is that of the
@@ -21,15 +21,17 @@ from typing import BinaryIO
 
 import torch
 
-from seqkd import checkpoint, corpus, grammar, model, vocab
-from seqkd.checkpoint import Model
+from seqkd.corpora import synthetic
+from seqkd.data import bitext, vocab
+from seqkd.models import checkpoint, lstm
+from seqkd.models.checkpoint import Model
 
 
 def random_model(folder: Path, lines: list[str]) -> Path:
     """A 1x32 network that has learnt nothing but that sentences end."""
     pieces = vocab.train(lines, folder / "joint.model", size=400)
-    network = model.Network(model.Shape(pieces.size, 1, 32, 0.0))
-    network.start(torch.Generator().manual_seed(1), spread=1.0)
+    network = lstm.LSTMNetwork(lstm.NetworkShape(pieces.size, 1, 32, 0.0))
+    network.init_weights(torch.Generator().manual_seed(1), init_range=1.0)
     with torch.no_grad():
         network.output_bias[vocab.EOS] += 3.0
     checkpoint.save(folder / "model", Model(network, pieces, None), card="")
@@ -39,7 +41,7 @@ def random_model(folder: Path, lines: list[str]) -> Path:
 def made_up(count: int) -> list[str]:
     """English sentences of the grammar."""
     chance = random.Random(17)
-    return [grammar.english(grammar.draw(chance)) for _ in range(count)]
+    return [synthetic.english(synthetic.draw(chance)) for _ in range(count)]
 
 
 def megabytes(process: int) -> float:
@@ -82,14 +84,14 @@ def main() -> None:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--text", type=Path)
     parser.add_argument("--lines", type=int, default=200_000)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--beam", type=int, default=1)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        lines = [pair.source for pair in corpus.read(given.text)] if given.text else made_up(given.lines // 10)
+        lines = [pair.source for pair in bitext.read(given.text)] if given.text else made_up(given.lines // 10)
         folder = given.model or random_model(Path(name), lines)
         command = [sys.executable, "-m", "seqkd", "translate", "--model", str(folder)]
-        command += ["--beam", str(given.beam), "--threads", str(given.threads)]
+        command += ["--beam", str(given.beam), "--processes", str(given.threads)]
         wrong = soak(command, lines, given.lines)
     print(f"{wrong:,} of {given.lines:,} lines other than in the first round")
     if wrong:

@@ -8,25 +8,32 @@ import sys
 from pathlib import Path
 from typing import Any, cast
 
-from seqkd import document
+from seqkd.config import yaml_file
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 LEFT_OUT = {"tests", "benchmarks", "reports", "dvc.lock"}  # what the copy needs none of, or makes itself
 
 GRAMMAR: dict[str, Any] = {"kind": "grammar", "pairs": 120, "dev": 12, "test": 12}
-EPOCH = {"method": "adam", "rate": 0.01, "schedule": "constant", "epochs": 1, "batch": 16, "warmup": 0}
+EPOCH = {
+    "optimizer": "adam",
+    "learning_rate": 0.01,
+    "schedule": "constant",
+    "epochs": 1,
+    "batch_size": 16,
+    "warmup_steps": 0,
+}
 TINY: dict[str, Any] = {  # with methods that the project does not know: a method is a row
-    "data": {"corpus": "corpora/tiny.yaml", "source": "en", "target": "de", "max_tokens": 60},
+    "data": {"corpus": "corpora/tiny.yaml", "source": "en", "target": "de", "max_length": 60},
     "vocab": {"size": 160},
     "teacher": {"size": "1x16", "dropout": 0.1},
     "student": {"size": "1x8", "dropout": 0.1},
     "optim": dict.fromkeys(("teacher", "student", "tune", "retrain"), EPOCH),
     "decode": {"k5": {"beam": 2}, "k35": {"beam": 3}},
-    "distill": {"words": {"text": "gold", "alpha": 0.5}, "whole": {"text": "seq_kd", "alpha": 0.0}},
+    "distill": {"words": {"train_text": "reference", "alpha": 0.5}, "whole": {"train_text": "seq_kd", "alpha": 0.0}},
     "finetune": {
-        "whole-near": {"text": "seq_inter", "init": "whole", "alpha": 0.25},
-        "teacher-near": {"text": "seq_inter", "init": "teacher", "alpha": 0.0},
+        "whole-near": {"train_text": "seq_inter", "init_from": "whole", "alpha": 0.25},
+        "teacher-near": {"train_text": "seq_inter", "init_from": "teacher", "alpha": 0.0},
     },
     "prune": {"model": "whole-near", "ratios": [0.5], "retrain": "seq_kd", "finetune": "seq_inter"},
     "evaluate": {"beams": [1, 2]},
@@ -63,7 +70,7 @@ class Project:
         return told
 
     def read(self) -> dict[str, Any]:
-        return cast(dict[str, Any], document.read(self.folder / "params.yaml"))
+        return cast(dict[str, Any], yaml_file.read(self.folder / "params.yaml"))
 
     def write(self, values: dict[str, Any]) -> None:
         (self.folder / "params.yaml").write_text(json.dumps(values, indent=2), encoding="utf-8")
@@ -95,7 +102,7 @@ def copy(folder: Path, *, pairs: int = GRAMMAR["pairs"], epochs: int = 1) -> Pro
     optim = dict.fromkeys(TINY["optim"], EPOCH | {"epochs": epochs})
     made.write(made.read() | TINY | {"optim": optim})
     (folder / "corpora/tiny.yaml").write_text(json.dumps(GRAMMAR | {"pairs": pairs}))
-    made.machine(workers=1)
+    made.machine(processes=1)
     made.run("git", "init", "-q")
     made.commit()
     return made

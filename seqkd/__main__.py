@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from seqkd.errors import InputError, StoppedError, refused
+from seqkd.utils.errors import InputError, StoppedError, describe_os_error
 
 STAGES = Path(__file__).resolve().parent.parent / "stages"
 
@@ -75,28 +75,28 @@ def _guarded(name: str, arguments: list[str]) -> int:
     """The exit code of a stage; what user or system is at fault for and a signal give one line, the rest is a bug."""
     from contextlib import nullcontext
 
-    from seqkd import lifetime, resume
+    from seqkd.utils import cache_dir, process_control
 
     try:
         os.getcwd()
     except OSError:
         return _told(name, "the working folder is gone, or closed to you; change to another one.")
     out, began = _out(arguments), time.time()
-    lifetime.follow_dvc()
+    process_control.exit_with_dvc()
     try:
-        with lifetime.ends_on_signals(), lifetime.alone(out) if out else nullcontext():
+        with process_control.raise_on_signals(), process_control.exclusive_lock(out) if out else nullcontext():
             run(name, arguments)
     except InputError as error:
         return _told(name, str(error))
     except OSError as error:
-        if sentence := refused(error):
+        if sentence := describe_os_error(error):
             return _told(name, sentence)
         raise
     except StoppedError as stop:
         _told(name, str(stop))
         return 128 + stop.signal
     finally:
-        resume.sweep(began)
+        cache_dir.collect_garbage(began)
     return 0
 
 
@@ -146,7 +146,7 @@ def main() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:  # at the flush: standard output is a file on a full disk
-        if sentence := refused(error):
+        if sentence := describe_os_error(error):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return _told("", sentence)
         raise

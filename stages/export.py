@@ -5,12 +5,14 @@ from typing import Annotated
 
 import typer
 
-from seqkd import checkpoint
-from seqkd.checkpoint import Precision
-from seqkd.errors import InputError
+from seqkd.models import checkpoint
+from seqkd.models.checkpoint import WeightPrecision
+from seqkd.utils.errors import InputError
 
 Source = Annotated[Path, typer.Option("--model", help="The model's folder.")]
-As = Annotated[Precision, typer.Option(help="int8: a quarter of the file, each row of a matrix with its own scale.")]
+As = Annotated[
+    WeightPrecision, typer.Option(help="int8: a quarter of the file, each row of a matrix with its own scale.")
+]
 Out = Annotated[Path, typer.Option(help="The folder to write.")]
 
 
@@ -21,5 +23,5 @@ def main(*, model: Source, precision: As = "int8", out: Out) -> None:
     loaded = checkpoint.load(model)
     card = (model / checkpoint.CARD).read_text(encoding="utf-8", errors="replace")
     checkpoint.save(out, loaded, card=f"{card}\nWeights: {precision}.\n", precision=precision)
-    before, after = checkpoint.size(model), checkpoint.size(out)
+    before, after = checkpoint.weights_size(model), checkpoint.weights_size(out)
     print(f"{out}: weights {after / 1e6:.2f} MB, {before / 1e6:.2f} MB before")

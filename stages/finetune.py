@@ -5,9 +5,12 @@ from typing import Annotated
 
 import typer
 
-from seqkd import checkpoint, config, course, hardware
+from seqkd.config import schema
+from seqkd.models import checkpoint
+from seqkd.ops import devices
+from seqkd.training import run
 
-Row = Annotated[str, typer.Argument(parser=config.row_name, help="A row of finetune in params.yaml.")]
+Row = Annotated[str, typer.Argument(parser=schema.row_name, help="A row of finetune in params.yaml.")]
 Teacher = Annotated[Path, typer.Option(help="The teacher's folder, for Word-KD.")]
 Texts = Annotated[Path, typer.Option(help="The folder of the texts to train on.")]
 Corpus = Annotated[Path, typer.Option(help="The folder of dev.tsv and about.json.")]
@@ -17,10 +20,10 @@ Models = Annotated[Path, typer.Option(help="The folder of the models; the row's 
 
 def main(row: Row, *, teacher: Teacher, texts: Texts, corpus: Corpus, curves: Curves, models: Models) -> None:
     """Fine-tune a model on (1 - alpha) NLL + alpha Word-KD."""
-    params, machine = config.params(), config.machine()
-    settings = config.row(params.finetune, row, section="finetune")
-    text = texts / f"{settings.text}.tsv"
-    model = checkpoint.load(models / settings.init, hardware.settle(machine, params.precision))
-    plan = course.Course(row, "tune", text, corpus, settings.init, settings.alpha, teacher, settings.top_k)
-    followed = course.follow(model, plan, params, machine)
-    course.finish(model, followed, out=models / row, curve_out=curves / f"{row}.csv")
+    params, machine = schema.load_params(), schema.load_machine()
+    settings = schema.row(params.finetune, row, section="finetune")
+    text = texts / f"{settings.train_text}.tsv"
+    model = checkpoint.load(models / settings.init_from, devices.configure(machine, params.precision))
+    plan = run.TrainingRun(row, "tune", text, corpus, settings.init_from, settings.alpha, teacher, settings.top_k)
+    followed = run.train(model, plan, params, machine)
+    run.save(model, followed, out=models / row, curve_out=curves / f"{row}.csv")

@@ -6,7 +6,10 @@ from typing import Annotated
 
 import typer
 
-from seqkd import config, corpus, recipe
+from seqkd.config import schema
+from seqkd.corpora import prepare
+from seqkd.data import bitext
+from seqkd.utils import atomic
 
 Gold = Annotated[Path, typer.Option(help="The training pairs to write.")]
 Out = Annotated[Path, typer.Option(help="Folder for dev.tsv, test.tsv and about.json.")]
@@ -15,12 +18,12 @@ Downloads = Annotated[Path, typer.Option(help="Folder that keeps what was downlo
 
 def main(*, gold: Gold, out: Out, downloads: Downloads) -> None:
     """Make the training, development and test pairs."""
-    params = config.params()
-    parts = recipe.prepare(params.data, seed=params.seed, downloads=downloads)
-    corpus.write(gold, parts.train)
-    corpus.write(out / "dev.tsv", parts.dev)
-    corpus.write(out / "test.tsv", parts.test)
-    with corpus.replacing(out / "about.json") as file:
+    params = schema.load_params()
+    parts = prepare.prepare(params.data, seed=params.seed, downloads=downloads)
+    bitext.write(gold, parts.train)
+    bitext.write(out / "dev.tsv", parts.dev)
+    bitext.write(out / "test.tsv", parts.test)
+    with atomic.open_text(out / "about.json") as file:
         json.dump(parts.about, file, indent=2, sort_keys=True, ensure_ascii=False)
         file.write("\n")
     counts = f"{len(parts.train):,} training pairs, {len(parts.dev):,} dev, {len(parts.test):,} test"

@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-from seqkd import config, corpus, plots, results, table
+from seqkd.config import schema
+from seqkd.reporting import plots, results, tables
+from seqkd.utils import atomic
 
 Scores = Annotated[Path, typer.Option(help="The folder of the scores.")]
 Curves = Annotated[Path, typer.Option(help="The folder of the curves.")]
@@ -16,15 +18,15 @@ Out = Annotated[Path, typer.Option(help="The folder of the reports.")]
 
 def main(*, scores: Scores, curves: Curves, audits: Audits, out: Out) -> None:
     """Write the tables and plots of the rows in params.yaml, and print Table 1."""
-    params = config.params()
+    params = schema.load_params()
     found = results.Results(
         results.scores(scores, params), results.curves(curves, params), results.audits(audits, params)
     )
-    methods = table.methods(params, found.scores)
-    table.write(methods, out, "table1")
-    table.write(table.pruning(params, found.scores), out, "table3")
-    with corpus.replacing(out / "metrics.json") as file:
-        json.dump(table.metrics(params, found.scores), file, indent=2)
+    methods = tables.methods(params, found.scores)
+    tables.write(methods, out, "table1")
+    tables.write(tables.pruning(params, found.scores), out, "table3")
+    with atomic.open_text(out / "metrics.json") as file:
+        json.dump(tables.metrics(params, found.scores), file, indent=2)
         file.write("\n")
     plots.write(params, found, out / "plots")
-    print(table.plain(methods))
+    print(tables.plain(methods))

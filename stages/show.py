@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from seqkd import table
+from seqkd.reporting import tables
 
 TITLES = {"table1": "Every method", "table2": "Speed", "table3": "Pruning"}
 Reports = Annotated[Path, typer.Option(help="The folder of the reports.")]
@@ -18,4 +18,4 @@ def main(*, reports: Reports) -> None:
         if name == "table2" and not path.exists():
             print(f"Table 2. {title}: not measured yet; run dvc repro.\n")
         else:
-            print(f"Table {name[-1]}. {title}\n\n{table.plain(table.read(path))}\n")
+            print(f"Table {name[-1]}. {title}\n\n{tables.plain(tables.read(path))}\n")

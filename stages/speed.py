@@ -5,7 +5,12 @@ from typing import Annotated
 
 import typer
 
-from seqkd import checkpoint, config, corpus, hardware, page, plots, results, stopwatch, table
+from seqkd.config import schema
+from seqkd.data import bitext
+from seqkd.evaluation import speed
+from seqkd.models import checkpoint
+from seqkd.ops import devices
+from seqkd.reporting import html_page, plots, results, tables
 
 Models = Annotated[Path, typer.Option(help="The folder of the models.")]
 Corpus = Annotated[Path, typer.Option(help="The folder of test.tsv and about.json.")]
@@ -16,13 +21,13 @@ Reports = Annotated[Path, typer.Option(help="The folder of the tables; Table 2 a
 
 def main(*, models: Models, corpus_folder: Corpus, scores: Scores, audits: Audits, reports: Reports) -> None:
     """Measure Table 2, and write the page that shows all tables."""
-    params, machine = config.params(), config.machine()
-    settings, device = params.speed, hardware.settle(machine)
-    sources = [pair.source for pair in corpus.read(corpus_folder / "test.tsv")[: settings.sentences]]
+    params, machine = schema.load_params(), schema.load_machine()
+    settings, device = params.speed, devices.configure(machine)
+    sources = [pair.source for pair in bitext.read(corpus_folder / "test.tsv")[: settings.sentences]]
     loaded = {name: checkpoint.load(models / name, device) for name in settings.models}
-    beams, normalise = params.evaluate.beams, params.evaluate.normalise
-    measured = stopwatch.measure(loaded, sources, beams=beams, normalise=normalise, rounds=settings.rounds)
+    beams, length_penalty = params.evaluate.beams, params.evaluate.length_penalty
+    measured = speed.measure(loaded, sources, beams=beams, length_penalty=length_penalty, rounds=settings.rounds)
     scored, speeds = results.scores(scores, params), results.speeds(measured)
-    table.write(table.speed_table(speeds, scored), reports, "table2")
+    tables.write(tables.speed_table(speeds, scored), reports, "table2")
     plots.speed(speeds, scored, reports / "plots")
-    page.write(reports, audits=audits, about=corpus_folder / "about.json")
+    html_page.write(reports, audits=audits, about=corpus_folder / "about.json")

@@ -5,7 +5,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from seqkd import config, course, hardware, vocab
+from seqkd.config import schema
+from seqkd.data import vocab
+from seqkd.ops import devices
+from seqkd.training import run
 
 Name = Annotated[str, typer.Argument(help="The model's name.")]
 Role = Annotated[Literal["teacher", "student"], typer.Option(help="The section of params.yaml with its size.")]
@@ -18,9 +21,9 @@ Out = Annotated[Path, typer.Option(help="The model's folder to write.")]
 
 def main(name: Name, *, role: Role, text: Text, corpus: Corpus, vocabulary: Vocab, curve: Curve, out: Out) -> None:
     """Train a network from random weights on NLL."""
-    params, machine = config.params(), config.machine()
-    size: config.Network = getattr(params, role)
-    device, pieces = hardware.settle(machine, params.precision), vocab.load(vocabulary)
-    model = course.fresh(pieces, size, seed=params.seed, device=device)
-    plan = course.Course(name, role, text, corpus, start="random")
-    course.finish(model, course.follow(model, plan, params, machine), out=out, curve_out=curve)
+    params, machine = schema.load_params(), schema.load_machine()
+    size: schema.NetworkSettings = getattr(params, role)
+    device, pieces = devices.configure(machine, params.precision), vocab.load(vocabulary)
+    model = run.init_model(pieces, size, seed=params.seed, device=device)
+    plan = run.TrainingRun(name, role, text, corpus, start="random")
+    run.save(model, run.train(model, plan, params, machine), out=out, curve_out=curve)

@@ -9,9 +9,12 @@ from typing import Annotated
 
 import typer
 
-from seqkd import checkpoint, config, translator, workers
-from seqkd.errors import InputError
-from seqkd.translator import Job
+from seqkd.config import schema
+from seqkd.decoding import translator
+from seqkd.decoding.translator import DecodingJob
+from seqkd.models import checkpoint
+from seqkd.utils import pool
+from seqkd.utils.errors import InputError
 
 Source = Annotated[Path, typer.Option("--model", help="The model's folder.")]
 Beam = Annotated[int, typer.Option(min=1, max=10_000, help="Hypotheses kept; 1 is greedy.")]
@@ -24,12 +27,12 @@ AT_ONCE = 1 << 16  # bytes read in one go; what is there is translated without w
 LONGEST = 1 << 14  # bytes of a line that are translated
 
 
-def main(*, model: Source, beam: Beam = 5, threads: Threads = 1, normalise: Normalise = 1.0) -> None:
+def main(*, model: Source, beam: Beam = 5, threads: Threads = 1, length_penalty: Normalise = 1.0) -> None:
     """Translate lines of standard input, detokenised and in order; of a line above 16 KiB only the beginning."""
-    machine = config.machine().model_copy(update={"workers": threads} | ({"device": "cpu"} if threads > 1 else {}))
-    vocab, job = checkpoint.load(model).vocab, Job(model, machine, beam, normalise=normalise)
+    machine = schema.load_machine().model_copy(update={"workers": threads} | ({"device": "cpu"} if threads > 1 else {}))
+    vocab, job = checkpoint.load(model).vocab, DecodingJob(model, machine, beam, length_penalty=length_penalty)
     jobs = (job._replace(sources=lines) for lines in _arriving())
-    for found in workers.streamed(translator.run, jobs, processes=threads):
+    for found in pool.map_streamed(translator.run, jobs, processes=threads):
         for best, *_ in found:
             print(vocab.decode(best.ids))
         sys.stdout.flush()
@@ -41,8 +44,8 @@ def _arriving() -> Iterator[list[str]]:
     while read := _read():
         *whole, rest = (rest + read).split(b"\n")
         rest = rest[: LONGEST + 1]  # enough to know that it is too long
-        for at in range(0, len(whole), translator.CHUNK):
-            lines = whole[at : at + translator.CHUNK]
+        for at in range(0, len(whole), translator.CHUNK_SIZE):
+            lines = whole[at : at + translator.CHUNK_SIZE]
             yield [_text(line, number + place) for place, line in enumerate(lines, start=1)]
             number += len(lines)
     if rest:

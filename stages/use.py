@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from seqkd import overlay
+from seqkd.config import overlay
 
 File = Annotated[Path, typer.Argument(help="The settings to use, such as configs/wmt14-en-de.yaml.")]
 Params = Annotated[Path, typer.Option(help="The settings they are laid over.")]
@@ -13,7 +13,7 @@ Params = Annotated[Path, typer.Option(help="The settings they are laid over.")]
 
 def main(*, file: File, params: Params = Path("params.yaml")) -> None:
     """Change params.yaml as the file says; comments and all other settings stay."""
-    changes = overlay.use(file, params=params)
+    changes = overlay.apply(file, params=params)
     for change in changes:
         print(f"{change.key}: {'(absent)' if change.before is None else change.before} -> {change.after}")
     print(f"{params}: {len(changes)} settings changed" if changes else f"{params} is already so; nothing changed")

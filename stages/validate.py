@@ -5,14 +5,15 @@ from typing import Annotated
 
 import typer
 
-from seqkd import config, corpus
+from seqkd.config import schema
+from seqkd.utils import atomic
 
 Out = Annotated[Path, typer.Option(help="The file that says so; always the same, so that nothing is run for it.")]
 
 
 def main(*, out: Out) -> None:
     """Refuse settings that are wrong in any place, and names that would lead out of their folder."""
-    config.params()
-    config.machine()
-    with corpus.replacing(out) as file:
+    schema.load_params()
+    schema.load_machine()
+    with atomic.open_text(out) as file:
         file.write("valid\n")

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from seqkd import config, corpus, vocab
+from seqkd.config import schema
+from seqkd.data import bitext, vocab
 
 Text = Annotated[Path, typer.Option(help="The training pairs.")]
 Out = Annotated[Path, typer.Option(help="The sentencepiece model to write.")]
@@ -13,7 +14,7 @@ Out = Annotated[Path, typer.Option(help="The sentencepiece model to write.")]
 
 def main(*, text: Text, out: Out) -> None:
     """Learn the joint vocabulary."""
-    pairs, size = corpus.read(text), config.params().vocab.size
+    pairs, size = bitext.read(text), schema.load_params().vocab.size
     made = vocab.train((side for pair in pairs for side in (pair.source, pair.target)), out, size=size)
     pieces = sum(len(made.encode(pair.target)) for pair in pairs) / len(pairs)
     print(f"{made.size:,} pieces; a target sentence has {pieces:.1f} on average")

@@ -50,10 +50,19 @@ KEYS = [
     keyed("a row of no keys", "  k5: {beam: 5}", "  k5: 5", "decode.k5 is 5; it must be keys with values."),
     keyed("a negative seed", "seed: 1", "seed: -1", "seed is -1; it must be greater than or equal to 0."),
     keyed("a seed beyond 32 bits", "seed: 1", "seed: 4294967296", "seed is 4294967296; it must be less than 42949"),
-    keyed("a rate of nothing", "rate: 0.01", "rate: 0", "optim.teacher.rate is 0; it must be greater than 0."),
-    keyed("a rate that is no number", "rate: 0.01", "rate: .nan", "optim.teacher.rate is nan; it must be a finite num"),
-    keyed("an endless rate", "rate: 0.01", "rate: .inf", "optim.teacher.rate is inf; it must be a finite number."),
-    keyed("a method of another kind", "method: adam", "method: adma", "optim.teacher.method is 'adma'; it must be 'ad"),
+    keyed("a rate of nothing", "rate: 0.01", "rate: 0", "optim.teacher.learning_rate is 0; it must be greater than 0."),
+    keyed(
+        "a rate that is no number",
+        "rate: 0.01",
+        "rate: .nan",
+        "optim.teacher.learning_rate is nan; it must be a finite num",
+    ),
+    keyed(
+        "an endless rate", "rate: 0.01", "rate: .inf", "optim.teacher.learning_rate is inf; it must be a finite number."
+    ),
+    keyed(
+        "a method of another kind", "method: adam", "method: adma", "optim.teacher.optimizer is 'adma'; it must be 'ad"
+    ),
     keyed("size 2x", "size: 1x8", "size: 2x", "teacher.size is '2x'; it must be LAYERSxUNITS, such as 2x500"),
     keyed("size 0x5", "size: 1x8", "size: 0x5", "teacher.size is 5; it must be a valid string."),  # YAML: hexadecimal
     keyed("size '0x5'", "size: 1x8", "size: '0x5'", "teacher.size is '0x5'; it must be LAYERSxUNITS"),
@@ -61,10 +70,16 @@ KEYS = [
     keyed("a size beyond memory", "size: 1x8", "size: 2x999999", "teacher.size is '2x999999'; it must be LAYERSxUNITS"),
     keyed("a size of other digits", "size: 1x8", "size: 1x8٨", "teacher.size is '1x8٨'; it must be LAYERSxUNITS"),
     keyed(
-        "a spread beyond floats", "size: 1x8,", "size: 1x8, spread: 1.0e+300,", "teacher.spread is 1e+300; it must be"
+        "a spread beyond floats",
+        "size: 1x8,",
+        "size: 1x8, spread: 1.0e+300,",
+        "teacher.init_range is 1e+300; it must be",
     ),
     keyed(
-        "a spread of 1e39", "size: 1x8,", "size: 1x8, embedding_spread: 1.0e+39,", "teacher.embedding_spread is 1e+39"
+        "a spread of 1e39",
+        "size: 1x8,",
+        "size: 1x8, embedding_spread: 1.0e+39,",
+        "teacher.embedding_init_range is 1e+39",
     ),
     keyed("beam 0", "beam: 5", "beam: 0", "decode.k5.beam is 0; it must be greater than or equal to 1."),
     keyed("no beams", "beams: [1]", "beams: []", "evaluate.beams is []; it must have at least 1 item, not 0."),
@@ -87,14 +102,23 @@ KEYS = [
     keyed("a row called prune-0.5", "  later:", "  prune-0.5:", "finetune has the key 'prune-0.5'; it must be at most"),
     keyed("a ratio of words", "[0.5]", "['0.5; reboot']", "prune.ratios.0 is '0.5; reboot'; it must be a valid number"),
     keyed("an absent list", "nbest: k5", "nbest: k6", "select.best.nbest is 'k6'; it must be one of k5."),
-    keyed("an absent text", "text: best, alpha: 0.0", "text: worst, alpha: 0.0", "distill.whole.text is 'worst'; it m"),
-    keyed("an absent start", "init: whole", "init: nobody", "finetune.later.init is 'nobody'; it must be one of base"),
-    keyed("a row that starts from itself", "init: whole", "init: later", "finetune.later.init is 'later'; it must be"),
+    keyed(
+        "an absent text",
+        "text: best, alpha: 0.0",
+        "text: worst, alpha: 0.0",
+        "distill.whole.train_text is 'worst'; it m",
+    ),
+    keyed(
+        "an absent start", "init: whole", "init: nobody", "finetune.later.init_from is 'nobody'; it must be one of base"
+    ),
+    keyed(
+        "a row that starts from itself", "init: whole", "init: later", "finetune.later.init_from is 'later'; it must be"
+    ),
     keyed(
         "a circle of rows",
         "  later: {text: best, init: whole,",
         "  a: {text: best, init: later, alpha: 0}\n  later: {text: best, init: a,",
-        "finetune.a.init: a circle, a from later from a; start one from another model.",
+        "finetune.a.init_from: a circle, a from later from a; start one from another model.",
     ),
     keyed("speed without the teacher", "models: [teacher]", "models: [whole]", "speed.models lacks the teacher, which"),
 ]
@@ -110,7 +134,9 @@ YAML = [
     Case("an object of Python", settings("1x8", "!!python/object:os.getcwd {}"), VALIDATE, "params.yaml, line 5: not"),
     Case("empty settings", file("params.yaml", b""), VALIDATE, "params.yaml: seed is missing; add it."),
     Case("no settings", lambda root: (root / "params.yaml").unlink(), VALIDATE, "params.yaml: no such file; run this"),
-    Case("no workers", file("machine.yaml", b"workers: 0\n"), VALIDATE, "machine.yaml: workers is 0; it must be great"),
+    Case(
+        "no workers", file("machine.yaml", b"processes: 0\n"), VALIDATE, "machine.yaml: workers is 0; it must be great"
+    ),
     Case("a device unknown", file("machine.yaml", b"device: tpu\n"), VALIDATE, "machine.yaml: device is 'tpu'; it mus"),
     Case("a key of no machine", file("machine.yaml", b"wrokers: 2\n"), VALIDATE, "machine.yaml: wrokers is not a know"),
     Case(
@@ -149,12 +175,12 @@ CORPUS = [
     Case("broken gzip", packed(joined(GERMAN), cut=9), PREPROCESS, "own/train.de.gz, after line 4"),
     Case("a vocabulary too large", settings("size: 60", "size: 60000"), VOCAB, "vocab.size is 60000, which this text"),
     Case("a vocabulary too small", settings("size: 60", "size: 16"), VOCAB, "vocab.size is 16, which this text cannot"),
-    Case("a text too small", file("text/gold.tsv", b"1\ta b\ta b\n"), VOCAB, "the text is too small, so give more."),
-    Case("a text of blank lines", file("text/gold.tsv", b"1\t\t\n2\t \t\n"), VOCAB, "cannot give; it has no word, or"),
-    Case("an id twice", file("text/gold.tsv", b"1\ta\tb\n1\tc\td\n"), VOCAB, "text/gold.tsv, line 2: id 1 comes afte"),
-    Case("a line without its end", file("text/gold.tsv", b"1\ta\tb\n2\tc"), VOCAB, "text/gold.tsv, line 2: not 'id, s"),
-    Case("an id of other digits", file("text/gold.tsv", "²\ta\tb\n".encode()), VOCAB, "text/gold.tsv, line 1: not 'id"),
-    Case("a text without lines", file("text/gold.tsv", b""), VOCAB, "text/gold.tsv: no line in it; make the file anew"),
+    Case("a text too small", file("text/reference.tsv", b"1\ta b\ta b\n"), VOCAB, "the text is too small, so give more."),
+    Case("a text of blank lines", file("text/reference.tsv", b"1\t\t\n2\t \t\n"), VOCAB, "cannot give; it has no word, or"),
+    Case("an id twice", file("text/reference.tsv", b"1\ta\tb\n1\tc\td\n"), VOCAB, "text/reference.tsv, line 2: id 1 comes afte"),
+    Case("a line without its end", file("text/reference.tsv", b"1\ta\tb\n2\tc"), VOCAB, "text/reference.tsv, line 2: not 'id, s"),
+    Case("an id of other digits", file("text/reference.tsv", "²\ta\tb\n".encode()), VOCAB, "text/reference.tsv, line 1: not 'id"),
+    Case("a text without lines", file("text/reference.tsv", b""), VOCAB, "text/reference.tsv: no line in it; make the file anew"),
 ]  # fmt: skip
 
 MODEL = "models/teacher/weights.safetensors"
@@ -208,19 +234,19 @@ MODELS = [
     Case("the working folder to write", nothing, f"{EXPORT} .", ".: holds something else than a model, which would be"),
     Case("the model itself to write", nothing, f"{EXPORT} models/../models/teacher", "is the model itself, which"),
     Case("a folder above for a file", nothing, "validate --out ..", "..: cannot be replaced; choose another place."),
-    Case("a folder for a file", nothing, SELECT.replace("text/gold.tsv", "text"), "text: is a directory; correct the"),
+    Case("a folder for a file", nothing, SELECT.replace("text/reference.tsv", "text"), "text: is a directory; correct the"),
 ]  # fmt: skip
 
 USAGE = [
     Case("beam 0 of translate", nothing, f"{TRANSLATE} --beam 0", "Invalid value for '--beam'", 2),
     Case("a beam without end", nothing, f"{TRANSLATE} --beam 99999999999999999999", "Invalid value for '--beam'", 2),
-    Case("threads without end", nothing, f"{TRANSLATE} --threads {10**20}", "Invalid value for '--threads'", 2),
+    Case("threads without end", nothing, f"{TRANSLATE} --processes {10**20}", "Invalid value for '--processes'", 2),
     Case("a beam of words", nothing, f"{TRANSLATE} --beam five", "Invalid value for '--beam'", 2),
     Case("a role of nobody", nothing, TRAIN.replace("student", "nobody"), "Invalid value for '--role'", 2),
-    Case("no threads", nothing, f"{TRANSLATE} --threads 0", "Invalid value for '--threads'", 2),
-    Case("an exponent of 2", nothing, f"{TRANSLATE} --normalise 2", "Invalid value for '--normalise'", 2),
+    Case("no threads", nothing, f"{TRANSLATE} --processes 0", "Invalid value for '--processes'", 2),
+    Case("an exponent of 2", nothing, f"{TRANSLATE} --length-penalty 2", "Invalid value for '--length-penalty'", 2),
     Case("no model named", nothing, "translate", "Missing option '--model'", 2),
-    Case("an option unknown", nothing, f"{VALIDATE} --gold x", "No such option", 2),
+    Case("an option unknown", nothing, f"{VALIDATE} --reference x", "No such option", 2),
     Case("a stage unknown", nothing, "distil", "there is no stage distil; did you mean distill?", 2),
 ]
 

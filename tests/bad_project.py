@@ -12,9 +12,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from seqkd import checkpoint, corpus, nbest, vocab
-from seqkd.corpus import Pair
-from seqkd.nbest import Hypothesis
+from seqkd.data import bitext, nbest, vocab
+from seqkd.data.bitext import Pair
+from seqkd.data.nbest import Hypothesis
+from seqkd.models import checkpoint
 
 SETTINGS = """\
 seed: 1
@@ -44,14 +45,16 @@ ENGLISH = [f"the house number {number} is old" for number in range(40)]
 GERMAN = [f"das Haus Nummer {number} ist alt" for number in range(40)]
 
 VALIDATE = "validate --out settings.txt"
-PREPROCESS = "preprocess --gold text/gold.tsv --out corpus --downloads downloads"
-VOCAB = "vocab --text text/gold.tsv --out vocab/joint.model"
+PREPROCESS = "preprocess --reference text/reference.tsv --out corpus --downloads downloads"
+VOCAB = "vocab --text text/reference.tsv --out vocab/joint.model"
 TRANSLATE = "translate --model models/teacher"
 TRAIN = (
-    "train baseline --role student --text text/gold.tsv --corpus corpus --vocabulary vocab/joint.model"
+    "train baseline --role student --text text/reference.tsv --corpus corpus --vocabulary vocab/joint.model"
     " --curve curves/baseline.csv --out models/baseline"
 )
-SELECT = "select best --lists nbest --gold text/gold.tsv --vocab vocab/joint.model --texts text --audits audits"
+SELECT = (
+    "select best --lists nbest --reference text/reference.tsv --vocab vocab/joint.model --texts text --audits audits"
+)
 FINETUNE = "finetune later --teacher models/teacher --texts text --corpus corpus --curves curves --models models"
 PRUNE = "prune 0.5 --texts text --corpus corpus --curves curves --models models"
 EXPORT = "export --model models/teacher --out"
@@ -167,7 +170,7 @@ def ids(found: list[tuple[int, tuple[int, ...]]]) -> Change:
 
     def change(root: Path) -> None:
         shutil.rmtree(root / "nbest/k5")
-        gold = corpus.read(root / "text/gold.tsv")
+        gold = bitext.read(root / "text/reference.tsv")
         lists = [
             (Pair(line, pair.source, ""), [Hypothesis(pieces, -1.0, True)])
             for (line, pieces), pair in zip(found, gold, strict=False)

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from source_tree import ROOT
 
-from seqkd import config, results
-from seqkd.config import Distill, Finetune, Params, Prune, Select
-from seqkd.results import Results
+from seqkd.config import schema
+from seqkd.config.schema import DistillSettings, FinetuneSettings, Params, PruneSettings, SelectSettings
+from seqkd.reporting import results
+from seqkd.reporting.results import Results
 
 # Made-up files: a few of each format in every run; pytest tests/test_fuzz.py --hypothesis-profile=minute for many.
 _QUIET: dict[str, Any] = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
@@ -17,7 +19,6 @@ settings.register_profile("short", max_examples=30, derandomize=True, **_QUIET)
 settings.register_profile("minute", max_examples=200, **_QUIET)
 settings.load_profile("short")
 
-ROOT = Path(__file__).resolve().parent.parent
 BLEU = {  # K=1, K=5
     "teacher": (28.0, 30.0),
     "teacher-near": (29.5, 30.25),
@@ -34,15 +35,21 @@ BLEU = {  # K=1, K=5
 def params() -> Params:
     """The project's settings with rows of our own: five methods, two pruned models."""
     rows = {
-        "select": {"mode": Select(nbest="k5", pick="score"), "near": Select(nbest="k35", pick="bleu")},
-        "distill": {"words": Distill(text="gold", alpha=0.5), "whole": Distill(text="mode", alpha=0.0)},
-        "finetune": {
-            "whole-near": Finetune(text="near", alpha=0.25, init="whole"),
-            "teacher-near": Finetune(text="near", alpha=0.0, init="teacher"),
+        "select": {
+            "mode": SelectSettings(nbest="k5", metric="score"),
+            "near": SelectSettings(nbest="k35", metric="bleu"),
         },
-        "prune": Prune(model="whole-near", ratios=[0.5, 0.9], retrain="mode", finetune="near"),
+        "distill": {
+            "words": DistillSettings(train_text="reference", alpha=0.5),
+            "whole": DistillSettings(train_text="mode", alpha=0.0),
+        },
+        "finetune": {
+            "whole-near": FinetuneSettings(train_text="near", alpha=0.25, init_from="whole"),
+            "teacher-near": FinetuneSettings(train_text="near", alpha=0.0, init_from="teacher"),
+        },
+        "prune": PruneSettings(model="whole-near", ratios=[0.5, 0.9], retrain="mode", finetune="near"),
     }
-    found = config.params(ROOT / "params.yaml")
+    found = schema.load_params(ROOT / "params.yaml")
     return found.model_copy(update={**rows, "evaluate": found.evaluate.model_copy(update={"beams": [1, 5]})})
 
 
@@ -62,7 +69,7 @@ def audit(row: str, pick: str, ranks: list[int]) -> dict[str, Any]:
     faults = {"empty": 0.0, "truncated": 0.01, "unknown": 0.0}
     return {
         "row": row,
-        "settings": {"nbest": "k9", "pick": pick, "smoothing": "add-k", "smoothing_value": 1.0},
+        "settings": {"nbest": "k9", "metric": pick, "smoothing": "add-k", "smoothing_value": 1.0},
         "lines": sum(ranks),
         "hypotheses": len(ranks) * sum(ranks),
         "hypotheses_per_line": {"least": len(ranks), "mean": len(ranks), "most": len(ranks), "distinct": 2.5},

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from seqkd import config
+from seqkd.config import schema
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -72,7 +72,7 @@ def sections(trees: Mapping[str, ast.Module], path: str, function: str) -> set[s
     body = next((node for node in trees[path].body if getattr(node, "name", None) == function), None)
     if body is None:
         return set()
-    found = set(re.findall(r"\bparams(?:\(\))?\.(\w+)", ast.unparse(body))) & set(config.Params.model_fields)
+    found = set(re.findall(r"\bparams(?:\(\))?\.(\w+)", ast.unparse(body))) & set(schema.Params.model_fields)
     for call in ast.walk(body):
         if isinstance(call, ast.Call) and "params" in {ast.unparse(argument) for argument in call.args}:
             room, _, called = ast.unparse(call.func).rpartition(".")

@@ -11,15 +11,17 @@ import torch
 from bad_inputs import CASES, FINE
 from bad_project import ENGLISH, GERMAN, SETTINGS, TRANSLATE, Case, joined
 
-from seqkd import __main__, checkpoint, corpus, model, nbest, vocab
-from seqkd.checkpoint import Model
-from seqkd.corpus import Pair
-from seqkd.nbest import Hypothesis
+from seqkd import __main__
+from seqkd.data import bitext, nbest, vocab
+from seqkd.data.bitext import Pair
+from seqkd.data.nbest import Hypothesis
+from seqkd.models import checkpoint, lstm
+from seqkd.models.checkpoint import Model
 
 
 def _fresh(pieces: vocab.Vocab, *, hidden: int = 8) -> Model:
-    network = model.Network(model.Shape(pieces.size, 1, hidden, 0.1))
-    network.start(torch.Generator().manual_seed(1))
+    network = lstm.LSTMNetwork(lstm.NetworkShape(pieces.size, 1, hidden, 0.1))
+    network.init_weights(torch.Generator().manual_seed(1))
     return Model(network, pieces, None)
 
 
@@ -29,14 +31,14 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("template")
     (root / "own").mkdir()
     (root / "params.yaml").write_text(SETTINGS)
-    (root / "machine.yaml").write_text("workers: 1\ndevice: cpu\n")
+    (root / "machine.yaml").write_text("processes: 1\ndevice: cpu\n")
     (root / "own/train.en").write_bytes(joined(ENGLISH))
     (root / "own/train.de").write_bytes(joined(GERMAN))
     pairs = [Pair(number, *pair) for number, pair in enumerate(zip(ENGLISH, GERMAN, strict=True))]
-    corpus.write(root / "text/gold.tsv", pairs)
-    corpus.write(root / "text/best.tsv", pairs)
-    corpus.write(root / "corpus/dev.tsv", pairs[:3])
-    corpus.write(root / "corpus/test.tsv", pairs[:3])
+    bitext.write(root / "text/reference.tsv", pairs)
+    bitext.write(root / "text/best.tsv", pairs)
+    bitext.write(root / "corpus/dev.tsv", pairs[:3])
+    bitext.write(root / "corpus/test.tsv", pairs[:3])
     (root / "corpus/about.json").write_text("{}")
     pieces = vocab.train([*ENGLISH, *GERMAN], root / "vocab/joint.model", size=60)
     vocab.train([*(text.upper() for text in ENGLISH), *GERMAN], root / "vocab/other.model", size=60)

@@ -13,33 +13,22 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from source_tree import ROOT
 
-from seqkd import (
-    audit,
-    checkpoint,
-    config,
-    corpus,
-    curve,
-    folder,
-    grammar,
-    model,
-    nbest,
-    overlay,
-    public,
-    recipe,
-    results,
-    table,
-    vocab,
-    wheels,
-)
-from seqkd.checkpoint import Model
-from seqkd.corpus import Pair
-from seqkd.curve import Epoch
-from seqkd.errors import InputError
-from seqkd.nbest import Hypothesis
-from seqkd.wheels import Package
+from seqkd.config import overlay, schema
+from seqkd.corpora import local, mtdata, prepare, synthetic, wheels
+from seqkd.corpora.wheels import Package
+from seqkd.data import bitext, nbest, vocab
+from seqkd.data.bitext import Pair
+from seqkd.data.nbest import Hypothesis
+from seqkd.models import checkpoint, lstm
+from seqkd.models.checkpoint import Model
+from seqkd.reporting import results, tables
+from seqkd.selection import audit
+from seqkd.training import curve
+from seqkd.training.curve import Epoch
+from seqkd.utils.errors import InputError
 
-ROOT = Path(__file__).resolve().parent.parent
 TOKENS = [
     b"\0", b"\n", b"\r", b"\t", b" ", b"\xff", b"\xc2\xb2", b"\xef\xbb\xbf", b"-1", b"0", b"9" * 30, b"9" * 5000,
     b"nan", b"1e999", b"-", b":", b"{", b"}", b"[", b"]", b"[" * 2000, b'"', b"'", b"&a ", b"*a", b"<<: *a", b"!!int ",
@@ -88,14 +77,14 @@ def unpacked(pattern: str) -> Callable[[Path], object]:
 
 
 def audited(path: Path) -> object:
-    params = config.params(ROOT / "params.yaml")
+    params = schema.load_params(ROOT / "params.yaml")
     one = params.model_copy(update={"select": {path.stem: next(iter(params.select.values()))}})
     return results.audits(path.parent, one)
 
 
 def laid_over(path: Path) -> object:
     (path.parent / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
-    return overlay.use(path, params=path.parent / "params.yaml")
+    return overlay.apply(path, params=path.parent / "params.yaml")
 
 
 def catalogue() -> polib.POFile:
@@ -109,19 +98,19 @@ def catalogue() -> polib.POFile:
 def formats(place: Path) -> dict[str, Format]:
     """Each format with a valid example; those of a model's folder are read from place/model."""
     listed = [Pair(number, f"a dog {number}", f"ein Hund {number}") for number in range(3)]
-    corpus.write(place / "gold.tsv", listed)
+    bitext.write(place / "reference.tsv", listed)
     nbest.write_part(place / "lists", 0, [(pair, [Hypothesis((4, 5), -1.5, True)] * 2) for pair in listed])
     curve.write(place / "curve.csv", [Epoch(1, 10, 0.1, 2.5, 9.75), Epoch(2, 20, 0.1, 2.25, 8.5)])
     pieces = vocab.train(["the cat sat", "der Kater"] * 5, place / "joint.model", size=24)
-    network = model.Network(model.Shape(pieces.size, 1, 4, 0.0))
+    network = lstm.LSTMNetwork(lstm.NetworkShape(pieces.size, 1, 4, 0.0))
     kept = torch.arange(sum(parameter.numel() for parameter in network.parameters())) % 2 == 0
     checkpoint.save(place / "model", Model(network, pieces, kept), card="")
     scored = {"parameters": 9, "remaining": 9, "bytes": 9, "perplexity": 2.5, "mode_probability": 0.5, "model": "m"}
     scored |= {"signature_bleu": "s", "signature_chrf": "s"}
     scored |= {"beams": {"1": {"bleu": 1.5, "chrf": 2.5, "length_ratio": 1.0}}}
-    tally = audit.Tally()
+    tally = audit.SelectionStats()
     tally.line([Hypothesis((4, 5), -1.5, True)] * 2, ["a dog", "the dog"], 1)
-    told = audit.record(tally, "audit", config.Select(nbest="k5", pick="score"))
+    told = audit.record(tally, "audit", schema.SelectSettings(nbest="k5", metric="score"))
     read = {path.name: path.read_bytes() for path in (place / "model").iterdir() if path.suffix != ".md"}
     part = (place / "lists/part-00000.tsv.gz").read_bytes()
     pairs = b"a dog\tein Hund\na cat\teine Katze\na cow\teine Kuh\nthe sun\tdie Sonne\n"
@@ -134,17 +123,17 @@ def formats(place: Path) -> dict[str, Format]:
         return checkpoint.load(path.parent)
 
     return {
-        "params.yaml": Format("params.yaml", (ROOT / "params.yaml").read_bytes(), config.params),
-        "machine.yaml": Format("machine.yaml", b"workers: 2\ndevice: cpu\nproducts: auto\n", config.machine),
-        "a recipe's kind": Format("r.yaml", b"kind: grammar\n", lambda path: config.read(path, recipe.Kind)),
-        "wheels": Format("w.yaml", yaml["corpora/homeassistant"], lambda path: config.read(path, wheels.Wheels)),
-        "grammar": Format("g.yaml", yaml["corpora/grammar"], lambda path: config.read(path, grammar.Grammar)),
-        "public": Format("p.yaml", yaml["corpora/ted-th-en"], lambda path: config.read(path, public.Public)),
+        "params.yaml": Format("params.yaml", (ROOT / "params.yaml").read_bytes(), schema.load_params),
+        "machine.yaml": Format("machine.yaml", b"processes: 2\ndevice: cpu\nproducts: auto\n", schema.load_machine),
+        "a recipe's kind": Format("r.yaml", b"kind: grammar\n", lambda path: schema.load(path, prepare.RecipeKind)),
+        "wheels": Format("w.yaml", yaml["corpora/homeassistant"], lambda path: schema.load(path, wheels.WheelsRecipe)),
+        "grammar": Format("g.yaml", yaml["corpora/grammar"], lambda path: schema.load(path, synthetic.SyntheticRecipe)),
+        "public": Format("p.yaml", yaml["corpora/ted-th-en"], lambda path: schema.load(path, mtdata.MtdataRecipe)),
         "an overlay": Format("o.yaml", yaml["configs/ted-th-en"], laid_over),
-        "a corpus": Format("gold.tsv", (place / "gold.tsv").read_bytes(), corpus.read),
-        "one's own pairs": Format("own.tsv", pairs, lambda path: folder.prepare_file(path, seed=1)),
-        "packed pairs": Format("own.tsv.gz", gzip.compress(pairs), lambda path: folder.prepare_file(path, seed=1)),
-        "pairs, packed": Format("own.tsv.gz", pairs, lambda path: folder.prepare_file(path, seed=1), gzip.compress),
+        "a corpus": Format("reference.tsv", (place / "reference.tsv").read_bytes(), bitext.read),
+        "one's own pairs": Format("own.tsv", pairs, lambda path: local.prepare_file(path, seed=1)),
+        "packed pairs": Format("own.tsv.gz", gzip.compress(pairs), lambda path: local.prepare_file(path, seed=1)),
+        "pairs, packed": Format("own.tsv.gz", pairs, lambda path: local.prepare_file(path, seed=1), gzip.compress),
         "a packed part": Format("part-00000.tsv.gz", part, lambda path: list(nbest.read_part(path, listed))),
         "a part, packed": Format(
             "part-00000.tsv.gz", gzip.decompress(part), lambda path: list(nbest.read_part(path, listed)), gzip.compress
@@ -154,9 +143,9 @@ def formats(place: Path) -> dict[str, Format]:
         "a vocabulary": Format("model/vocab.model", read["vocab.model"], loaded),
         "a curve": Format("curve.csv", (place / "curve.csv").read_bytes(), curve.read),
         "scores": Format("s.json", json.dumps(scored).encode(),
-                         lambda path: config.parse(results.Scored, results.record(path), where=str(path))),
+                         lambda path: schema.parse(results.Scored, results.record(path), where=str(path))),
         "an audit": Format("audit.json", json.dumps(told).encode(), audited),
-        "a table": Format("t.csv", b"model,bleu_1\nteacher,20.5\nbaseline,17.25\n", table.read),
+        "a table": Format("t.csv", b"model,bleu_1\nteacher,20.5\nbaseline,17.25\n", tables.read),
         "a wheel": Format("t.whl", zipped("tiny/en.json")(b'{"a": {"b": "c"}}'), unpacked("tiny/{language}.json")),
         "texts in JSON": Format("t.whl", b'{"a": {"b": "c"}, "d": "e"}', unpacked("tiny/{language}.json"),
                                 zipped("tiny/en.json")),

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from source_tree import ROOT, closure, edges, modules, names, strings, uses
 
-from seqkd.tiles import BUILT_FROM
+from seqkd.ops.cpu.gemm import BUILT_FROM
 
 # From the top; a module imports from its own layer or a lower one. What is not named here is in the lowest.
 LAYERS = (

@@ -7,7 +7,7 @@ import yaml
 from dvc_file import instances, leaves, lookup, paths, stage_file, tracked
 from source_tree import ROOT, closure, edges, modules, sections
 
-from seqkd import config
+from seqkd.config import schema
 
 # The one list of modules that no stage need name in its deps, because an edit of them changes no result.
 NEUTRAL = {
@@ -89,10 +89,24 @@ def test_every_stage_of_the_pipeline_writes_something_of_its_own() -> None:
 
 def test_a_default_of_the_settings_is_pinned_because_dvc_sees_only_params_yaml() -> None:
     """To change one, write the value into params.yaml, where a change reruns what it touches."""
-    records = (config.Optim, config.Search, config.Select, config.Evaluate, config.Network, config.Prune)
+    records = (
+        schema.OptimizerSettings,
+        schema.DecodeSettings,
+        schema.SelectSettings,
+        schema.EvaluateSettings,
+        schema.NetworkSettings,
+        schema.PruneSettings,
+    )
     found = {
         f"{record.__name__}.{name}": field.default
-        for record in (*records, config.Data, config.Vocab, config.Distill, config.Finetune, config.Params)
+        for record in (
+            *records,
+            schema.DataSettings,
+            schema.VocabSettings,
+            schema.DistillSettings,
+            schema.FinetuneSettings,
+            schema.Params,
+        )
         for name, field in record.model_fields.items()
         if not field.is_required()
     }
@@ -102,14 +116,14 @@ def test_a_default_of_the_settings_is_pinned_because_dvc_sees_only_params_yaml()
 DEFAULTS: dict[str, object] = {
     "Network.spread": 0.1,
     "Network.embedding_spread": 0.1,
-    "Optim.beta2": 0.999,
-    "Optim.clip": 5.0,
-    "Optim.warmup": 100,
-    "Optim.halve_from": 9,
-    "Optim.patience": 0,
-    "Optim.keep": "last",
-    "Optim.loss_per": "word",
-    "Optim.shares": 2,
+    "OptimizerSettings.beta2": 0.999,
+    "OptimizerSettings.clip": 5.0,
+    "OptimizerSettings.warmup": 100,
+    "OptimizerSettings.halve_from": 9,
+    "OptimizerSettings.patience": 0,
+    "OptimizerSettings.keep": "last",
+    "OptimizerSettings.loss_per": "word",
+    "OptimizerSettings.shares": 2,
     "Search.normalise": 0.0,
     "Select.smoothing": "add-k",
     "Select.smoothing_value": 1.0,

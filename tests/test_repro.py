@@ -9,7 +9,7 @@ import pytest
 from benchmarks import kill, tiny
 from benchmarks.kill import Strike
 from benchmarks.tiny import Project
-from seqkd import config
+from seqkd.config import schema
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 def models(project: Project) -> list[str]:
-    params = config.params(project.folder / "params.yaml")
+    params = schema.load_params(project.folder / "params.yaml")
     return [*params.models, *(f"prune-{ratio}" for ratio in params.prune.ratios)]
 
 
@@ -69,11 +69,11 @@ def test_a_round_strikes_each_kind_of_stage_once_in_the_order_of_a_run() -> None
 def test_one_seed_gives_one_result_whatever_the_number_of_workers_and_kills(project: Project) -> None:
     """Everything anew with two workers instead of one, killed on the way, its state saved after every update."""
     before = project.lock
-    project.machine(workers=2, save_every=0.0)
+    project.machine(processes=2, checkpoint_interval=0.0)
     kill.forget(project)
     assert len(kill.disturbed(project, STRIKES)) == len(STRIKES) + 1
     assert project.lock == before
-    project.machine(workers=1)
+    project.machine(processes=1)
 
 
 LOCK, RWLOCK = "dvc.lock", ".dvc/tmp/rwlock"

@@ -23,12 +23,17 @@ from dvc.exceptions import DvcException
 from dvc.parsing import DataResolver
 from dvc.repo import Repo
 from packaging.requirements import Requirement
+from source_tree import ROOT
 
-from seqkd import checkpoint, config, corpus, curve, model, nbest, results, snapshot, vocab, whole
-from seqkd.corpus import Pair
-from seqkd.errors import InputError
+from seqkd.config import schema
+from seqkd.data import bitext, nbest, vocab
+from seqkd.data.bitext import Pair
+from seqkd.models import checkpoint, lstm
+from seqkd.reporting import results
+from seqkd.training import curve, training_state
+from seqkd.utils import atomic, jit
+from seqkd.utils.errors import InputError
 
-ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 SOURCES = sorted([*ROOT.glob("seqkd/*.py"), *ROOT.glob("stages/*.py"), *ROOT.glob("benchmarks/*.py")])
 
@@ -120,7 +125,7 @@ def _taken_up(path: Path) -> None:
     """A training's state under the name that its checksum gives it, so that it is read."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     path.rename(path.with_name(f"state-1-{digest}.safetensors"))
-    if snapshot.latest(path.parent) is None:
+    if training_state.latest(path.parent) is None:
         raise InputError("dropped")
 
 
@@ -129,12 +134,12 @@ READERS: dict[str, Callable[[Path], object]] = {
     "shape.json": lambda path: checkpoint.load(path.parent),
     "vocab.model": lambda path: checkpoint.load(path.parent),
     "joint.model": vocab.load,
-    "gold.tsv": corpus.read,
+    "reference.tsv": bitext.read,
     "part-00000.tsv.gz": lambda path: list(nbest.read_part(path, [Pair(0, "a", "b")])),
     "curve.csv": curve.read,
     "scores.json": results.record,
-    "params.yaml": config.params,
-    "machine.yaml": config.machine,
+    "params.yaml": schema.load_params,
+    "machine.yaml": schema.load_machine,
     "state": _taken_up,
 }
 
@@ -144,7 +149,7 @@ READERS: dict[str, Callable[[Path], object]] = {
 def test_a_file_that_would_run_code_runs_none_in_place_of_any_of_ours(name: str, kind: str, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     pieces = vocab.train(["the cat sat", "der Kater"] * 5, tmp_path / "real.model", size=24)
-    network = model.Network(model.Shape(pieces.size, 1, 4, 0.0))
+    network = lstm.LSTMNetwork(lstm.NetworkShape(pieces.size, 1, 4, 0.0))
     checkpoint.save(tmp_path / "model", checkpoint.Model(network, pieces, None), card="")
     path = tmp_path / "model" / name
     path.write_bytes(loaded(marker)[kind])
@@ -168,16 +173,16 @@ def test_compiled_code_lies_where_no_other_user_can_write(tmp_path: Path, monkey
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
     (tmp_path / "file").touch()  # in the place of the first choice
     private = tmp_path / f"seqkd-{os.getuid()}"
-    assert whole.compiled("it") == str(private / "it")
+    assert jit.cache_folder("it") == str(private / "it")
     assert private.stat().st_mode & 0o777 == 0o700
     private.chmod(0o770)
-    assert whole.compiled("it") == ""
+    assert jit.cache_folder("it") == ""
     with pytest.raises(PermissionError, match="lets others write"):
-        whole.private()
+        atomic.private_tmp_dir()
     private.rename(tmp_path / "another's")
     private.symlink_to(tmp_path / "another's")
     (tmp_path / "another's").chmod(0o700)
-    assert whole.compiled("it") == ""
+    assert jit.cache_folder("it") == ""
 
 
 def test_without_a_place_for_compiled_code_it_is_compiled_each_time(tmp_path: Path) -> None:
@@ -195,19 +200,19 @@ PAYLOADS = [
     "x\ntouch marker\n", "x | touch marker", "x && touch marker", "x > marker", "x & touch marker",
     "$(touch${IFS}marker)", "'$(touch marker)'", "\\\"; touch marker #",
 ]  # fmt: skip
-ROW = {"text": "gold", "alpha": 0.5}
+ROW = {"train_text": "reference", "alpha": 0.5}
 PLACES: dict[str, Callable[[dict[str, Any], str], object]] = {
     "data.corpus": lambda it, text: it["data"].update(corpus=text),
     "data.source": lambda it, text: it["data"].update(source=text),
     "seed": lambda it, text: it.update(seed=text),
     "student.size": lambda it, text: it["student"].update(size=text),
     "a row of decode": lambda it, text: it["decode"].update({text: {"beam": 2}}),
-    "a row of select": lambda it, text: it["select"].update({text: {"nbest": "k5", "pick": "score"}}),
+    "a row of select": lambda it, text: it["select"].update({text: {"nbest": "k5", "metric": "score"}}),
     "a row of distill": lambda it, text: it["distill"].update({text: ROW}),
-    "a row of finetune": lambda it, text: it["finetune"].update({text: {**ROW, "init": "baseline"}}),
+    "a row of finetune": lambda it, text: it["finetune"].update({text: {**ROW, "init_from": "baseline"}}),
     "a list": lambda it, text: it["select"]["seq_kd"].update(nbest=text),
     "a text": lambda it, text: it["distill"]["seq_kd"].update(text=text),
-    "a start": lambda it, text: it["finetune"]["seq_inter"].update(init=text),
+    "a start": lambda it, text: it["finetune"]["seq_inter"].update(init_from=text),
     "a text of finetune": lambda it, text: it["finetune"]["seq_inter"].update(text=text),
     "prune.model": lambda it, text: it["prune"].update(model=text),
     "prune.retrain": lambda it, text: it["prune"].update(retrain=text),
@@ -220,7 +225,7 @@ PLACES: dict[str, Callable[[dict[str, Any], str], object]] = {
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repo]:
     root = tmp_path_factory.mktemp("resolve")
-    found = Repo.init(str(root), no_scm=True)
+    found = Repo.init_from(str(root), no_scm=True)
     yield found
     found.close()
 
@@ -322,7 +327,7 @@ def test_a_name_that_leads_elsewhere_is_refused_before_dvc_removes_what_it_leads
     assert (project / "precious/thesis").exists()
     assert (project.parent / "outside/thesis").exists()
     assert not (project / "marker").exists()
-    assert not (project / "data/text/gold.tsv").exists()
+    assert not (project / "data/text/reference.tsv").exists()
 
 
 @pytest.mark.parametrize("setting", ["prune.model='x; touch marker'", "+distill.y={text: 'a; touch marker', alpha: 0}"])

@@ -3,36 +3,37 @@ import shutil
 from pathlib import Path
 
 import pytest
+from source_tree import ROOT
 
-from seqkd import audit, config, corpus, nbest, vocab
-from seqkd.corpus import Pair
-from seqkd.errors import InputError
-from seqkd.nbest import Hypothesis
+from seqkd.config import schema
+from seqkd.data import bitext, nbest, vocab
+from seqkd.data.bitext import Pair
+from seqkd.data.nbest import Hypothesis
+from seqkd.selection import audit
+from seqkd.utils.errors import InputError
 from stages import report, select, show
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with the project's settings and one worker."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    (tmp_path / "machine.yaml").write_text("workers: 1\n")
+    (tmp_path / "machine.yaml").write_text("processes: 1\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def _lists(folder: Path) -> list[Pair]:
-    """gold.tsv, joint.model and an n-best list whose second hypothesis is the human target."""
+    """reference.tsv, joint.model and an n-best list whose second hypothesis is the human target."""
     pairs = [Pair(2 * line, f"house {line}", f"ein Haus mit {line} Türen") for line in range(30)]
-    corpus.write(folder / "gold.tsv", pairs)
+    bitext.write(folder / "reference.tsv", pairs)
     pieces = vocab.train([pair.target for pair in pairs], folder / "joint.model", size=50)
     texts = {pair.id: [f"ein Haus mit Türen {pair.id}", pair.target] for pair in pairs}
     entries = [
         (pair, [Hypothesis(tuple(pieces.encode(text)), -float(rank), True) for rank, text in enumerate(texts[pair.id])])
         for pair in pairs
     ]
-    for row in config.params().decode:
+    for row in schema.load_params().decode:
         nbest.write_part(folder / "lists" / row, 0, entries)
     return pairs
 
@@ -41,7 +42,7 @@ def _select(folder: Path, row: str) -> None:
     select.main(
         row,
         lists=folder / "lists",
-        gold=folder / "gold.tsv",
+        gold=folder / "reference.tsv",
         vocab=folder / "joint.model",
         texts=folder,
         audits=folder,
@@ -50,22 +51,22 @@ def _select(folder: Path, row: str) -> None:
 
 def test_select_writes_a_text_with_the_ids_of_the_human_one(project: Path) -> None:
     pairs = _lists(project)
-    row = next(row for row, settings in config.params().select.items() if settings.pick == "bleu")
+    row = next(row for row, settings in schema.load_params().select.items() if settings.metric == "bleu")
     _select(project, row)
-    assert corpus.read(project / f"{row}.tsv") == pairs
+    assert bitext.read(project / f"{row}.tsv") == pairs
     audit = json.loads((project / f"{row}.json").read_text())
     assert audit["ranks"] == [0, 30]
     written = [project / f"{row}.tsv", project / f"{row}.json"]
     before = [path.read_bytes() for path in written]
-    (project / "machine.yaml").write_text("workers: 2\n")
+    (project / "machine.yaml").write_text("processes: 2\n")
     _select(project, row)
     assert [path.read_bytes() for path in written] == before
 
 
 def test_select_refuses_a_list_of_another_text(project: Path) -> None:
     pairs = _lists(project)
-    corpus.write(project / "gold.tsv", [pair._replace(id=pair.id + 1) for pair in pairs])
-    row = next(iter(config.params().select))
+    bitext.write(project / "reference.tsv", [pair._replace(id=pair.id + 1) for pair in pairs])
+    row = next(iter(schema.load_params().select))
     with pytest.raises(InputError, match="id 0 stands where the text has id 1"):
         _select(project, row)
     assert not (project / f"{row}.tsv").exists()
@@ -78,7 +79,7 @@ def test_select_refuses_an_unknown_row_by_name(project: Path) -> None:
 
 def _measure(folder: Path) -> None:
     """Made-up results of every row of params.yaml."""
-    params = config.params()
+    params = schema.load_params()
     scored = {
         "parameters": 1000,
         "remaining": 1000,
@@ -96,7 +97,7 @@ def _measure(folder: Path) -> None:
         curve = "epoch,updates,rate,train_loss,dev_perplexity\n1,9,0.1,2.0,9.5\n"
         (folder / "curves" / f"{model}.csv").write_text(curve)
     for row, settings in params.select.items():
-        tally = audit.Tally()
+        tally = audit.SelectionStats()
         tally.line([Hypothesis((4,), -1.0, True)] * 2, ["ein Hund", "der Hund"], 1)
         audit.write(folder / "audit" / f"{row}.json", audit.record(tally, row, settings))
 
@@ -109,7 +110,7 @@ def test_report_writes_tables_metrics_and_plots_and_show_prints_them(
     printed = capsys.readouterr().out
     written = {path.name for path in (project / "reports").iterdir()}
     assert written == {"metrics.json", "plots", "table1.csv", "table1.md", "table3.csv", "table3.md"}
-    models = config.params().models
+    models = schema.load_params().models
     assert all(model in printed for model in models)
     assert list(json.loads((project / "reports" / "metrics.json").read_text()))[: len(models)] == models
     show.main(reports=project / "reports")

@@ -1,0 +1,44 @@
+"""numba with compiled code that is kept between runs, under the fingerprint of the code that it was compiled from."""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numba
+
+from seqkd.utils import atomic, fingerprint
+
+
+def compiler(module: str, **options: Any) -> Callable[[Any], Any]:
+    """numba.njit for the functions of a module (its __name__).
+
+    numba looks only at the date of a function's own file. An edit of a module whose functions are compiled into these
+    gives another fingerprint, and so another folder.
+    """
+    folder = cache_folder(f"compiled-{fingerprint.of(module)[:16]}")
+    decorate = numba.njit(cache=bool(folder), **options)
+
+    def compile_into_folder(function: Any) -> Any:
+        before = numba.config.CACHE_DIR  # type: ignore[attr-defined]
+        numba.config.CACHE_DIR = folder  # type: ignore[attr-defined]
+        try:
+            return decorate(function)
+        finally:
+            numba.config.CACHE_DIR = before  # type: ignore[attr-defined]
+
+    return compile_into_folder
+
+
+def cache_folder(name: str) -> str:
+    """A folder for compiled code: in the package's __pycache__, else in the user's temporary one; "" if neither works.
+
+    What is kept there is run, so it lies in no folder that others can write to.
+    """
+    beside = Path(os.environ.get("NUMBA_CACHE_DIR") or fingerprint.PACKAGE / "__pycache__" / name)
+    with suppress(OSError):
+        return atomic.writable_dir(beside)
+    with suppress(OSError):
+        return atomic.writable_dir(atomic.private_tmp_dir() / name)
+    return ""

@@ -1,0 +1,137 @@
+import difflib
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from source_tree import ROOT
+
+from seqkd.config import overlay, schema
+from seqkd.config.overlay import Change
+from seqkd.utils.errors import InputError
+from stages import use
+
+OVERLAYS = sorted((ROOT / "configs").glob("*.yaml"))
+
+
+@pytest.fixture
+def params(tmp_path: Path) -> Path:
+    return Path(shutil.copy(ROOT / "params.yaml", tmp_path))
+
+
+def _overlay(params: Path, text: str) -> Path:
+    path = params.with_name("own.yaml")
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _comments(path: Path) -> list[str]:
+    return [line.split("#")[1].strip() for line in path.read_text("utf-8").splitlines() if "#" in line]
+
+
+@pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: path.stem)
+def test_every_overlay_makes_valid_settings_and_keeps_the_comments(path: Path, params: Path) -> None:
+    comments = _comments(params)
+    assert overlay.apply(path, params=params)
+    assert (ROOT / schema.load_params(params).data.corpus).exists()
+    assert _comments(params) == comments
+    assert overlay.apply(path, params=params) == []
+
+
+def test_the_paper_s_settings_are_the_paper_s(params: Path) -> None:
+    sizes = {}
+    for name in ("wmt14-en-de", "ted-th-en"):
+        overlay.apply(ROOT / "configs" / f"{name}.yaml", params=params)
+        found = schema.load_params(params)
+        sizes[name] = (found.teacher.size, found.student.size, found.data.source, found.data.target)
+        rates = [
+            row.learning_rate
+            for row in (found.optim.teacher, found.optim.student, found.optim.finetune, found.optim.retrain)
+        ]
+        assert rates == [1.0, 1.0, 0.1, 0.2]
+        scratch = found.optim.teacher.model_dump()
+        assert scratch == found.optim.student.model_dump()
+        assert (
+            scratch.items() >= {"optimizer": "sgd", "schedule": "halve", "epochs": 13, "start_decay_epoch": 9}.items()
+        )
+        assert scratch.items() >= {"batch_size": 64, "loss_normalization": "sentence", "max_grad_norm": 5.0}.items()
+    assert sizes == {"wmt14-en-de": ("4x1000", "2x500", "en", "de"), "ted-th-en": ("2x500", "2x100", "th", "en")}
+
+
+def test_only_the_lines_that_an_overlay_names_change(params: Path) -> None:
+    before = params.read_text("utf-8").splitlines()
+    changes = overlay.apply(_overlay(params, "seed: 99\nstudent: {dropout: 0.25}\n"), params=params)
+    old = schema.load_params(ROOT / "params.yaml")
+    assert changes == [Change("seed", old.seed, 99), Change("student.dropout", old.student.dropout, 0.25)]
+    compared = list(difflib.ndiff(before, params.read_text("utf-8").splitlines()))
+    assert sum(line.startswith("+ ") for line in compared) == sum(line.startswith("- ") for line in compared) == 2
+    assert schema.load_params(params).student.model_dump() == old.student.model_dump() | {"dropout": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("student: {widht: 3}\n", "student.widht is not a known key; remove it or correct its spelling."),
+        ("student: 2x64\n", "student is '2x64'; it must be a section with keys, as in params.yaml."),
+        ("student: {size: 64}\n", "student.size is 64; it must be a valid string."),
+        ("prune: {model: nobody}\n", "prune.model is 'nobody'; it must be one of "),
+        ("- seed\n", "(the whole file) is ['seed']; it must be keys with values."),
+    ],
+)
+def test_settings_that_would_not_be_valid_are_refused_and_change_nothing(params: Path, text: str, message: str) -> None:
+    before = params.read_bytes()
+    path = _overlay(params, text)
+    with pytest.raises(InputError) as error:
+        overlay.apply(path, params=params)
+    assert str(error.value).startswith(f"{path}: {message}")
+    assert params.read_bytes() == before
+    assert sorted(params.parent.iterdir()) == [path, params]
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("optim: {student: {rate: 0.5}}\n", "optim.teacher.learning_rate", "0.5"),
+        ("optim: {teacher: {beta2: 0.5}}\n", "optim.student.beta2", "0.5"),
+        ("optim: {teacher: {rate: 0.5}, student: {rate: 0.25}}\n", "optim.teacher.learning_rate", "0.25"),
+    ],
+)
+def test_a_setting_that_an_alias_joins_to_another_changes_alone_or_not_at_all(
+    params: Path, text: str, key: str, value: str
+) -> None:
+    written = params.read_text("utf-8").replace("  teacher: {method", "  teacher: &scratch {method")
+    params.write_text(re.sub(r"  student: \{method.*\}", "  student: *scratch", written), "utf-8")
+    before = params.read_bytes()
+    with pytest.raises(InputError) as error:
+        overlay.apply(_overlay(params, text), params=params)
+    assert str(error.value) == (
+        f"{params}: {key} shares its value by an alias (& and *) and would become {value} too; write the values out."
+    )
+    assert params.read_bytes() == before
+    both = "optim: {teacher: {rate: 0.5}, student: {rate: 0.5}}\n"
+    rate = schema.load_params(params).optim.teacher.learning_rate
+    changes = [Change(f"optim.{row}.rate", rate, 0.5) for row in ("teacher", "student")]
+    assert overlay.apply(_overlay(params, both), params=params) == changes
+    found = schema.load_params(params).optim
+    assert found.teacher.learning_rate == found.student.learning_rate == 0.5
+
+
+def test_an_absent_overlay_and_a_broken_one_are_refused(params: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.yaml: no such file"):
+        overlay.apply(params.with_name("none.yaml"), params=params)
+    path = _overlay(params, "seed: 1\nstudent: {\n")
+    with pytest.raises(InputError, match=r"own\.yaml, line 3: not valid YAML; correct the syntax there\."):
+        overlay.apply(path, params=params)
+
+
+def test_use_prints_what_changed(params: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = _overlay(params, "seed: 99\nspeed: {rounds: 77}\n")
+    old = schema.load_params(params)
+    use.main(file=path, params=params)
+    use.main(file=path, params=params)
+    assert capsys.readouterr().out.splitlines() == [
+        f"seed: {old.seed} -> 99",
+        f"speed.rounds: {old.speed.rounds} -> 77",
+        f"{params}: 2 settings changed",
+        f"{params} is already so; nothing changed",
+    ]

@@ -1,0 +1,126 @@
+import random
+
+import pytest
+
+from seqkd.corpora import cleaning
+from seqkd.corpora.cleaning import Cleaning, Line, Split, WordLimits
+from seqkd.utils.errors import InputError
+
+LIMITS = Cleaning(
+    source_words=WordLimits(least=2, most=6), target_words=WordLimits(least=1, most=6), ratio=2.5, numbered=2
+)
+
+
+def _line(source: str, target: str, group: str = "g") -> Line:
+    return Line(group, source, target)
+
+
+@pytest.mark.parametrize(
+    ("text", "tidied"),
+    [
+        ("Press <b>Start</b><br>now", "Press Start now"),
+        ("Fish &amp; chips", "Fish & chips"),
+        ("**Open** the &File menu", "Open the File menu"),
+        ("a\u00a0 b\n\tc", "a b c"),
+        ("Tu\u0308r", "Tür"),
+        ("3 < 4", "3 < 4"),
+    ],
+)
+def test_tidy_takes_markup_away_and_leaves_the_text(text: str, tidied: str) -> None:
+    assert cleaning.tidy(text) == tidied
+
+
+def test_a_key_ignores_case_punctuation_and_spaces() -> None:
+    assert cleaning.key("The  door, is OPEN!") == cleaning.key("the door is open") == "the door is open"
+    assert cleaning.key("!?") == "!?"
+
+
+def test_two_letters_of_an_unspaced_script_count_as_one_word() -> None:
+    assert cleaning.words("one two three") == 3
+    assert cleaning.words("สวัสดี") == 3
+    assert cleaning.words("日本語 text") == 3
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "cause"),
+    [
+        ("Open the door", "Öffne die Tür", None),
+        ("Open the door", "", "an empty side"),
+        ("Open the door", "\u200b \u0001\ufeff\u00ad", "an empty side"),
+        ("Open {name} now", "Öffne die Tür", "address, template or code"),
+        ("Open the door", "Siehe www.example.org dort", "address, template or code"),
+        ("Open the %s", "Öffne die Tür", "address, template or code"),
+        ("Open the door", "open the door!", "not translated"),
+        ("Open", "Öffne", "source too short or too long"),
+        ("a b c d e f g", "Öffne die Tür", "source too short or too long"),
+        ("Open the door", "a b c d e f g", "target too short or too long"),
+        ("Open the front door", "Vordertür", "lengths too unequal"),
+        ("6 - 7/8+ 9", "7 - 8/9+ 0", "mostly codes and values"),
+    ],
+)
+def test_every_dropped_pair_has_a_cause(source: str, target: str, cause: str | None) -> None:
+    assert cleaning.drop_reason(_line(source, target), LIMITS) == cause
+
+
+def test_clean_keeps_a_pair_once_and_a_numbered_pair_as_often_as_allowed() -> None:
+    lines = [_line("Open the door", "Öffne die Tür"), _line("open the door!", "Öffne die Tür.")]
+    lines += [_line(f"Button {number} was pressed", f"Taste {number} gedrückt") for number in range(5)]
+    kept, drops = cleaning.clean(lines, LIMITS)
+    assert [line.source for line in kept] == ["Open the door", "Button 0 was pressed", "Button 1 was pressed"]
+    assert drops == {"repeated": 1, "repeated with other numbers": 3}
+    assert len(kept) + drops.total() == len(lines)
+
+
+def _many() -> list[Line]:
+    """40 groups of 5 lines of their own and one that all share."""
+    groups = [[_line(f"source {group} {n}", f"Ziel {group} {n}", f"g{group}") for n in range(5)] for group in range(40)]
+    return [line for number, lines in enumerate(groups) for line in [*lines, _line("yes", "ja", f"g{number}")]]
+
+
+def test_split_holds_out_whole_groups_and_nothing_that_train_holds() -> None:
+    lines = _many()
+    parts, drops = cleaning.split(lines, seed=3, dev=50, test=50)
+    assert (len(parts.dev), len(parts.test)) == (50, 50)
+    groups = [{line.group for line in part} for part in parts]
+    assert sum(map(len, groups)) == len(set.union(*groups))
+    assert ("yes", "ja") not in {(line.source, line.target) for line in [*parts.dev, *parts.test]}
+    assert drops == {"dev, seen in train or test": 10, "test, seen in train": 10}
+    assert sum(map(len, parts)) + drops.total() == len(lines)
+
+
+def test_a_group_s_place_follows_from_seed_and_name_alone() -> None:
+    lines = _many()
+    parts, _ = cleaning.split(lines, seed=3, dev=50, test=50)
+    mixed = random.Random(0).sample(lines, len(lines))
+    again, _ = cleaning.split(mixed, seed=3, dev=50, test=50)
+    other, _ = cleaning.split(lines, seed=4, dev=50, test=50)
+    assert set(parts.test) == set(again.test) != set(other.test)
+    assert cleaning.split(lines, seed=3, dev=50, test=50)[0] == parts
+
+
+def test_a_group_of_more_than_a_tenth_of_the_test_stays_in_train() -> None:
+    large = [_line(f"long {number}", f"lang {number}", "large") for number in range(6)]
+    for seed in range(5):
+        parts, _ = cleaning.split([*_many(), *large], seed=seed, dev=50, test=50)
+        assert set(large) <= set(parts.train)
+
+
+def test_a_corpus_too_small_to_hold_out_is_refused() -> None:
+    with pytest.raises(InputError, match="only 200 lines to hold out for test, not 300; ask for fewer"):
+        cleaning.split(_many(), seed=3, dev=1, test=300)
+
+
+def test_an_official_test_stays_whole_and_train_loses_the_overlap() -> None:
+    train = [_line("a b", "c d"), _line("a b", "c d"), _line("Good day", "Guten Tag"), _line("e", ""), _line("f", "g")]
+    test = [_line("good day!", "Tag"), _line("good day!", "Tag"), _line("h", "i")]
+    parts, drops = cleaning.official(
+        Split(train, [_line("j", "G.")], [*test, _line("\u200b", "k"), _line("k", "\ufffd")])
+    )
+    assert parts.test == test
+    assert parts.train == [_line("a b", "c d")]
+    assert drops == {
+        "train, an empty side": 1,
+        "test, an empty side": 2,
+        "train, repeated": 1,
+        "train, seen in dev or test": 2,
+    }

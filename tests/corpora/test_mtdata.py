@@ -1,0 +1,162 @@
+import hashlib
+import pickle
+import tarfile
+from io import BytesIO
+from pathlib import Path
+
+import mtdata
+import pytest
+import yaml
+from mtdata.cache import Cache
+from source_tree import ROOT
+
+from seqkd.config import schema
+from seqkd.corpora import mtdata as mtdata_corpus
+from seqkd.corpora.mtdata import MtdataRecipe
+from seqkd.utils.errors import InputError
+
+RECIPES = [path for path in sorted((ROOT / "corpora").glob("*.yaml")) if "kind: mtdata" in path.read_text("utf-8")]
+
+
+@pytest.fixture(scope="module")
+def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a pickle lies in place of the index that the library would keep there; it is never loaded."""
+    found = tmp_path_factory.mktemp("downloads")
+    path = found / "mtdata" / mtdata.cached_index_file.name
+    path.parent.mkdir()
+    path.write_bytes(b"cos\nmkdir\n(V" + bytes(found / "marker") + b"\ntR.")
+    return found
+
+
+def _laid(name: str, downloads: Path, *contents: bytes) -> None:
+    """A corpus's files where the library leaves what it has downloaded."""
+    found = mtdata_corpus.entry(name)
+    cache = Cache(downloads / "mtdata")
+    urls, file_name = ([found.url], found.filename) if isinstance(found.url, str) else (found.url, None)
+    for url, content in zip(urls, contents, strict=True):
+        path = cache.get_local_path(url, filename=file_name, fix_missing=False)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        cache.get_flag_file(path).touch()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _recipe(name: str) -> MtdataRecipe:
+    return schema.load(ROOT / "corpora" / name, MtdataRecipe)
+
+
+def test_no_pickled_index_of_the_library_is_loaded(downloads: Path) -> None:
+    assert mtdata_corpus.entry("StanfordNLP-newstest2014-1-eng-deu").url
+    assert not (downloads / "marker").exists()
+    assert mtdata.cached_index_file.parent != downloads / "mtdata"
+    pickled = next((downloads / "mtdata").glob("*.pkl"))
+    pickle.loads(pickled.read_bytes())
+    assert (downloads / "marker").exists()
+
+
+def test_a_file_with_another_checksum_than_the_pinned_one_is_refused(downloads: Path) -> None:
+    recipe = _recipe("wmt14-en-de.yaml")
+    _laid(recipe.test, downloads, b"one\n", b"eins\n")
+    found = mtdata_corpus.entry(recipe.test)
+    right = {found.url[0]: _digest(b"one\n")}
+    assert mtdata_corpus.fetch(found, downloads, right)[1]["sha256"] == {found.url[1]: _digest(b"eins\n"), **right}
+    wrong = {found.url[1]: "0" * 64}
+    with pytest.raises(InputError, match=r"sha256 is \S+, but the recipe pins 0{64}; delete it"):
+        mtdata_corpus.fetch(found, downloads, wrong)
+
+
+def test_there_are_recipes_of_public_corpora() -> None:
+    assert {"wmt14-en-de.yaml", "ted-th-en.yaml"} <= {path.name for path in RECIPES}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_corpus_of_the_recipes_is_in_the_library_s_own_index(path: Path, downloads: Path) -> None:
+    recipe = schema.load(path, MtdataRecipe)
+    for name in (*recipe.train, recipe.dev, recipe.test):
+        assert str(mtdata_corpus.entry(name).did) == name
+
+
+def test_every_overlay_of_a_public_corpus_names_its_languages(downloads: Path) -> None:
+    for path in RECIPES:
+        data = yaml.safe_load((ROOT / "configs" / path.name).read_text("utf-8"))["data"]
+        assert data["corpus"] == f"corpora/{path.name}"
+        found = mtdata_corpus.entry(schema.load(path, MtdataRecipe).test)
+        assert not list(mtdata_corpus.read(found, [_empty(downloads)], source=data["source"], target=data["target"]))
+
+
+def _empty(downloads: Path) -> Path:
+    (downloads / "empty.tsv").touch()
+    return downloads / "empty.tsv"
+
+
+def test_two_plain_files_become_pairs_with_the_tokeniser_s_marks_undone(downloads: Path) -> None:
+    recipe = _recipe("wmt14-en-de.yaml")
+    _laid(recipe.train[0], downloads, b"a well ##AT##-##AT## known &quot; R &amp; D &quot;\nyes\n", b"ein A\nja\n")
+    _laid(recipe.dev, downloads, b"one\ntwo\n", b"eins\nzwei\n")
+    _laid(recipe.test, downloads, b"Yes !\n", b"Doch !\n")
+    parts, drops, origin = mtdata_corpus.prepare(recipe, source="en", target="de", downloads=downloads)
+    assert [(line.source, line.target) for line in parts.train] == [('a well-known " R & D "', "ein A")]
+    assert [(line.source, line.target) for line in parts.dev] == [("one", "eins"), ("two", "zwei")]
+    assert [(line.source, line.target) for line in parts.test] == [("Yes !", "Doch !")]
+    assert drops == {"train, seen in dev or test": 1}
+    assert origin["test"] == [
+        {
+            "corpus": "StanfordNLP-newstest2014-1-eng-deu",
+            "addresses": [
+                "https://nlp.stanford.edu/projects/nmt/data/wmt14.en-de/newstest2014.en",
+                "https://nlp.stanford.edu/projects/nmt/data/wmt14.en-de/newstest2014.de",
+            ],
+            "sha256": {
+                "https://nlp.stanford.edu/projects/nmt/data/wmt14.en-de/newstest2014.en": _digest(b"Yes !\n"),
+                "https://nlp.stanford.edu/projects/nmt/data/wmt14.en-de/newstest2014.de": _digest(b"Doch !\n"),
+            },
+            "licence": "not stated by mtdata; see the corpus's own page",
+        }
+    ]
+
+
+def _talks(*rows: tuple[str, str]) -> bytes:
+    """Rows of a table of 60 languages, English in column 1 and Thai in column 29."""
+    lines = []
+    for english, thai in rows:
+        cells = ["__NULL__"] * 60
+        cells[0], cells[1], cells[29] = "talk", english, thai
+        lines.append("\t".join(cells) + "\n")
+    return "".join(lines).encode()
+
+
+def test_an_archive_s_columns_are_turned_round_and_missing_translations_left_out(downloads: Path) -> None:
+    recipe = _recipe("ted-th-en.yaml")
+    packed = BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for part, rows in {
+            "train": [("good day", "สวัสดี"), ("lost", "__NULL__"), ("it &apos;s me", "ผม")],
+            "dev": [("one", "หนึ่ง")],
+            "test": [("two", "สอง")],
+        }.items():
+            member = tarfile.TarInfo(f"all_talks_{part}.tsv")
+            member.size = len(_talks(*rows))
+            archive.addfile(member, BytesIO(_talks(*rows)))
+    _laid(recipe.train[0], downloads, packed.getvalue())
+    parts, drops, _ = mtdata_corpus.prepare(recipe, source="th", target="en", downloads=downloads)
+    pairs = [[(line.source, line.target) for line in part] for part in parts]
+    assert pairs == [[("สวัสดี", "good day"), ("ผม", "it 's me")], [("หนึ่ง", "one")], [("สอง", "two")]]
+    assert not drops
+
+
+def test_other_languages_than_the_corpus_s_are_refused(downloads: Path) -> None:
+    found = mtdata_corpus.entry("StanfordNLP-newstest2014-1-eng-deu")
+    with pytest.raises(InputError) as error:
+        list(mtdata_corpus.read(found, [], source="en", target="fr"))
+    assert str(error.value) == (
+        "StanfordNLP-newstest2014-1-eng-deu is eng and deu, not eng and fra; set data.source and data.target."
+    )
+
+
+@pytest.mark.parametrize("name", ["StanfordNLP-newstest2041-1-eng-deu", "StanfordNLP-newstest2014"])
+def test_an_unknown_corpus_is_refused_with_a_near_name(name: str, downloads: Path) -> None:
+    with pytest.raises(InputError, match=rf"^mtdata knows no corpus {name}; is it StanfordNLP-newstest20\S+\?$"):
+        mtdata_corpus.entry(name)

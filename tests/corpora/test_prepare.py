@@ -1,0 +1,144 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from source_tree import ROOT
+
+from seqkd.config import schema
+from seqkd.config.schema import DataSettings
+from seqkd.corpora import mtdata, prepare, synthetic, wheels
+from seqkd.corpora.prepare import Prepared
+from seqkd.data import bitext
+from seqkd.utils.errors import InputError
+from stages import preprocess
+
+WHEELS = """\
+kind: wheels
+packages: [{name: a, version: '1', files: "{language}.json"}]
+cleaning:
+  source_words: {least: 3, most: 40}
+  target_words: {least: 1, most: 40}
+  ratio: 2
+  numbered: 3
+dev: 1
+test: 1
+"""
+SMALL = "kind: grammar\npairs: 30\ndev: 4\ntest: 5\n"
+RECORDS: dict[str, type[schema.Record]] = {
+    "wheels": wheels.WheelsRecipe,
+    "grammar": synthetic.SyntheticRecipe,
+    "mtdata": mtdata.MtdataRecipe,
+}
+
+
+def _prepare(path: Path, *, source: str = "en", target: str = "de") -> Prepared:
+    data = DataSettings(corpus=str(path), source=source, target=target, max_length=50)
+    return prepare.prepare(data, seed=7, downloads=path.parent / "downloads")
+
+
+def _refused(path: Path, *, source: str = "en", target: str = "de") -> str:
+    with pytest.raises(InputError) as error:
+        _prepare(path, source=source, target=target)
+    return str(error.value)
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """A file of 40 pairs, and one with an empty side."""
+    path = tmp_path / "pairs.tsv"
+    path.write_text("".join(f"word {number}\tWort {number}\n" for number in range(40)) + "empty\t\n")
+    return path
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "corpora").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_is_a_valid_record_of_its_kind(path: Path) -> None:
+    kind = schema.load(path, prepare.RecipeKind).kind
+    assert schema.load(path, RECORDS[kind]).model_dump()["kind"] == kind
+
+
+def test_ids_count_up_through_train_dev_and_test(pairs: Path) -> None:
+    parts = _prepare(pairs)
+    assert [pair.id for part in parts[:3] for pair in part] == list(range(40))
+    assert [len(part) for part in parts[:3]] == [32, 4, 4]
+
+
+def test_about_tells_the_origin_and_every_drop(pairs: Path) -> None:
+    about = _prepare(pairs).about
+    assert about["pairs"] == {"train": 32, "dev": 4, "test": 4}
+    assert about["dropped"] == {"train, an empty side": 1}
+    assert (about["source"], about["target"], about["seed"]) == ("en", "de", 7)
+    assert json.loads(json.dumps(about)) == about
+
+
+def test_a_recipe_of_the_grammar_yields_as_many_pairs_as_it_says(tmp_path: Path) -> None:
+    for name in ("small.yaml", "small.yml"):
+        path = tmp_path / name
+        path.write_text(SMALL)
+        assert [len(part) for part in _prepare(path)[:3]] == [30, 4, 5]
+
+
+def test_a_folder_is_read_as_one(tmp_path: Path) -> None:
+    for part in ("train", "dev", "test"):
+        (tmp_path / f"{part}.en").write_text(f"{part} house\n")
+        (tmp_path / f"{part}.de").write_text(f"{part} Haus\n")
+    assert [part[0].target for part in _prepare(tmp_path)[:3]] == ["train Haus", "dev Haus", "test Haus"]
+
+
+def test_a_corpus_that_does_not_exist_is_refused_with_the_recipes_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "corpora").mkdir()
+    (tmp_path / "corpora" / "own.yaml").write_text(SMALL)
+    monkeypatch.chdir(tmp_path)
+    assert _refused(Path("corpora/onw.yaml")) == (
+        "data.corpus: corpora/onw.yaml does not exist; name a folder, a tab-separated file, or one of corpora/own.yaml."
+    )
+    (tmp_path / "corpora" / "own.yaml").unlink()
+    assert _refused(Path("own")) == (
+        "data.corpus: own does not exist; name a folder, a tab-separated file, or a recipe (*.yaml)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("kind: [", ", line 1: not valid YAML; correct the syntax there."),
+        ("pairs: 3\n", ": kind is missing; add it."),
+        ("kind: web\n", ": kind is 'web'; it must be 'wheels', 'grammar' or 'mtdata'."),
+        (f"{SMALL}train: 3\n", ": train is not a known key; remove it or correct its spelling."),
+        (WHEELS.replace("{language}", "en"), ": packages.0.files is 'en.json'; it must hold {language} once."),
+        (
+            WHEELS.replace("{language}", "{language}/{language}"),
+            ": packages.0.files is '{language}/{language}.json'; it must hold {language} once.",
+        ),
+        (
+            WHEELS.replace("least: 3", "least: 50"),
+            ": cleaning.source_words is {'least': 50, 'most': 40}; it must have a least that is no larger than",
+        ),
+        ("kind: mtdata\ntrain: []\ndev: a\ntest: b\n", ": train is []; it must have at least 1 item"),
+    ],
+)
+def test_a_broken_recipe_is_refused_by_file_and_key(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    assert _refused(path).startswith(f"{path}{message}")
+
+
+def test_preprocess_writes_what_the_next_stages_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (ROOT / "params.yaml").read_text("utf-8").replace("corpora/homeassistant.yaml", "small.yaml")
+    (tmp_path / "params.yaml").write_text(text)
+    (tmp_path / "small.yaml").write_text(SMALL)
+    monkeypatch.chdir(tmp_path)
+    written = [Path("reference.tsv"), Path("out/dev.tsv"), Path("out/test.tsv"), Path("out/about.json")]
+    before: list[bytes] = []
+    for _ in range(2):
+        preprocess.main(gold=Path("reference.tsv"), out=Path("out"), downloads=Path("downloads"))
+        assert before in ([], [path.read_bytes() for path in written])
+        before = [path.read_bytes() for path in written]
+        shutil.rmtree("out")
+        Path("reference.tsv").rename("again.tsv")
+    assert len(bitext.read(Path("again.tsv"))) == 30
+    assert "small.yaml, en to de: 30 training pairs, 4 dev, 5 test" in capsys.readouterr().out

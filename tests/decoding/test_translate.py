@@ -1,0 +1,197 @@
+"""seqkd translate: a line out for each line in, in order, as they come."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from source_tree import ROOT
+
+from seqkd.config import schema
+from seqkd.data import vocab
+from seqkd.decoding import translator
+from seqkd.decoding.translator import DecodingJob
+from seqkd.models import checkpoint, lstm
+from seqkd.models.checkpoint import Model
+from seqkd.planning import budget
+from seqkd.utils import pool
+from stages import translate
+
+TEXT = ["the cat sat on the mat", "a dog ran", "", "the dog sat", "a cat ran on the mat", "the mat"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that has learnt nothing: what it says is its own, but the same each time."""
+    path = tmp_path_factory.mktemp("model")
+    pieces = vocab.train([*TEXT, "der Kater saß auf der Matte"] * 3, path / "joint.model", size=40)
+    network = lstm.LSTMNetwork(lstm.NetworkShape(pieces.size, 1, 16, 0.0))
+    network.init_weights(torch.Generator().manual_seed(1), init_range=2.0)
+    checkpoint.save(path / "m", Model(network, pieces, None), card="")
+    return path / "m"
+
+
+def said(folder: Path, text: bytes, *options: str) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "seqkd", "translate", "--model", str(folder), *options]
+    return subprocess.run(command, input=text, capture_output=True, check=False)
+
+
+def test_lines_come_out_in_order_whatever_the_processes(folder: Path) -> None:
+    one = said(folder, "\n".join(TEXT).encode())
+    two = said(folder, ("\n".join(TEXT) + "\n").encode(), "--processes", "2")
+    assert one.returncode == 0
+    assert one.stdout == two.stdout
+    lines = one.stdout.decode().splitlines()
+    assert len(lines) == len(TEXT)
+    assert lines[2] == ""
+    expected = translator.best_hypotheses(
+        DecodingJob(folder, schema.Machine(processes=1), 5, length_penalty=1.0, sources=TEXT), label="test"
+    )
+    pieces = checkpoint.load(folder).vocab
+    assert lines == [pieces.decode(hypothesis.ids) for hypothesis in expected]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the memory on Linux alone")
+def test_jobs_like_those_before_take_no_more_memory(folder: Path) -> None:
+    job = DecodingJob(folder, schema.Machine(processes=1, device="cpu"), 3)
+    jobs = [job._replace(sources=[TEXT[(at + row) % 6] for row in range(20 * at)]) for at in range(1, 6)]
+    held = []
+    for _ in range(4):
+        for _ in range(10):
+            list(pool.map_streamed(translator.run, jobs, processes=1))
+        held.append(budget.held())
+    assert max(held[1:]) - held[0] < 3 << 20
+
+
+def test_scores_are_to_the_last_bit_the_same_whatever_the_number_of_workers(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(translator, "CHUNK_SIZE", 20)
+    sources = [" ".join(TEXT[(at + row) % 6] for at in range(row % 5)) for row in range(150)]
+    one, *others = (
+        translator.best_hypotheses(
+            DecodingJob(folder, schema.Machine(processes=workers, device="cpu"), 2, sources=sources), label="test"
+        )
+        for workers in (1, 2, 3)
+    )
+    assert others == [one, one]
+    alone = [
+        translator.best_hypotheses(
+            DecodingJob(folder, schema.Machine(processes=1, device="cpu"), 2, sources=[it]), label="test"
+        )
+        for it in sources[:9]
+    ]
+    assert [found.ids for (found,) in alone] == [found.ids for found in one[:9]]
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_a_line_is_answered_before_the_next_one_comes(folder: Path, threads: str) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "seqkd",
+        "translate",
+        "--model",
+        str(folder),
+        "--beam",
+        "1",
+        "--processes",
+        threads,
+    ]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        assert running.stdin is not None
+        assert running.stdout is not None
+        for line in ("a dog ran\n", "the dog sat\n"):
+            running.stdin.write(line.encode())
+            running.stdin.flush()
+            assert running.stdout.readline().endswith(b"\n")
+        running.stdin.close()
+    assert running.returncode == 0
+
+
+def test_bad_bytes_and_an_absent_model_are_told_in_one_sentence(folder: Path, tmp_path: Path) -> None:
+    bad = said(folder, b"a dog ran\n\xff\n")
+    assert bad.returncode == 1
+    assert b"line 2: not UTF-8" in bad.stderr
+    assert b"Traceback" not in bad.stderr
+    absent = said(tmp_path / "nothing", b"")
+    assert absent.returncode == 1
+    assert absent.stderr.count(b"\n") == 1
+
+
+def test_a_model_whose_weights_are_too_large_is_told_in_one_sentence(folder: Path, tmp_path: Path) -> None:
+    made = checkpoint.load(folder)
+    with torch.no_grad():
+        for parameter in made.network.parameters():
+            parameter.fill_(3e38)
+    checkpoint.save(tmp_path / "m", made, card="")
+    told = said(tmp_path / "m", b"a dog ran\n")
+    assert (told.returncode, told.stdout) == (1, b"")
+    sentence = f"{tmp_path}/m: its weights are so large that it gives no numbers; train the model anew."
+    assert told.stderr.decode() == f"seqkd translate: {sentence}\n"
+
+
+def test_a_closed_standard_input_is_told_in_one_sentence(folder: Path) -> None:
+    command = f"{sys.executable} -m seqkd translate --model {folder} <&-"
+    closed = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert closed.returncode == 1
+    assert closed.stderr == "seqkd translate: standard input is closed or cannot be read; pipe text into it.\n"
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_a_reader_that_leaves_early_ends_it_quietly(folder: Path, threads: str) -> None:
+    command = f"yes 'a dog ran' | {sys.executable} -m seqkd translate --model {folder} --processes {threads} --beam 1"
+    left = subprocess.run(
+        ["sh", "-c", f"{command} | head -n 3"], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert left.stdout.count("\n") == 3
+    assert left.stderr == ""
+
+
+def test_of_a_line_too_long_the_beginning_is_translated_and_this_is_said(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    given, taken = os.pipe()
+    monkeypatch.setattr(translate, "LONGEST", 15)
+    monkeypatch.setattr("sys.stdin", os.fdopen(given))
+    with os.fdopen(taken, "wb") as text:
+        text.write(b"a dog ran\nthe cat sat on\xc3\xa9 the mat\nthe cat sat on\nthe dog")
+    assert list(translate._arriving()) == [["a dog ran", "the cat sat on", "the cat sat on"], ["the dog"]]
+    told = capfd.readouterr().err
+    assert told.count("\n") == 1
+    assert "line 2: longer than 15 bytes, so only its beginning is translated" in told
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_a_long_stream_comes_out_whole_in_order_and_in_constant_memory(threads: str) -> None:
+    """The benchmark, which fails for a line lost or out of order, with fewer lines."""
+    command = [sys.executable, "-m", "benchmarks.soak", "--lines", "6000", "--processes", threads]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    held = [float(found) for found in re.findall(r"([\d.]+) MB", done.stdout.replace(",", ""))]
+    assert len(held) == 10
+    assert held[-1] < 1.1 * held[4]
+
+
+def _most_memory(folder: Path, text: bytes) -> int:
+    """Bytes held at most by a greedy translation; each line has its answer."""
+    command = [sys.executable, "-m", "seqkd", "translate", "--model", str(folder), "--beam", "1"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
+        assert running.stdin is not None
+        assert running.stdout is not None
+        running.stdin.write(text)
+        running.stdin.close()
+        assert running.stdout.read().count(b"\n") == text.count(b"\n")
+        _, status, used = os.wait4(running.pid, 0)
+        running.returncode = os.waitstatus_to_exitcode(status)
+        assert running.returncode == 0
+    return used.ru_maxrss * 1024
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts as Linux does")
+def test_a_line_of_10_megabytes_takes_hardly_more_memory_than_a_short_one(folder: Path) -> None:
+    short = _most_memory(folder, b"a dog ran\n" * 3)
+    assert _most_memory(folder, b"a dog ran\n" + b"a dog " * 1_700_000 + b"\nthe cat sat\n") < short + 100_000_000

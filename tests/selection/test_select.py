@@ -1,0 +1,143 @@
+import random
+from functools import partial
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import sacrebleu
+
+from seqkd.config.schema import SelectSettings
+from seqkd.data import nbest, vocab
+from seqkd.data.bitext import Pair
+from seqkd.data.nbest import Hypothesis
+from seqkd.evaluation import metrics
+from seqkd.selection import audit, select
+from seqkd.selection.audit import SelectionStats
+from seqkd.utils import pool
+from seqkd.utils.errors import InputError
+
+BLEU, SCORE = SelectSettings(nbest="k35", metric="bleu"), SelectSettings(nbest="k5", metric="score")
+WORDS = ["der", "die", "Hund", "Katze", "schläft", "3.5", "am", "See.", "(ja)", "e.g.,", "a-b", "&amp;"]
+
+
+def _picked(texts: list[str], reference: str, settings: SelectSettings) -> int:
+    (rated,) = select.score([texts], [reference], settings)
+    return rated.best
+
+
+def test_the_text_closest_to_the_human_target_is_picked() -> None:
+    texts = ["eine Katze schläft", "der Hund schläft", "der Hund schläft am See", "ein Hund"]
+    assert _picked(texts, "der Hund schläft am See", BLEU) == 2
+    assert _picked(texts, "der Hund schläft am See", SelectSettings(nbest="k35", metric="chrf")) == 2
+    assert _picked(texts, "der Hund schläft am See", SCORE) == 0
+
+
+def test_of_equally_close_texts_the_better_rank_is_picked() -> None:
+    assert _picked(["x", "der Hund", "der Hund", "Hund der"], "der Hund", BLEU) == 1
+    assert _picked(["u", "v", "w"], "der Hund", BLEU) == 0
+
+
+@pytest.mark.parametrize("metric", get_args(SelectSettings.model_fields["metric"].annotation))
+def test_an_empty_text_is_picked_only_when_there_is_nothing_else(metric: str) -> None:
+    settings = SelectSettings.model_validate({"nbest": "k5", "metric": metric})
+    assert _picked(["", "xyz", "v"], "der Hund", settings) == 1
+    assert _picked(["", ""], "der Hund", settings) == 0
+
+
+def test_chrf_ratings_are_sacrebleus() -> None:
+    texts = ["der Hunde", "ein Hund"]
+    (found,) = select.score([texts], ["der Hund"], SelectSettings(nbest="k5", metric="chrf"))
+    assert found.ratings == [sacrebleu.sentence_chrf(text, ["der Hund"]).score for text in texts]
+
+
+def test_lists_of_different_lengths_are_rated_each_against_its_own_reference() -> None:
+    lists, references = [["ein Hund"], ["die Katze", "der Hund", "Hund"]], ["ein Hund", "der Hund"]
+    first, second = select.score(lists, references, BLEU)
+    assert first.ratings == pytest.approx([100.0])
+    assert second.ratings[1] == pytest.approx(100.0)
+    assert (first.best, second.best) == (0, 1)
+    assert second.counts.tolist() == [
+        [2, 2, 0, 0, 0, 0, 2, 1, 0, 0],
+        [2, 2, 2, 1, 0, 0, 2, 1, 0, 0],
+        [1, 2, 1, 0, 0, 0, 1, 0, 0, 0],
+    ]
+
+
+@pytest.fixture(scope="module")
+def lists(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[Pair]]:
+    """An n-best list of 1200 lines, its vocabulary and the human pairs."""
+    folder = tmp_path_factory.mktemp("lists")
+    generator = random.Random(3)
+    pairs = [Pair(3 * line, "", " ".join(generator.choices(WORDS, k=6))) for line in range(1200)]
+    pieces = vocab.train([pair.target for pair in pairs], folder / "joint.model", size=60)
+    for index in range(2):
+        entries = []
+        for pair in pairs[nbest.positions(index)]:
+            texts = [" ".join(generator.choices(WORDS, k=6)), "", pair.target, pair.target]
+            ids = [tuple(pieces.encode(text)) for text in texts]
+            entries.append((pair, [Hypothesis(it, -1.0 - rank, rank < 3) for rank, it in enumerate(ids)]))
+        nbest.write_part(folder, index, entries)
+    return folder, folder / "joint.model", pairs
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_text_is_chosen_line_by_line_with_its_audit(lists: tuple[Path, Path, list[Pair]], processes: int) -> None:
+    folder, model, pairs = lists
+    tally, chosen = SelectionStats(), list[Pair]()
+    choose = partial(select.choose, model=model, settings=BLEU)
+    parts = select.parts(folder, pairs, lines=1200)
+    for found_pairs, counts in pool.map_ordered(choose, parts, processes=processes):
+        chosen += found_pairs
+        tally.add(counts)
+    assert chosen == pairs
+    found = audit.record(tally, "closest", BLEU)
+    assert found["lines"] == 1200
+    assert found["ranks"] == [0, 0, 1200, 0]
+    assert found["hypotheses_per_line"] == {"least": 4, "mean": 4.0, "most": 4, "distinct": 3.0}
+    assert found["bleu_chosen"] == 100.0
+    assert found["oracle_gain"] == pytest.approx(100.0 - found["bleu_first"])
+    assert found["length_ratio"]["chosen"] == 1.0
+    assert found["chosen"] == {"empty": 0.0, "truncated": 0.0, "unknown": 0.0}
+    assert found["all"] == {"empty": 0.25, "truncated": 0.25, "unknown": 0.0}
+    assert "1,200 lines" in audit.summary(found)
+
+
+def test_the_audits_bleu_is_the_corpus_bleu_of_the_texts(lists: tuple[Path, Path, list[Pair]]) -> None:
+    folder, model, pairs = lists
+    chosen, tally = select.choose(next(select.parts(folder, pairs, lines=1200)), model=model, settings=SCORE)
+    targets = [pair.target for pair in pairs[:1000]]
+    assert metrics.bleu_from_counts(tally.chosen) == pytest.approx(
+        metrics.bleu([pair.target for pair in chosen], targets)
+    )
+    assert tally.chosen == tally.first
+
+
+def test_many_lines_are_decoded_as_each_alone(lists: tuple[Path, Path, list[Pair]]) -> None:
+    pieces = vocab.load(lists[1])
+    many = [pieces.encode(pair.target) for pair in lists[2][:50]] + [[], [vocab.UNK, vocab.EOS, 7], [vocab.PAD]]
+    assert pieces.decode_all(many) == [pieces.decode(ids) for ids in many]
+    assert pieces.decode_all([]) == []
+
+
+def test_a_list_of_another_text_is_refused(lists: tuple[Path, Path, list[Pair]]) -> None:
+    folder, model, pairs = lists
+    other = [*pairs[:500], *pairs[501:], Pair(9999, "", "x")]
+    with pytest.raises(InputError, match="id 1500 stands where the text has id 1503"):
+        select.choose(next(select.parts(folder, other, lines=1200)), model=model, settings=BLEU)
+
+
+def test_a_text_that_has_more_or_fewer_lines_than_were_counted_is_not_cut_to_them(
+    lists: tuple[Path, Path, list[Pair]],
+) -> None:
+    folder, _, pairs = lists
+    for other in (pairs[:900], [*pairs, *pairs]):
+        with pytest.raises(ValueError, match="zip"):
+            list(select.parts(folder, other, lines=1200))
+
+
+def test_parts_are_taken_as_they_are_needed(lists: tuple[Path, Path, list[Pair]]) -> None:
+    folder, _, pairs = lists
+    text = iter(pairs)
+    parts = select.parts(folder, text, lines=1200)
+    assert next(parts).pairs == pairs[:1000]
+    assert next(text) == pairs[1000]

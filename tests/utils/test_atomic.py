@@ -1,0 +1,223 @@
+"""A file or folder is there whole or not at all, and a full disk is one sentence."""
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+from source_tree import ROOT
+
+from seqkd import __main__
+from seqkd.data import bitext, nbest, vocab
+from seqkd.data.bitext import Pair
+from seqkd.data.nbest import Hypothesis
+from seqkd.models import checkpoint, lstm
+from seqkd.models.checkpoint import Model
+from seqkd.utils import atomic
+from seqkd.utils.errors import describe_os_error
+
+
+def test_a_file_takes_its_place_when_the_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.txt"
+    with atomic.atomic_write(path) as partial:
+        partial.write_text("one")
+        assert not path.exists()
+    assert path.read_text() == "one"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        with atomic.atomic_write(tmp_path / "m") as partial:
+            partial.mkdir()
+            (partial / name).touch()
+    assert [path.name for path in (tmp_path / "m").iterdir()] == ["new"]
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_failure_leaves_the_old_one_and_nothing_else(tmp_path: Path, *, folder: bool) -> None:
+    path = tmp_path / "a"
+    path.write_text("old")
+
+    def stopped() -> None:
+        with atomic.atomic_write(path) as partial:
+            if folder:
+                partial.mkdir()
+            (partial / "x" if folder else partial).write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_writer_left_is_no_hindrance(tmp_path: Path) -> None:
+    (tmp_path / ".m.partial").mkdir()
+    (tmp_path / ".m.partial" / "half").touch()
+    with atomic.atomic_write(tmp_path / "m") as partial:
+        partial.write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/", "a/.."])
+def test_what_has_no_name_of_its_own_is_not_replaced(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").mkdir()
+    monkeypatch.chdir(tmp_path / "a")
+    with pytest.raises(OSError, match="Cannot be replaced") as error, atomic.atomic_write(Path(name)):
+        pass
+    assert describe_os_error(error.value) == f"{Path(name)}: cannot be replaced; choose another place."
+    assert [path.name for path in tmp_path.rglob("*")] == ["a"]
+
+
+def test_links_that_lead_round_in_a_circle_are_told(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OSError, match="symbolic links") as error:
+        (tmp_path / "loop").read_bytes()
+    assert str(describe_os_error(error.value)).endswith("; mend the links there, which lead round in a circle.")
+
+
+def test_an_error_without_a_path_is_given_the_one_that_was_meant(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space") as error, atomic.open_text(tmp_path / "a"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert describe_os_error(error.value) == (
+        f"{tmp_path / 'a'}: no space left on device; make room on that disk and run the same command again."
+    )
+
+
+def test_a_system_s_error_that_no_user_can_mend_stays_what_it_is() -> None:
+    assert describe_os_error(OSError(errno.EBADF, os.strerror(errno.EBADF), "a")) is None
+    assert describe_os_error(OSError("no number")) is None
+    assert describe_os_error(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))) is None
+
+
+# A disk that is really full.
+
+SETTINGS = (ROOT / "params.yaml").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 1 MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(place)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no mount here")
+    if done.returncode:
+        pytest.skip(f"no disk may be mounted here: {done.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def _fill(place: Path) -> Path:
+    """Leaves no room but a page or two."""
+    filler = place / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(1 << 12))
+    os.truncate(filler, filler.stat().st_size - (1 << 13))
+    return filler
+
+
+def seqkd(command: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "argv", ["seqkd", *command])
+    try:
+        return __main__.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+
+
+def _project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In folder: settings of a corpus of our grammar."""
+    folder.mkdir()
+    (folder / "own.yaml").write_text("kind: grammar\npairs: 3000\ndev: 30\ntest: 30\n")
+    settings = SETTINGS.replace("corpora/homeassistant.yaml", "own.yaml").replace("{size: 2000}", "{size: 300}")
+    (folder / "params.yaml").write_text(settings)
+    (folder / "machine.yaml").write_text("processes: 1\ndevice: cpu\n")
+    monkeypatch.chdir(folder)
+
+
+def test_a_full_disk_ends_a_stage_in_one_sentence_and_it_goes_on_after_room_is_made(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _project(tmp_path / "project", monkeypatch)
+    gold, folder, joint = small / "reference.tsv", small / "corpus", small / "joint.model"
+    filler = _fill(small)
+    stages = {
+        gold: ["preprocess", "--reference", str(gold), "--out", str(folder), "--downloads", "downloads"],
+        joint: ["vocab", "--text", str(gold), "--out", str(joint)],
+    }
+    for path, command in stages.items():
+        if path == joint:
+            _fill(small)
+        capsys.readouterr()
+        assert seqkd(command, monkeypatch) == 1
+        sentence = f"{path}: no space left on device; make room on that disk and run the same command again."
+        assert capsys.readouterr().err == f"seqkd {command[0]}: {sentence}\n"
+        assert {it for it in small.iterdir() if "partial" in it.name or it == path} == set()
+        filler.unlink()
+        assert not seqkd(command, monkeypatch)
+        assert path.exists()
+    assert len(bitext.read(gold)) == 3000
+    assert vocab.load(joint).size == 300
+
+
+def test_a_full_disk_leaves_the_old_model_and_list_as_they_were(small: Path) -> None:
+    pieces = vocab.train(["the cat sat", "der Kater"] * 5, small / "joint.model", size=24)
+    made = Model(lstm.LSTMNetwork(lstm.NetworkShape(pieces.size, 1, 16, 0.0)), pieces, None)
+    larger = Model(lstm.LSTMNetwork(lstm.NetworkShape(pieces.size, 1, 32, 0.0)), pieces, None)
+    checkpoint.save(small / "m", made, card="old")
+    nbest.write_part(small / "lists", 0, [(Pair(0, "a", "b"), [Hypothesis((4,), -1.0, True)])])
+    before = {path: path.read_bytes() for path in small.rglob("*") if path.is_file()}
+    filler = _fill(small)
+    with pytest.raises(OSError, match="No space left") as error:
+        checkpoint.save(small / "m", larger, card="new")
+    assert str(describe_os_error(error.value)).startswith(str(small / "m"))
+    drawn = torch.randint(4, 24, (40_000,), generator=torch.Generator().manual_seed(1)).tolist()
+    with pytest.raises(OSError, match="No space left") as error:
+        nbest.write_part(small / "lists", 0, [(Pair(0, "a", "b"), [Hypothesis(tuple(drawn), -1.0, True)])])
+    assert str(describe_os_error(error.value)).startswith(
+        f"{small / 'lists' / 'part-00000.tsv.gz'}: no space left on device;"
+    )
+    after = {path: path.read_bytes() for path in small.rglob("*") if path.is_file() and path != filler}
+    assert after == before
+    filler.unlink()
+    checkpoint.save(small / "m", larger, card="new")
+    assert checkpoint.load(small / "m").network.shape.hidden == 32
+
+
+def test_a_limit_on_a_file_s_size_is_told_as_a_full_disk_is(tmp_path: Path) -> None:
+    script = (
+        "import resource, sys; from pathlib import Path; from seqkd import corpus; from seqkd.errors import refused\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))\n"
+        "try: corpus.write(Path(sys.argv[1]), [corpus.Pair(0, 'a' * (1 << 20), 'b')])\n"
+        "except OSError as error: print(refused(error))"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "a.tsv")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == (
+        f"{tmp_path / 'a.tsv'}: file too large; raise the limit on a file's size (ulimit -f) and run the same command "
+        "again.\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="this system has no /dev/full")
+def test_standard_output_on_a_full_disk_is_one_sentence() -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        command = [sys.executable, "-m", "seqkd", "--help"]
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "seqkd: standard output: no space left on device; make room on that disk and run the same command again.\n"
+    )

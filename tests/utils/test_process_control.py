@@ -1,0 +1,224 @@
+"""One stage an out, none longer than its dvc, no worker longer than its stage."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from source_tree import ROOT
+
+from benchmarks.kill import family
+from seqkd.training import data_parallel
+from seqkd.utils import process_control
+from seqkd.utils.errors import StoppedError
+
+BIN = Path(sys.executable).parent
+
+# A stage in a checkout of its own: two training processes that meet again and again, and the real front door.
+TRAIN = '''"""train: meets."""
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from torch import nn
+
+from seqkd import lifetime
+from seqkd.errors import StoppedError
+from seqkd.team import Team
+
+def main(*, out: Annotated[Path, typer.Option()]) -> None:
+    with lifetime.waits_on_signals() as asked:
+        Team(nn.Linear(2, 2), 2, shares=2).run(work, asked)
+
+def work(team: Team, asked: object) -> None:
+    if team.rank == 0:
+        print("ready", flush=True)
+    while not team.total([0.0 if team.rank else float(asked())])[0]:
+        pass
+    raise StoppedError(15, "stopped; all is saved")
+'''
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A DVC project with one stage."""
+    shutil.copytree(ROOT / "seqkd", tmp_path / "seqkd")
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages/__init__.py").touch()
+    (tmp_path / "stages/train.py").write_text(TRAIN)
+    (tmp_path / "dvc.yaml").write_text("stages: {train: {cmd: 'seqkd train --out model; true', outs: [model]}}\n")
+    subprocess.run([BIN / "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def start(checkout: Path, *command: str) -> subprocess.Popen[str]:
+    """The command when its stage is at work."""
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(checkout)}
+    environment.pop(process_control.STAGE_VARIABLE, None)
+    running = subprocess.Popen(
+        command, cwd=checkout, env=environment, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert running.stdout is not None
+    for line in running.stdout:
+        if line == "ready\n":
+            return running
+    raise AssertionError("the stage did not start")
+
+
+def gone(leader: int, *, within: float = 10.0) -> bool:
+    until = time.monotonic() + within
+    while time.monotonic() < until and family(leader):
+        time.sleep(0.1)
+    return not family(leader)
+
+
+@pytest.fixture
+def running(checkout: Path) -> Iterator[subprocess.Popen[str]]:
+    """dvc, its shell, the stage and a worker."""
+    found = start(checkout, "dvc", "repro")
+    yield found
+    for process in family(found.pid):
+        process.kill()
+    found.wait()
+    assert found.stdout is not None
+    found.stdout.close()
+
+
+def names(processes: list[psutil.Process]) -> list[str]:
+    return [Path(process.cmdline()[1 if "python" in process.cmdline()[0] else 0]).name for process in processes]
+
+
+TARGETS: dict[str, Callable[[list[psutil.Process]], list[psutil.Process]]] = {
+    "dvc alone": lambda all_of: all_of[:1],
+    "the launcher": lambda all_of: all_of[1:2],
+    "the stage": lambda all_of: all_of[2:3],
+    "a worker": lambda all_of: all_of[3:],
+    "the whole group": lambda all_of: all_of,
+}
+
+
+@pytest.mark.parametrize("target", list(TARGETS))
+def test_ten_seconds_after_a_kill_no_process_is_left(running: subprocess.Popen[str], target: str) -> None:
+    there = family(running.pid)
+    assert names(there) == ["dvc", Path(os.environ.get("SHELL") or "/bin/sh").name, "seqkd", "seqkd"]
+    for process in TARGETS[target](there):
+        process.kill()
+    assert gone(running.pid)
+
+
+def test_a_stage_without_its_dvc_saves_before_it_ends(running: subprocess.Popen[str]) -> None:
+    family(running.pid)[0].kill()
+    assert gone(running.pid)
+    assert running.communicate()[0].endswith("seqkd train: stopped; all is saved\n")
+
+
+LOST = """
+import os, signal, time
+from torch import nn
+from seqkd.team import Team
+
+def work(team):
+    if team.rank:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)  # compiles, say
+
+if __name__ == "__main__":
+    Team(nn.Linear(2, 2), 2, shares=2).run(work)
+"""
+
+
+def test_a_training_whose_other_process_is_killed_ends_though_it_is_busy(tmp_path: Path) -> None:
+    (tmp_path / "lost.py").write_text(LOST)
+    command = [sys.executable, "lost.py"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(
+        command, cwd=tmp_path, env=environment, text=True, capture_output=True, check=False, timeout=45
+    )
+    assert (ran.returncode, ran.stderr) == (1, f"{data_parallel.WORKER_KILLED}\n")
+
+
+def test_a_stage_started_by_hand_outlives_the_shell_that_started_it(checkout: Path) -> None:
+    running = start(checkout, "sh", "-c", "seqkd train --out model; true")
+    family(running.pid)[0].kill()
+    running.wait()
+    assert not gone(running.pid, within=3 * process_control.POLL_SECONDS)
+    for process in family(running.pid):
+        process.terminate()
+    assert gone(running.pid)
+
+
+def test_a_second_stage_for_the_same_out_ends_at_once_and_names_the_first(checkout: Path) -> None:
+    running = start(checkout, "seqkd", "train", "--out", "model")
+    command = [str(BIN / "seqkd"), "train", f"--out={checkout}/model"]
+    second = subprocess.run(command, cwd=checkout, text=True, capture_output=True, check=False, timeout=30)
+    assert second.returncode == 1
+    assert second.stderr == (
+        f"seqkd train: process {running.pid} is at work on {checkout}/model; wait until it has ended, or end it.\n"
+    )
+    running.kill()
+    running.wait()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(checkout)
+        with process_control.exclusive_lock(Path("model")):
+            pass
+    assert gone(running.pid)
+
+
+def test_another_out_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with process_control.exclusive_lock(Path("one")), process_control.exclusive_lock(Path("two")):
+        pass
+
+
+def test_an_out_of_any_name_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    for name in ("loop", "loop/x", os.fsdecode(b"x\xffz"), ".", "/", ""):
+        with process_control.exclusive_lock(Path(name)):
+            pass
+
+
+def test_sigterm_ends_a_block_with_what_it_held_closed() -> None:
+    closed = []
+
+    def work() -> None:
+        with process_control.raise_on_signals():
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(5)
+            finally:
+                closed.append(True)
+
+    with pytest.raises(StoppedError) as stopped:
+        work()
+    assert stopped.value.signal == signal.SIGTERM
+    assert closed
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with process_control.raise_on_signals():
+        os.kill(os.getpid(), signal.SIGHUP)
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_a_first_signal_asks_and_a_second_ends() -> None:
+    seen = []
+
+    def work() -> None:
+        with process_control.defer_signals() as asked:
+            for _ in range(3):
+                seen.append(asked())
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(StoppedError):
+        work()
+    assert seen == [0, signal.SIGTERM]
