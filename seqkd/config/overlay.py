@@ -1,4 +1,4 @@
-"""An overlay laid over params.yaml: the settings it names change, the comments and everything else stay."""
+"""Overlays: files in configs/ that change some settings of params.yaml and keep its comments and all else."""
 
 from io import StringIO
 from pathlib import Path
@@ -12,55 +12,63 @@ from seqkd.utils.errors import InputError
 
 
 class Change(NamedTuple):
-    key: str  # its path, with dots
-    before: object  # None: there was no such key
+    key: str  # with its section, such as optim.teacher.epochs
+    before: object  # None: the key is new
     after: object
 
 
 def apply(overlay: Path, *, params: Path) -> list[Change]:
-    """What changed in params. Raises InputError, and changes nothing, for settings that would not be valid."""
-    wanted = schema.load(overlay, schema.Overlay).model_extra or {}
+    """Write the overlay's settings into params and return what changed.
+
+    Raise InputError, and change nothing, for settings that would not be valid.
+    """
+    overrides = schema.load(overlay, schema.Overlay).model_extra or {}
     schema.load(params, schema.Params)
-    yaml = YAML()
-    yaml.width = 4096  # a row stays on its line
-    yaml.preserve_quotes = True
-    written = params.read_text(encoding="utf-8")
-    settings = yaml.load(written)
-    _merge(settings, wanted, where=f"{overlay}: ")
-    text = StringIO()
-    yaml.dump(settings, text)
-    merged = yaml_file.load(text.getvalue())
+    text = params.read_text(encoding="utf-8")
+    merged_text = _merged_text(text, overrides, where=f"{overlay}: ")
+    merged = yaml_file.load(merged_text)
     schema.check_names(schema.parse(schema.Params, merged, where=str(overlay)), where=str(overlay))
-    before, told = _leaves(yaml_file.load(written)), _leaves(wanted)
-    _as_told(before | told, _leaves(merged), params)
-    changes = [Change(key, before.get(key), after) for key, after in told.items() if before.get(key) != after]
+    before, wanted = _flatten(yaml_file.load(text)), _flatten(overrides)
+    _check_aliases(before | wanted, _flatten(merged), params)
+    changes = [Change(key, before.get(key), after) for key, after in wanted.items() if before.get(key) != after]
     if changes:
         with atomic.open_text(params) as file:
-            file.write(text.getvalue())
+            file.write(merged_text)
     return changes
 
 
-def _as_told(told: dict[str, object], merged: dict[str, object], params: Path) -> None:
-    """Raises InputError where a key changed that none was to: two keys that an alias joins change together."""
+def _merged_text(text: str, overrides: dict[str, Any], *, where: str) -> str:
+    """Return a YAML text with other values in it, comments and line breaks as they were."""
+    yaml = YAML()
+    yaml.width = 4096  # no line is wrapped
+    yaml.preserve_quotes = True
+    settings, merged = yaml.load(text), StringIO()
+    _merge(settings, overrides, where=where)
+    yaml.dump(settings, merged)
+    return merged.getvalue()
+
+
+def _check_aliases(expected: dict[str, object], merged: dict[str, object], params: Path) -> None:
+    """Raise InputError where a key changed that no overlay names: an alias gives two keys the same value."""
     for key, value in merged.items():
-        if key not in told or told[key] != value:
+        if key not in expected or expected[key] != value:
             raise InputError(
                 f"{params}: {key} shares its value by an alias (& and *) and would become {value!r} too; "
                 "write the values out."
             )
 
 
-def _leaves(settings: Any, key: str = "") -> dict[str, object]:
-    """What stands in no section but is a value itself, by its path."""
+def _flatten(settings: Any, key: str = "") -> dict[str, object]:
+    """Return the values of nested sections by their whole keys, such as optim.teacher.epochs."""
     if not isinstance(settings, dict):
         return {key: settings}
-    inner = [_leaves(value, f"{key}.{name}" if key else str(name)) for name, value in settings.items()]
-    return {path: value for found in inner for path, value in found.items()}
+    sections = [_flatten(value, f"{key}.{name}" if key else str(name)) for name, value in settings.items()]
+    return {path: value for section in sections for path, value in section.items()}
 
 
-def _merge(settings: dict[str, Any], wanted: dict[str, Any], *, where: str) -> None:
-    """Changes settings: sections merge key by key, anything else is replaced."""
-    for key, value in wanted.items():
+def _merge(settings: dict[str, Any], overrides: dict[str, Any], *, where: str) -> None:
+    """Change settings in place: sections are merged key by key, any other value is replaced."""
+    for key, value in overrides.items():
         before = settings.get(key)
         if isinstance(before, dict) and isinstance(value, dict):
             _merge(before, value, where=f"{where}{key}.")

@@ -5,7 +5,7 @@ import re
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -15,38 +15,81 @@ from seqkd.utils.errors import InputError
 T = TypeVar("T")
 
 
-def _formed(pattern: str, said: str) -> AfterValidator:
-    """Refuses a text of another form; said: the form in words."""
+Renames = Mapping[str, Mapping[str, str]]  # section -> old name -> new name
+
+
+def _matches(pattern: str, description: str) -> AfterValidator:
+    """Return a validator that refuses a text which does not match pattern, with the description."""
 
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
-            raise ValueError(f"must be {said}")
+            raise ValueError(f"must be {description}")
         return value
 
     return AfterValidator(check)
 
 
-def _once(values: list[T]) -> list[T]:
-    if any(value in values[:at] for at, value in enumerate(values)):
+def _distinct(values: list[T]) -> list[T]:
+    if any(value in values[:index] for index, value in enumerate(values)):
         raise ValueError("must hold each value once")
     return values
 
 
 Ratio = Annotated[float, Field(ge=0, lt=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Range = Annotated[float, Field(gt=0, le=100)]
-# A name becomes part of paths, so it can lead nowhere else; 64 leaves room for what stages add to it.
-Name = Annotated[str, _formed(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "at most 64 letters, digits, _ and -, such as seq-2")]
-Language = Annotated[str, _formed(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*", "a language's code, such as de or pt_BR")]
-Size = Annotated[str, _formed(r"[1-9][0-9]?x[1-9][0-9]{0,4}", "LAYERSxUNITS, such as 2x500, at most 99x99999")]
+# A name becomes a part of paths, so it cannot lead out of a folder; 64 letters leave space for what stages add.
+Name = Annotated[str, _matches(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "at most 64 letters, digits, _ and -, such as seq-2")]
+Language = Annotated[str, _matches(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*", "a language's code, such as de or pt_BR")]
+Size = Annotated[str, _matches(r"[1-9][0-9]?x[1-9][0-9]{0,4}", "LAYERSxUNITS, such as 2x500, at most 99x99999")]
 
 
-MIN_VOCAB_SIZE = 16  # of a vocabulary, at least
+MIN_VOCAB_SIZE = 16  # pieces
+
+# Earlier names of keys in params.yaml and machine.yaml, by section; "*" is any row of a table. The section decides:
+# `text` is an old key of distill, `finetune` a new one of optim and prune.
+_NETWORK = {"spread": "init_range", "embedding_spread": "embedding_init_range"}
+_OPTIMIZER = {
+    "method": "optimizer",
+    "rate": "learning_rate",
+    "batch": "batch_size",
+    "clip": "max_grad_norm",
+    "warmup": "warmup_steps",
+    "halve_from": "start_decay_epoch",
+    "keep": "keep_checkpoint",
+    "loss_per": "loss_normalization",
+    "shares": "shards",
+}
+RENAMED_PARAMS: Renames = {
+    "data": {"max_tokens": "max_length"},
+    "teacher": _NETWORK,
+    "student": _NETWORK,
+    "optim": {"tune": "finetune"},
+    "optim.*": _OPTIMIZER,
+    "decode.*": {"normalise": "length_penalty"},
+    "select.*": {"pick": "metric"},
+    "distill.*": {"text": "train_text"},
+    "finetune.*": {"text": "train_text", "init": "init_from"},
+    "evaluate": {"normalise": "length_penalty"},
+}
+RENAMED_MACHINE: Renames = {
+    "": {
+        "workers": "processes",
+        "rows": "max_batch_hypotheses",
+        "products": "matmul_backend",
+        "save_every": "checkpoint_interval",
+    }
+}
+# Earlier values, by key. The text `gold` is checked in _check_references: a row of select may still have that name.
+RENAMED_VALUES: Renames = {"loss_normalization": {"word": "tokens", "sentence": "sentences"}}
 
 
 class Record(BaseModel):
+    """A section of a settings file. Unknown, missing and mistyped keys are refused."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    renamed: ClassVar[Renames] = {}
 
 
 class DataSettings(Record):
@@ -63,8 +106,8 @@ class VocabSettings(Record):
 class NetworkSettings(Record):
     size: Size  # LxH: layers x hidden units, the paper's notation
     dropout: Ratio  # on the input of layers >= 2 and on the attentional vector
-    init_range: Range = 0.1  # weights start uniform in (-spread, spread); the paper: 0.1
-    embedding_init_range: Range = 0.1  # those of the two embeddings
+    init_range: Range = 0.1  # weights start uniform in (-init_range, init_range); the paper: 0.1
+    embedding_init_range: Range = 0.1  # the same for the two embeddings
 
     @property
     def layers(self) -> int:
@@ -77,20 +120,18 @@ class NetworkSettings(Record):
 
 class OptimizerSettings(Record):
     optimizer: Literal["adam", "sgd"]
-    learning_rate: Annotated[float, Field(gt=0)]  # the highest learning rate
+    learning_rate: Annotated[float, Field(gt=0)]  # the highest of the schedule
     schedule: Literal["cosine", "constant", "halve"]  # halve: the paper's rule (section 4.1 of Kim & Rush)
     epochs: Positive  # passes over the text
-    batch_size: Positive  # sentences an update
-    max_grad_norm: Annotated[float, Field(gt=0)] = 5.0  # largest norm of the gradient
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999  # adam: of the mean of squares, which forgets sooner with less
-    warmup_steps: Annotated[int, Field(ge=0)] = 100  # updates of linearly rising rate
-    start_decay_epoch: Positive = 9  # halve: the first epoch whose rate is halved at the latest
+    batch_size: Positive  # sentences per update
+    max_grad_norm: Annotated[float, Field(gt=0)] = 5.0  # a gradient with a larger norm is scaled down to it
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999  # adam: decay of the mean of squared gradients
+    warmup_steps: Annotated[int, Field(ge=0)] = 100  # updates with a linearly rising learning rate
+    start_decay_epoch: Positive = 9  # halve: the learning rate is halved from this epoch on at the latest
     patience: Annotated[int, Field(ge=0)] = 0  # epochs without a better dev perplexity before stopping; 0: never
     keep_checkpoint: Literal["last", "best"] = "last"  # best: the epoch of the lowest dev perplexity
-    loss_normalization: Literal["tokens", "sentences"] = (
-        "tokens"  # what the summed loss is divided by; the paper: sentence
-    )
-    shards: Positive = 2  # of a batch, each with its own dropout; at most so many processes work on an update
+    loss_normalization: Literal["tokens", "sentences"] = "tokens"  # divides the summed loss; the paper: sentences
+    shards: Positive = 2  # parts of a batch, each with its own dropout; more processes than shards stay idle
 
 
 class OptimizerTable(Record):
@@ -102,7 +143,7 @@ class OptimizerTable(Record):
 
 class DecodeSettings(Record):
     beam: Annotated[int, Field(ge=1, le=10_000)]
-    length_penalty: Share = 0.0  # score = log-probability / length ** normalise; 0: the paper's raw sum
+    length_penalty: Fraction = 0.0  # score = log-probability / length ** length_penalty; 0: the paper's plain sum
 
 
 class SelectSettings(Record):
@@ -114,33 +155,36 @@ class SelectSettings(Record):
 
 class DistillSettings(Record):
     train_text: Name  # reference, or a row of select
-    alpha: Share  # weight of Word-KD against NLL
-    top_k: Annotated[int, Field(ge=0)] = 0  # words of the teacher's distribution Word-KD keeps; 0: all, exactly
+    alpha: Fraction  # weight of Word-KD against NLL
+    top_k: Annotated[int, Field(ge=0)] = 0  # words of the teacher's distribution that Word-KD keeps; 0: all
 
 
 class FinetuneSettings(DistillSettings):
-    init_from: Name  # the model it starts from
+    init_from: Name  # a model
 
 
 class PruneSettings(Record):
     model: Name
-    ratios: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], AfterValidator(_once)]
+    ratios: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], AfterValidator(_distinct)]
     retrain: Name
     finetune: Name
 
 
 class EvaluateSettings(Record):
-    beams: Annotated[list[Annotated[int, Field(ge=1, le=10_000)]], Field(min_length=1), AfterValidator(_once)]
-    length_penalty: Share = 0.0
+    beams: Annotated[list[Annotated[int, Field(ge=1, le=10_000)]], Field(min_length=1), AfterValidator(_distinct)]
+    length_penalty: Fraction = 0.0
 
 
 class SpeedSettings(Record):
-    models: Annotated[list[Name], Field(min_length=1), AfterValidator(_once)]  # whose words per second Table 2 shows
-    sentences: Positive  # the first of the test set
+    models: Annotated[
+        list[Name], Field(min_length=1), AfterValidator(_distinct)
+    ]  # Table 2 shows their words per second
+    sentences: Positive  # the first lines of the test set
     rounds: Positive  # alternating over the models; the median counts
 
 
 class Params(Record):
+    renamed: ClassVar[Renames] = RENAMED_PARAMS
     seed: Annotated[int, Field(ge=0, lt=1 << 32)]
     precision: Literal["fp32", "bf16"]  # of matrix products; bf16: inputs are rounded, sums are fp32
     data: DataSettings
@@ -158,19 +202,19 @@ class Params(Record):
 
     @property
     def models(self) -> list[str]:
-        """Every unpruned model in the order of the paper's Table 1."""
+        """Every unpruned model, in the order of the paper's Table 1."""
         return ["teacher", *self._rows("teacher"), "baseline", *self.distill, *self._rows("student")]
 
     @property
     def pruned(self) -> dict[str, float]:
-        """Each pruned model's name and the share of its weights that is gone."""
+        """Each pruned model's name and the fraction of its weights that is pruned."""
         return {f"prune-{ratio}": ratio for ratio in self.prune.ratios}
 
     def _rows(self, role: str) -> list[str]:
         return [row for row in self.finetune if self.role(row) == role]
 
     def role(self, model: str) -> Literal["teacher", "student"]:
-        """Whose size a model has: that of the model its chain of starting models ends in."""
+        """Return whose size a model has: that of the model at the end of its chain of init_from."""
         seen: set[str] = set()
         while model in self.finetune and model not in seen:
             seen.add(model)
@@ -179,158 +223,174 @@ class Params(Record):
 
 
 class Overlay(Record):
-    """Some of the keys of params.yaml, checked once they are merged."""
+    """Some keys of params.yaml. Their values are checked when they are merged into it."""
 
     model_config = ConfigDict(extra="allow")
+    renamed: ClassVar[Renames] = RENAMED_PARAMS
 
 
 def _cores() -> int:
-    """Cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Machine(Record):
-    """What describes this machine and changes no result's meaning; machine.yaml, absent: all cores."""
+    """machine.yaml: what describes this machine and changes no result's meaning. Without the file: all cores."""
 
-    processes: Annotated[int, Field(ge=1, le=1024)] = Field(default_factory=_cores)  # processes of one thread each
+    renamed: ClassVar[Renames] = RENAMED_MACHINE
+    processes: Annotated[int, Field(ge=1, le=1024)] = Field(default_factory=_cores)  # of one thread each
     checkpoint_interval: Annotated[float, Field(ge=0)] = 50.0  # seconds of training that a kill may cost
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    matmul_backend: Literal["auto", "own", "torch"] = (
-        "auto"  # whose matrix products on a CPU, but those of a step over time
-    )
-    max_batch_hypotheses: Positive = (
-        1500  # hypotheses that a worker's search holds at once, on a GPU up to ten times as many
-    )
+    # The GEMM on a CPU; auto: seqkd's own. The recurrent steps of a training always use that one.
+    matmul_backend: Literal["auto", "own", "torch"] = "auto"
+    max_batch_hypotheses: Positive = 1500  # in one process's beam search at once; on a GPU up to ten times as many
 
 
 R = TypeVar("R", bound=Record)
 
 
-def parse(record: type[R], values: object, *, where: str, mend: str = "") -> R:
-    """values as a record; InputError names the first key at fault and the mend, another one where mend says so."""
+def parse(record: type[R], values: object, *, where: str, hint: str = "") -> R:
+    """Return values as a record. Raise InputError with the first wrong key and the remedy, or the given hint."""
+    _refuse_old_names(values, record.renamed, where=where)
     try:
         return record.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place, value = list(first["loc"]), reprlib.repr(first["input"])
-        named = place[-1:] == ["[key]"]  # a row's name is at fault, not what it holds
-        key = ".".join(map(_plain, place[:-2] if named else place)) or "(the whole file)"
-        wanted = re.sub(r"^\w+ should ", "must ", first["msg"].removeprefix("Value error, "))
-        wanted = re.sub(r"be a valid dictionary( or instance of \w+)?", "be keys with values", wanted)
-        wanted = wanted.replace(" after validation", "")
-        fault, own = {
-            "extra_forbidden": ("is not a known key", "remove it or correct its spelling"),
-            "missing": ("is missing", "add it"),
-        }.get(first["type"], (f"{'has the key' if named else 'is'} {value}", f"it {wanted}"))
-        raise InputError(f"{where}: {key} {fault}; {mend or own}.") from None
+        fault, remedy = _describe(error)
+        raise InputError(f"{where}: {fault}; {hint or remedy}.") from None
 
 
-def _plain(part: int | str) -> str:
-    """A key as it may stand in a sentence of one line."""
+def _describe(error: ValidationError) -> tuple[str, str]:
+    """Return what is wrong with the first wrong key, and what to do."""
+    first = error.errors(include_url=False)[0]
+    path, value = list(first["loc"]), reprlib.repr(first["input"])
+    is_name = path[-1:] == ["[key]"]  # the name of a row is wrong, not what the row holds
+    key = ".".join(map(_printable, path[:-2] if is_name else path)) or "(the whole file)"
+    if first["type"] == "extra_forbidden":
+        return f"{key} is not a known key", "remove it or correct its spelling"
+    if first["type"] == "missing":
+        return f"{key} is missing", "add it"
+    must = re.sub(r"^\w+ should ", "must ", first["msg"].removeprefix("Value error, "))
+    must = re.sub(r"be a valid dictionary( or instance of \w+)?", "be keys with values", must)
+    return f"{key} {'has the key' if is_name else 'is'} {value}", f"it {must.replace(' after validation', '')}"
+
+
+def _refuse_old_names(values: object, renamed: Renames, *, where: str, path: tuple[str, ...] = ()) -> None:
+    """Raise InputError, with the new name, for a key or value that has the name of an earlier version."""
+    if not isinstance(values, dict) or len(path) > 2:  # no table has keys further down; an alias may lead in a circle
+        return
+    keys = renamed.get(".".join((*path[:1], *("*" for _ in path[1:]))), {})
+    for key, value in values.items():
+        inner = (*path, _printable(key))
+        new_value = RENAMED_VALUES.get(key, {}).get(value) if isinstance(value, str) else None
+        if key in keys:
+            raise InputError(f"{where}: {'.'.join(inner)} is now called {keys[key]}; rename it.")
+        if new_value:
+            raise InputError(f"{where}: {'.'.join(inner)}: {value} is now called {new_value}; rename it.")
+        _refuse_old_names(value, renamed, where=where, path=inner)
+
+
+def _printable(part: int | str) -> str:
+    """Return a key as it may stand in a sentence of one line."""
     return str(part) if len(str(part)) <= 64 and str(part).isprintable() else reprlib.repr(part)
 
 
 def load(path: Path, record: type[R]) -> R:
-    """A YAML file as a record. Raises InputError for a file that is absent, not YAML or not such a record."""
+    """Read a YAML file as a record. Raise InputError for a file that is absent, not YAML or not such a record."""
     return parse(record, yaml_file.read(path), where=str(path))
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
-    """The settings, with every name that a row mentions checked against the rows it may name."""
+    """Read params.yaml. Raise InputError also where a row names another row that does not exist."""
     return check_names(load(path, Params), where=str(path))
 
 
-def check_names(found: Params, *, where: str) -> Params:
-    """The same settings.
+def check_names(params: Params, *, where: str) -> Params:
+    """Return the same settings.
 
-    Raises InputError where two rows would write the same folder, a row names what no row is, or rows start in a circle.
+    Raise InputError where two rows would write the same folder, a row names a row that does not exist, or the
+    init_from of rows form a circle.
     """
-    if found.data.source == found.data.target:
-        raise InputError(f"{where}: data.source and data.target are both {found.data.source!r}; name two languages.")
-    _apart(found, where)
-    _known(found, where)
-    for row in found.finetune:
-        met = [row]
-        while (start := found.finetune[met[-1]].init_from) in found.finetune:
-            if start in met:
-                circle = " from ".join([*met, start])
+    if params.data.source == params.data.target:
+        raise InputError(f"{where}: data.source and data.target are both {params.data.source!r}; name two languages.")
+    _check_unique(params, where)
+    _check_references(params, where)
+    for row in params.finetune:
+        chain = [row]
+        while (start := params.finetune[chain[-1]].init_from) in params.finetune:
+            if start in chain:
+                circle = " from ".join([*chain, start])
                 raise InputError(
                     f"{where}: finetune.{row}.init_from: a circle, {circle}; start one from another model."
                 )
-            met.append(start)
-    return found
+            chain.append(start)
+    return params
 
 
-def _apart(found: Params, where: str) -> None:
-    """Every model, text and n-best list has a name of its own, on disks that know no capitals too."""
+def _check_unique(params: Params, where: str) -> None:
+    """Raise InputError where two models, texts or n-best lists have one name; upper and lower case count as equal,
+    as on the disks of some systems."""
     models = [("the teacher", "teacher"), ("the baseline", "baseline")]
-    models += [(f"distill.{row}", row) for row in found.distill] + [(f"finetune.{row}", row) for row in found.finetune]
-    models += [(f"the ratio {ratio} of prune.ratios", name) for name, ratio in found.pruned.items()]
-    texts = [("the human text", "reference"), *((f"select.{row}", row) for row in found.select)]
-    lists = [(f"decode.{row}", row) for row in found.decode]
+    models += [(f"distill.{row}", row) for row in params.distill]
+    models += [(f"finetune.{row}", row) for row in params.finetune]
+    models += [(f"the ratio {ratio} of prune.ratios", name) for name, ratio in params.pruned.items()]
+    texts = [("the reference text", "reference"), *((f"select.{row}", row) for row in params.select)]
+    lists = [(f"decode.{row}", row) for row in params.decode]
     for group in (models, texts, lists):
-        holders: dict[str, str] = {}
+        owners: dict[str, str] = {}
         for key, name in group:
-            other = holders.setdefault(name.casefold(), key)
+            other = owners.setdefault(name.casefold(), key)
             if other != key:
                 raise InputError(f"{where}: {key} and {other} would both write {name}; rename the row.")
 
 
-def _known(found: Params, where: str) -> None:
-    """What a row names is there."""
-    texts, starts = {"reference", *found.select}, {"teacher", "baseline", *found.distill, *found.finetune}
-    named: list[tuple[str, str, set[str]]] = [
-        *((f"select.{row}.nbest", item.nbest, set(found.decode)) for row, item in found.select.items()),
-        *((f"distill.{row}.train_text", item.train_text, texts) for row, item in found.distill.items()),
-        *((f"finetune.{row}.train_text", item.train_text, texts) for row, item in found.finetune.items()),
-        *((f"finetune.{row}.init_from", item.init_from, starts - {row}) for row, item in found.finetune.items()),
-        *(("speed.models", name, starts) for name in found.speed.models),
-        ("prune.model", found.prune.model, starts),
-        ("prune.retrain", found.prune.retrain, texts),
-        ("prune.finetune", found.prune.finetune, texts),
+def _check_references(params: Params, where: str) -> None:
+    """Raise InputError where a row names a list, text or model that does not exist."""
+    texts, models = {"reference", *params.select}, {"teacher", "baseline", *params.distill, *params.finetune}
+    references: list[tuple[str, str, set[str]]] = [
+        *((f"select.{name}.nbest", row.nbest, set(params.decode)) for name, row in params.select.items()),
+        *((f"distill.{name}.train_text", row.train_text, texts) for name, row in params.distill.items()),
+        *((f"finetune.{name}.train_text", row.train_text, texts) for name, row in params.finetune.items()),
+        *((f"finetune.{name}.init_from", row.init_from, models - {name}) for name, row in params.finetune.items()),
+        *(("speed.models", name, models) for name in params.speed.models),
+        ("prune.model", params.prune.model, models),
+        ("prune.retrain", params.prune.retrain, texts),
+        ("prune.finetune", params.prune.finetune, texts),
     ]
-    for key, value, allowed in named:
+    for key, value, allowed in references:
+        if value == "gold" and "gold" not in allowed and "reference" in allowed:
+            raise InputError(f"{where}: {key}: gold is now called reference; rename it.")
         if value not in allowed:
             raise InputError(f"{where}: {key} is {value!r}; it must be one of {', '.join(sorted(allowed))}.")
-    if "teacher" not in found.speed.models:
+    if "teacher" not in params.speed.models:
         raise InputError(f"{where}: speed.models lacks the teacher, which the others are compared with; add it.")
 
 
 def row_name(stage: str) -> str:
-    """The row that a stage of DVC's is an instance of, such as seq_kd of distill@seq_kd; or the row's name alone.
+    """Return the row of a DVC stage, such as seq_kd of distill@seq_kd, or of seq_kd alone.
 
-    A stage's cmd hands on "$DVC_STAGE", for no shell reads a variable's text again, as it would the name in the cmd.
+    A stage's cmd passes "$DVC_STAGE", because a shell does not evaluate the text of a variable again, as it would
+    evaluate a name written into the cmd.
     """
     return stage.rpartition("@")[2]
 
 
 def row(table: Mapping[str, T], name: str, *, section: str) -> T:
-    """A row of a section of params.yaml. Raises InputError, with the rows there are, for another name."""
+    """Return a row of a section of params.yaml. Raise InputError, with the rows there are, for another name."""
     if name not in table:
         raise InputError(f"params.yaml: {section} has no row {name!r}; name one of {', '.join(table)}, or add it.")
     return table[name]
 
 
 def load_machine(path: Path = Path("machine.yaml")) -> Machine:
-    """What this machine has. A queued experiment's clone, which DVC makes under the checkout's .dvc, has no such file,
-    for git ignores it: there the checkout's counts."""
+    """Read machine.yaml, or return the defaults where there is none.
+
+    DVC runs a queued experiment in a clone under the checkout's .dvc. Git ignores machine.yaml, so the clone has
+    none: there the checkout's file is read.
+    """
     outer = [folder.parent / path for folder in Path.cwd().parents if folder.name == ".dvc"]
-    found = next((each for each in (path, *outer) if os.path.lexists(each)), None)
-    if found and not found.exists():
-        raise InputError(f"{found}: a link to a file that is not there; correct the link or take it away.")
-    return Machine() if found is None else load(found, Machine)
-
-
-__all__ = [
-    "Machine",
-    "NetworkSettings",
-    "OptimizerSettings",
-    "Params",
-    "check_names",
-    "load",
-    "load_machine",
-    "load_params",
-    "parse",
-    "row",
-    "row_name",
-]
+    existing = next((each for each in (path, *outer) if os.path.lexists(each)), None)
+    if existing is None:
+        return Machine()
+    if not existing.exists():
+        raise InputError(f"{existing}: a link to a file that is not there; correct the link or remove it.")
+    return load(existing, Machine)

@@ -1,4 +1,4 @@
-"""A YAML file as DVC reads it (YAML 1.2), so that a stage and DVC never take one value for two."""
+"""YAML files, read as DVC reads them (YAML 1.2), so that a stage and DVC see the same values."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from seqkd.utils.errors import InputError
 
 
 def read(path: Path) -> object:
-    """The file's values; an empty mapping for an empty file. Raises InputError, with the line, for what is no YAML."""
+    """Return the file's values, {} for an empty file. Raise InputError, with the line, for broken YAML."""
     try:
         values = load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -20,22 +20,22 @@ def read(path: Path) -> object:
     except RecursionError:
         raise InputError(f"{path}: nested too deeply; correct the brackets.") from None
     except (YAMLError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, AssertionError) as error:
-        # The last six: ruamel's own, for a value that its tag or form promises and that is not one, such as 2026-13-45.
+        # ruamel raises the last six for a value that does not fit its tag or form, such as the date 2026-13-45.
         mark = error.problem_mark or error.context_mark if isinstance(error, MarkedYAMLError) else None
         line = f", line {mark.line + 1}" if mark else ""
-        raise InputError(f"{path}{line}: not valid YAML; {_mend(error)}.") from None
+        raise InputError(f"{path}{line}: not valid YAML; {_remedy(error)}.") from None
     return {} if values is None else values
 
 
 def load(text: str) -> object:
-    """The values of a YAML text; raises what ruamel raises."""
+    """Return the values of a YAML text. Raise what ruamel raises."""
     return YAML(typ="safe").load(text)
 
 
-def _mend(error: Exception) -> str:
+def _remedy(error: Exception) -> str:
     problem = str(getattr(error, "problem", "") or "")
     if isinstance(error, DuplicateKeyError):
-        return "a key stands twice there, remove one of them"
+        return "a key stands there twice, remove one of them"
     if "\\t" in problem or "\t" in problem:
         return "indent with spaces, not with tabs"
     return "correct the syntax there"

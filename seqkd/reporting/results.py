@@ -107,7 +107,7 @@ def audit(path: Path) -> Audit:
 
 
 def _read(kind: type[R], path: Path) -> R:
-    return schema.parse(kind, record(path), where=str(path), mend="make it anew with dvc repro")
+    return schema.parse(kind, record(path), where=str(path), hint="make it anew with dvc repro")
 
 
 class Results(NamedTuple):

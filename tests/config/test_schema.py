@@ -1,4 +1,4 @@
-"""Settings: what is unknown, missing, mistyped or names nothing is refused in one sentence."""
+"""Settings: a key that is unknown, missing, mistyped or has an old name is refused in one sentence."""
 
 from pathlib import Path
 from typing import Any
@@ -7,14 +7,14 @@ import pytest
 import yaml
 from source_tree import ROOT
 
-from seqkd.config import schema
+from seqkd.config import overlay, schema
 from seqkd.utils.errors import InputError
 
 
 @pytest.fixture
 def values() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    return found
+    settings: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    return settings
 
 
 def refused(values: dict[str, Any], folder: Path) -> str:
@@ -27,7 +27,7 @@ def refused(values: dict[str, Any], folder: Path) -> str:
     return text
 
 
-def test_the_projects_own_settings_are_read() -> None:
+def test_load_params_reads_the_projects_own_settings() -> None:
     params = schema.load_params(ROOT / "params.yaml")
     assert params.models[0] == "teacher"
     assert params.models.index("baseline") < params.models.index("seq_kd")
@@ -36,7 +36,7 @@ def test_the_projects_own_settings_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "expected"),
     [
         ({"vocab": {"size": 4000, "sise": 1}}, "vocab.sise is not a known key"),
         ({"vocab": {}}, "vocab.size is missing"),
@@ -46,25 +46,138 @@ def test_the_projects_own_settings_are_read() -> None:
         ({"student": {"size": "2x64", "dropout": 1.5}}, "student.dropout is 1.5"),
         ({"distill": {"word_kd": {"train_text": "golden", "alpha": 0.5}}}, "it must be one of"),
         (
-            {"prune": {"model": "nobody", "ratios": [0.5], "retrain": "gold", "finetune": "gold"}},
+            {"prune": {"model": "nobody", "ratios": [0.5], "retrain": "reference", "finetune": "reference"}},
             "prune.model is 'nobody'",
         ),
     ],
 )
-def test_a_wrong_key_or_value_is_named(
-    values: dict[str, Any], tmp_path: Path, change: dict[str, Any], said: str
+def test_load_params_names_a_wrong_key_or_value(
+    values: dict[str, Any], tmp_path: Path, change: dict[str, Any], expected: str
 ) -> None:
-    assert said in refused(values | change, tmp_path)
+    assert expected in refused(values | change, tmp_path)
 
 
-def test_a_row_that_is_not_there_is_answered_with_those_that_are() -> None:
+NETWORK = {"spread": "init_range", "embedding_spread": "embedding_init_range"}
+OPTIMIZER = {
+    "method": "optimizer",
+    "rate": "learning_rate",
+    "batch": "batch_size",
+    "clip": "max_grad_norm",
+    "warmup": "warmup_steps",
+    "halve_from": "start_decay_epoch",
+    "keep": "keep_checkpoint",
+    "loss_per": "loss_normalization",
+    "shares": "shards",
+}
+RENAMED = [
+    ("data.max_tokens", "max_length"),
+    *((f"{section}.{old}", new) for section in ("teacher", "student") for old, new in NETWORK.items()),
+    ("optim.tune", "finetune"),
+    *((f"optim.{row}.{old}", new) for row in ("teacher", "retrain") for old, new in OPTIMIZER.items()),
+    ("decode.k5.normalise", "length_penalty"),
+    ("select.seq_kd.pick", "metric"),
+    ("distill.seq_kd.text", "train_text"),
+    ("finetune.seq_inter.text", "train_text"),
+    ("finetune.seq_inter.init", "init_from"),
+    ("evaluate.normalise", "length_penalty"),
+]
+
+
+def section_of(settings: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
+    """The mapping that a key with dots stands in, and its last name."""
+    *sections, name = key.split(".")
+    for section in sections:
+        settings = settings[section]
+    return settings, name
+
+
+@pytest.mark.parametrize(("key", "new"), RENAMED)
+def test_an_old_key_of_params_is_refused_with_its_new_name(
+    values: dict[str, Any], tmp_path: Path, key: str, new: str
+) -> None:
+    section, old = section_of(values, key)
+    section[old] = section.pop(new, 1)
+    assert refused(values, tmp_path) == f"{tmp_path}/params.yaml: {key} is now called {new}; rename it."
+
+
+@pytest.mark.parametrize(("key", "new"), RENAMED)
+def test_an_old_key_of_an_overlay_is_refused_with_its_new_name(tmp_path: Path, key: str, new: str) -> None:
+    path, old = tmp_path / "own.yaml", key.split(".")
+    path.write_text(f"{'{'.join(f'{name}: ' for name in old)}1{'}' * (len(old) - 1)}\n")
+    with pytest.raises(InputError) as error:
+        overlay.apply(path, params=ROOT / "params.yaml")
+    assert str(error.value) == f"{path}: {key} is now called {new}; rename it."
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("workers", "processes"),
+        ("rows", "max_batch_hypotheses"),
+        ("products", "matmul_backend"),
+        ("save_every", "checkpoint_interval"),
+    ],
+)
+def test_an_old_key_of_machine_is_refused_with_its_new_name(tmp_path: Path, old: str, new: str) -> None:
+    path = tmp_path / "machine.yaml"
+    path.write_text(f"{old}: 0\nwrokers: 1\n")
+    with pytest.raises(InputError) as error:
+        schema.load_machine(path)
+    assert str(error.value) == f"{path}: {old} is now called {new}; rename it."
+
+
+@pytest.mark.parametrize(
+    ("key", "old", "new"),
+    [
+        ("optim.student.loss_normalization", "word", "tokens"),
+        ("optim.student.loss_normalization", "sentence", "sentences"),
+        ("distill.word_kd.train_text", "gold", "reference"),
+        ("finetune.seq_inter.train_text", "gold", "reference"),
+        ("prune.retrain", "gold", "reference"),
+        ("prune.finetune", "gold", "reference"),
+    ],
+)
+def test_an_old_value_is_refused_with_its_new_name(
+    values: dict[str, Any], tmp_path: Path, key: str, old: str, new: str
+) -> None:
+    section, name = section_of(values, key)
+    section[name] = old
+    assert refused(values, tmp_path) == f"{tmp_path}/params.yaml: {key}: {old} is now called {new}; rename it."
+
+
+def test_an_old_key_comes_before_every_other_fault(values: dict[str, Any], tmp_path: Path) -> None:
+    values["seed"] = "17"
+    del values["vocab"]
+    values["optim"]["teacher"]["rate"] = values["optim"]["teacher"].pop("learning_rate")
+    assert refused(values, tmp_path) == (
+        f"{tmp_path}/params.yaml: optim.teacher.rate is now called learning_rate; rename it."
+    )
+
+
+def test_an_old_word_is_a_name_elsewhere(values: dict[str, Any], tmp_path: Path) -> None:
+    """A row may be called text, tune or gold."""
+    values["decode"]["batch"] = {"beam": 2}
+    values["select"] |= {"gold": values["select"]["seq_kd"], "text": values["select"]["seq_kd"]}
+    values["distill"] |= {"tune": {"train_text": "gold", "alpha": 0.0}, "rate": {"train_text": "text", "alpha": 0.0}}
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(values))
+    assert schema.load_params(path).distill["tune"].train_text == "gold"
+
+
+def test_an_alias_that_leads_in_a_circle_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("data: &a {b: *a}\n")
+    with pytest.raises(InputError, match=r"params\.yaml: seed is missing"):
+        schema.load_params(tmp_path / "params.yaml")
+
+
+def test_a_row_that_does_not_exist_is_answered_with_those_that_do() -> None:
     params = schema.load_params(ROOT / "params.yaml")
     assert schema.row(params.distill, "seq_kd", section="distill").train_text == "seq_kd"
     with pytest.raises(InputError, match="distill has no row 'seqkd'; name one of word_kd, seq_kd"):
         schema.row(params.distill, "seqkd", section="distill")
 
 
-def test_broken_yaml_and_an_absent_file_are_named(tmp_path: Path) -> None:
+def test_load_params_names_broken_yaml_and_an_absent_file(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("seed: [1\nvocab: 2\n")
     with pytest.raises(InputError, match="line 2: not valid YAML"):
         schema.load_params(tmp_path / "params.yaml")
@@ -72,13 +185,15 @@ def test_broken_yaml_and_an_absent_file_are_named(tmp_path: Path) -> None:
         schema.load_params(tmp_path / "other.yaml")
 
 
-def test_without_a_machine_file_all_cores_are_used(tmp_path: Path) -> None:
+def test_load_machine_uses_all_cores_without_a_file(tmp_path: Path) -> None:
     assert schema.load_machine(tmp_path / "machine.yaml").processes >= 1
     (tmp_path / "machine.yaml").write_text("processes: 3\ndevice: cpu\n")
     assert schema.load_machine(tmp_path / "machine.yaml").processes == 3
 
 
-def test_an_experiments_clone_knows_the_checkouts_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_machine_reads_the_checkouts_file_in_an_experiments_clone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clone = tmp_path / ".dvc/tmp/exps/standalone/tmp1"
     clone.mkdir(parents=True)
     (tmp_path / "machine.yaml").write_text("processes: 7\n")
@@ -88,7 +203,9 @@ def test_an_experiments_clone_knows_the_checkouts_machine(tmp_path: Path, monkey
     assert schema.load_machine().processes == 5
     (clone / "machine.yaml").unlink()
     (clone / "machine.yaml").symlink_to("nowhere")
-    with pytest.raises(InputError, match=r"^machine\.yaml: a link to a file that is not there; correct the link"):
+    with pytest.raises(
+        InputError, match=r"^machine\.yaml: a link to a file that is not there; correct the link or remove it"
+    ):
         schema.load_machine()
     (tmp_path / "machine.yaml").write_text("wrokers: 7\n")
     (clone / "machine.yaml").unlink()
