@@ -1,4 +1,4 @@
-"""preprocess: the corpus named in params.yaml, cleaned, split and numbered, with an account of every drop."""
+"""preprocess: clean, split and number the corpus named in params.yaml, and count every drop."""
 
 import json
 from pathlib import Path
@@ -11,16 +11,16 @@ from seqkd.corpora import prepare
 from seqkd.data import bitext
 from seqkd.utils import atomic
 
-Gold = Annotated[Path, typer.Option(help="The training pairs to write.")]
-Out = Annotated[Path, typer.Option(help="Folder for dev.tsv, test.tsv and about.json.")]
-Downloads = Annotated[Path, typer.Option(help="Folder that keeps what was downloaded, for the next run.")]
+Reference = Annotated[Path, typer.Option(help="The file of training pairs to write.")]
+Out = Annotated[Path, typer.Option(help="The folder for dev.tsv, test.tsv and about.json.")]
+Downloads = Annotated[Path, typer.Option(help="The folder that keeps downloads for the next run.")]
 
 
-def main(*, gold: Gold, out: Out, downloads: Downloads) -> None:
+def main(*, reference: Reference, out: Out, downloads: Downloads) -> None:
     """Make the training, development and test pairs."""
     params = schema.load_params()
     parts = prepare.prepare(params.data, seed=params.seed, downloads=downloads)
-    bitext.write(gold, parts.train)
+    bitext.write(reference, parts.train)
     bitext.write(out / "dev.tsv", parts.dev)
     bitext.write(out / "test.tsv", parts.test)
     with atomic.open_text(out / "about.json") as file:

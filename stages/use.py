@@ -1,4 +1,4 @@
-"""use: the settings of a file in configs/ laid over params.yaml, such as those of the paper."""
+"""use: copy the settings of a file in configs/, such as those of the paper, into params.yaml."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,11 +8,11 @@ import typer
 from seqkd.config import overlay
 
 File = Annotated[Path, typer.Argument(help="The settings to use, such as configs/wmt14-en-de.yaml.")]
-Params = Annotated[Path, typer.Option(help="The settings they are laid over.")]
+Params = Annotated[Path, typer.Option(help="The settings file to change.")]
 
 
 def main(*, file: File, params: Params = Path("params.yaml")) -> None:
-    """Change params.yaml as the file says; comments and all other settings stay."""
+    """Change params.yaml to the settings of a file; comments and all other settings stay."""
     changes = overlay.apply(file, params=params)
     for change in changes:
         print(f"{change.key}: {'(absent)' if change.before is None else change.before} -> {change.after}")

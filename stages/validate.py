@@ -1,4 +1,4 @@
-"""validate: every key, row and name of params.yaml and machine.yaml, before anything is run or replaced."""
+"""validate: check every key, row and name of params.yaml and machine.yaml before anything is run or replaced."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,11 +8,11 @@ import typer
 from seqkd.config import schema
 from seqkd.utils import atomic
 
-Out = Annotated[Path, typer.Option(help="The file that says so; always the same, so that nothing is run for it.")]
+Out = Annotated[Path, typer.Option(help="The file to write; always the same, so that no stage runs anew for it.")]
 
 
 def main(*, out: Out) -> None:
-    """Refuse settings that are wrong in any place, and names that would lead out of their folder."""
+    """Refuse wrong settings, and names that would lead out of their folder."""
     schema.load_params()
     schema.load_machine()
     with atomic.open_text(out) as file:

@@ -1,4 +1,4 @@
-"""vocab: one joint sentencepiece vocabulary of both sides of the training text."""
+"""vocab: learn one joint sentencepiece vocabulary from both sides of the training text."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +15,6 @@ Out = Annotated[Path, typer.Option(help="The sentencepiece model to write.")]
 def main(*, text: Text, out: Out) -> None:
     """Learn the joint vocabulary."""
     pairs, size = bitext.read(text), schema.load_params().vocab.size
-    made = vocab.train((side for pair in pairs for side in (pair.source, pair.target)), out, size=size)
-    pieces = sum(len(made.encode(pair.target)) for pair in pairs) / len(pairs)
-    print(f"{made.size:,} pieces; a target sentence has {pieces:.1f} on average")
+    joint = vocab.train((side for pair in pairs for side in (pair.source, pair.target)), out, size=size)
+    mean_length = sum(len(joint.encode(pair.target)) for pair in pairs) / len(pairs)
+    print(f"{joint.size:,} pieces; a target sentence has {mean_length:.1f} on average")

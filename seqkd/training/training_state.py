@@ -1,6 +1,5 @@
 """The state of a training between two updates, kept on disk to go on from after an interruption."""
 
-import hashlib
 import json
 import os
 import sys
@@ -15,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from seqkd.training.curve import Epoch
+from seqkd.utils import fingerprint
 
 CHEAP = 0.01  # the share of the time that saving at the ends of short epochs may take
 RECORD = "record"
@@ -103,8 +103,7 @@ def _found(folder: Path) -> list[Path]:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return fingerprint.file_sha256(path)[:16]
 
 
 class CheckpointSaver:

@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, whatever ends the writing: a full disk, a kill, a power cut."""
+"""Atomic writes of files and folders: a full disk, a kill or a power cut leaves the old one or the new one, whole."""
 
 import errno
 import os
@@ -13,51 +13,81 @@ from typing import TextIO
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """The temporary name under which to write a file or a folder; it takes the place of path when the block ends.
+    """Yield the temporary name to write a file or a folder to; it is renamed to path when the block ends.
 
     When the block fails, path stays as it was, nothing else is left, and an OSError names path.
     """
-    if path.name in ("", ".."):  # a working folder, the root or one above: no name beside which to write
+    if path.name in ("", ".."):  # the working folder, the root or one above has no name to write beside
         raise OSError(errno.EBUSY, "Cannot be replaced", str(path))
-    partial = path.with_name(f".{path.name}.partial")
+    partial, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _finish_swap(path, partial, old)
         _remove(partial)
         yield partial
         _fsync(partial)
-        if partial.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        os.replace(partial, path)
+        if partial.is_dir() and path.is_dir() and not path.is_symlink():
+            _swap(path, partial, old)
+        else:
+            os.replace(partial, path)
     except BaseException as error:
         with suppress(OSError):
             _remove(partial)
-        if isinstance(error, OSError) and (error.filename is None or str(error.filename).startswith(str(partial))):
+        if isinstance(error, OSError) and str(error.filename or partial).startswith((str(partial), str(old))):
             error.filename = str(path)
         raise
 
 
 @contextmanager
 def open_text(path: Path) -> Iterator[TextIO]:
-    """A text file written under a temporary name and renamed when whole."""
+    """Open a text file for an atomic write."""
     with atomic_write(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
         yield file
 
 
 def private_tmp_dir() -> Path:
-    """A folder under the temporary one which no other user can write to. Raises OSError where one could."""
+    """Return a folder in the system's temporary one that only this user can write to.
+
+    Raise OSError where others can write to it.
+    """
     folder = Path(tempfile.gettempdir(), f"seqkd-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()  # not of what another's link leads to
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+    status = folder.lstat()  # a link of another user is not followed
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
         raise PermissionError(errno.EACCES, "Is another's or lets others write", str(folder))
     return folder
 
 
 def writable_dir(folder: Path) -> str:
-    """Make a folder and try to write in it; return its name. Raises OSError where that fails."""
+    """Make a folder, try to write in it, and return its name. Raise OSError where that fails."""
     folder.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=folder).close()  # as numba asks
+    tempfile.TemporaryFile(dir=folder).close()  # the check that numba makes
     return str(folder)
+
+
+def _swap(path: Path, partial: Path, old: Path) -> None:
+    """Put the folder partial in the place of the folder path, which takes two renames.
+
+    A kill between them leaves no path but two hidden folders, old and partial, both whole; the next write of path
+    finishes the swap.
+    """
+    try:
+        os.rename(path, old)
+        os.rename(partial, path)
+    except BaseException:
+        if not os.path.lexists(path):
+            os.rename(old, path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _finish_swap(path: Path, partial: Path, old: Path) -> None:
+    """Finish a swap of folders that a kill interrupted."""
+    if not os.path.lexists(old):
+        return
+    if partial.is_dir() and not os.path.lexists(path):
+        os.rename(partial, path)
+    _remove(old)
 
 
 def _remove(path: Path) -> None:
@@ -68,10 +98,10 @@ def _remove(path: Path) -> None:
 
 
 def _fsync(path: Path) -> None:
-    """Waits until the file, or the folder's files, are on the disk: a rename could reach it before its contents."""
-    for one in [path, *path.rglob("*")] if path.is_dir() else [path]:
-        number = os.open(one, os.O_RDONLY)
+    """Wait until a file, or all of a folder, is on the disk: the rename must not get there before the contents."""
+    for each in [path, *path.rglob("*")] if path.is_dir() else [path]:
+        descriptor = os.open(each, os.O_RDONLY)
         try:
-            os.fsync(number)
+            os.fsync(descriptor)
         finally:
-            os.close(number)
+            os.close(descriptor)

@@ -1,5 +1,7 @@
-"""Where the state of interrupted work lives: beside the DVC cache, so that neither DVC's removal of a stage's outs
-nor the end of a queued experiment's clone takes it away."""
+"""The folder for the state of interrupted work, beside the DVC cache.
+
+There neither DVC, which removes a stage's outs before a run, nor the end of a queued experiment's clone deletes it.
+"""
 
 import configparser
 import hashlib
@@ -7,66 +9,62 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from seqkd.utils import fingerprint
 from seqkd.utils.errors import InputError
 
 DVC = Path(".dvc")
-COMPLETE = "done"  # the file that tells that a state is no longer needed
-MAX_AGE = 30 * 24 * 3600.0  # seconds after which a state that nobody took up goes
+COMPLETE = "done"  # a file that marks a state as no longer needed
+MAX_AGE = 30 * 24 * 3600.0  # seconds after which an unused state is deleted
 
 
 def key(*parts: str | bytes | Path) -> str:
-    """64 hexadecimal digits of texts, bytes and the contents of files and folders."""
-    whole = hashlib.sha256()
+    """Return 64 hexadecimal digits that identify texts, bytes and the contents of files and folders."""
+    digest = hashlib.sha256()
     for part in parts:
         kind = "path" if isinstance(part, Path) else "text" if isinstance(part, str) else "bytes"
-        whole.update(f"{kind}:{_digest(part)}\n".encode())
-    return whole.hexdigest()
+        digest.update(f"{kind}:{_digest(part)}\n".encode())
+    return digest.hexdigest()
 
 
 def _digest(part: str | bytes | Path) -> str:
     if isinstance(part, Path):
-        return _folder_digest(part) if part.is_dir() else _file_digest(part)
+        return _folder_digest(part) if part.is_dir() else fingerprint.file_sha256(part)
     return hashlib.sha256(part.encode() if isinstance(part, str) else part).hexdigest()
 
 
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _folder_digest(folder: Path) -> str:
-    """Of the names under the folder and their contents; the folder's own name does not count."""
+    """Return the digest of the names and contents in a folder; the folder's own name does not count."""
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    lines = [f"{_digest(name)} {_file_digest(folder / name)}\n" for name in names]
+    lines = [f"{_digest(name)} {fingerprint.file_sha256(folder / name)}\n" for name in names]
     return hashlib.sha256("".join(["folder\n", *lines]).encode()).hexdigest()
 
 
-def path(key: str, room: str = "resume") -> Path:
-    """Where the state of the work named by key is kept; not made here. Without a DVC project: under .resume.
+def path(key: str, name: str = "resume") -> Path:
+    """Return the path for the state of the work identified by key, without making it.
 
-    room: the folder of all such work; another than resume is for what outlives it.
+    name: the folder for all states of one kind; collect_garbage empties only resume.
 
-    A cache in its usual place is .dvc/cache, its neighbour .dvc/tmp/resume; a queued experiment's clone is told of
-    that cache in its config.local, and so comes to the same folder. A cache put elsewhere may be alone on its disk
-    and its parent closed to us: there the state lies inside, next to DVC's own files/ and runs/.
+    For the usual cache, .dvc/cache, the path is .dvc/tmp/resume/KEY. A queued experiment's clone has that cache in its
+    config.local and so gets the same path. A cache elsewhere may be alone on its disk, below a folder that we cannot
+    write to: then the path is inside it, beside DVC's own files/ and runs/. Without a DVC project: .resume/KEY.
     """
     if not DVC.is_dir():
-        return Path(f".{room}", key).absolute()
+        return Path(f".{name}", key).absolute()
     cache = _cache()
-    usual = cache.name == "cache" and cache.parent.name == ".dvc"
-    return cache.with_name("tmp") / room / key if usual else cache / room / key
+    is_usual = cache.name == "cache" and cache.parent.name == ".dvc"
+    return cache.with_name("tmp") / name / key if is_usual else cache / name / key
 
 
 def mark_complete(state: Path) -> None:
-    """Marks a state whose work is written. It goes with the next stage, for only then has DVC taken the outs over."""
+    """Mark a state whose result is written. The next stage deletes it, as only then DVC has saved the outs."""
     if state.is_dir():
         (state / COMPLETE).touch()
 
 
 def collect_garbage(since: float) -> None:
-    """Drops the states of trainings that were done before a moment, and those that were left lying for a month.
+    """Delete the states of trainings that were complete before a time (seconds of the epoch) or are a month old.
 
-    Of what hinders it nothing is told: the stage before it is done, and one that needs its state says it itself.
+    Errors are ignored: the present stage is done, and a stage that needs its state reports them itself.
     """
     with suppress(InputError, OSError):
         states = path("any").parent
@@ -77,15 +75,16 @@ def collect_garbage(since: float) -> None:
 
 
 def _cache() -> Path:
-    """The cache's folder as .dvc/config and .dvc/config.local name it, the latter first."""
-    named, found = "cache", DVC
-    for path in (DVC / "config", DVC / "config.local"):
+    """Return the cache's folder from .dvc/config.local, else .dvc/config, else the default."""
+    setting, folder = "cache", DVC
+    for file in (DVC / "config", DVC / "config.local"):
         settings = configparser.RawConfigParser(strict=False)
         try:
-            settings.read(path, encoding="utf-8")
-            named = settings.get("cache", "dir", fallback=named)
-            found = (DVC / Path(named.strip("\"'")).expanduser()).resolve()
-        except (configparser.Error, ValueError, RuntimeError):  # no UTF-8; a NUL in a path, a home of nobody, a circle
-            told = "not a DVC configuration, or its cache's dir leads nowhere"
-            raise InputError(f"{path}: {told}; mend it or remove it.") from None
-    return found
+            settings.read(file, encoding="utf-8")
+            setting = settings.get("cache", "dir", fallback=setting)
+            folder = (DVC / Path(setting.strip("\"'")).expanduser()).resolve()
+        except (configparser.Error, ValueError, RuntimeError):  # not UTF-8, a NUL, an unknown user's home, a circle
+            raise InputError(
+                f"{file}: not a DVC configuration, or its cache's dir leads nowhere; correct it or remove it."
+            ) from None
+    return folder

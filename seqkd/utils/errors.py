@@ -1,22 +1,22 @@
-"""What ends a stage in one sentence instead of a traceback."""
+"""Errors that end a stage with one sentence instead of a traceback."""
 
 import errno
 
 
 class InputError(Exception):
-    """One clear sentence: the file, line or key at fault, and the mend. Shown without a traceback."""
+    """One clear sentence: the file, line or key that is wrong, and the remedy. Shown without a traceback."""
 
 
 class StoppedError(BaseException):
-    """A signal ended the work. No Exception, so that nothing on the way takes it for a failure of its own."""
+    """A signal ended the work. Not an Exception, so that no `except Exception` handles it."""
 
-    def __init__(self, signal: int, what: str = "stopped") -> None:
-        super().__init__(what)
+    def __init__(self, signal: int, message: str = "stopped") -> None:
+        super().__init__(message)
         self.signal = signal
 
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_MENDS = {
+_REMEDIES = {
     errno.ENOSPC: "make room on that disk and run the same command again",
     errno.EDQUOT: "free some of your quota there and run the same command again",
     errno.EFBIG: "raise the limit on a file's size (ulimit -f) and run the same command again",
@@ -26,19 +26,19 @@ _MENDS = {
     errno.ENOENT: "correct the path, or make the file with dvc repro",
     errno.ENOTDIR: "correct the path",
     errno.EISDIR: "correct the path; a file is wanted",
-    errno.EEXIST: "take away the file that stands in a folder's place",
+    errno.EEXIST: "remove the file that stands in a folder's place",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EBUSY: "choose another place",
-    errno.ELOOP: "mend the links there, which lead round in a circle",
+    errno.ELOOP: "correct the links there, which lead in a circle",
     errno.EMFILE: "raise the limit on open files (ulimit -n) or lower processes in machine.yaml",
     errno.EIO: "check the disk",
 }
 
 
 def describe_os_error(error: OSError) -> str | None:
-    """What the system refused, in one sentence with path and mend; None where no user can mend it."""
-    mend = _MENDS.get(error.errno or 0)
-    if mend is None or (error.filename is None and error.errno not in FULL):
+    """Return one sentence with the path, what the system refused and the remedy; None where a user has no remedy."""
+    remedy = _REMEDIES.get(error.errno or 0)
+    if remedy is None or (error.filename is None and error.errno not in FULL):
         return None
     where = "standard output" if error.filename is None else error.filename
-    return f"{where}: {(error.strerror or 'refused').lower()}; {mend}."
+    return f"{where}: {(error.strerror or 'refused').lower()}; {remedy}."

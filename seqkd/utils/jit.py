@@ -1,4 +1,4 @@
-"""numba with compiled code that is kept between runs, under the fingerprint of the code that it was compiled from."""
+"""numba.njit with compiled code kept on disk, in a folder named by the fingerprint of the code it was compiled from."""
 
 import os
 from collections.abc import Callable
@@ -12,10 +12,10 @@ from seqkd.utils import atomic, fingerprint
 
 
 def compiler(module: str, **options: Any) -> Callable[[Any], Any]:
-    """numba.njit for the functions of a module (its __name__).
+    """Return numba.njit for the functions of a module (its __name__).
 
-    numba looks only at the date of a function's own file. An edit of a module whose functions are compiled into these
-    gives another fingerprint, and so another folder.
+    numba only notices when the function's own file changes. An edit of another module whose functions are compiled
+    into these gives another fingerprint, and so another folder.
     """
     folder = cache_folder(f"compiled-{fingerprint.of(module)[:16]}")
     decorate = numba.njit(cache=bool(folder), **options)
@@ -32,13 +32,13 @@ def compiler(module: str, **options: Any) -> Callable[[Any], Any]:
 
 
 def cache_folder(name: str) -> str:
-    """A folder for compiled code: in the package's __pycache__, else in the user's temporary one; "" if neither works.
+    """Return a folder for compiled code: in the package's __pycache__, else in the user's temporary one, else "".
 
-    What is kept there is run, so it lies in no folder that others can write to.
+    NUMBA_CACHE_DIR comes before both. Code from the folder is run, so no other user may be able to write to it.
     """
-    beside = Path(os.environ.get("NUMBA_CACHE_DIR") or fingerprint.PACKAGE / "__pycache__" / name)
+    first = Path(os.environ.get("NUMBA_CACHE_DIR") or fingerprint.PACKAGE / "__pycache__" / name)
     with suppress(OSError):
-        return atomic.writable_dir(beside)
+        return atomic.writable_dir(first)
     with suppress(OSError):
         return atomic.writable_dir(atomic.private_tmp_dir() / name)
     return ""

@@ -1,4 +1,4 @@
-"""An ordered map over one-thread processes."""
+"""An ordered map over processes of one thread each."""
 
 import multiprocessing
 import os
@@ -21,59 +21,59 @@ R = TypeVar("R")
 
 
 def map_ordered(function: Callable[[T], R], items: Iterable[T], *, processes: int) -> Iterator[R]:
-    """function(item) of each item, in the items' order, from so many processes; one: within this process.
+    """Yield function(item) of each item, in the order of the items. With one process: in this one.
 
-    At most four items a process are under way: a process that a neighbour slows down does not soon hold the others up,
-    and neither items nor results pile up. An exception of a worker is raised here as it is, and stops the others.
-    Raises InputError where a worker was killed.
+    At most four items per process are in work: enough that one slow process does not soon hold up the others, and few
+    enough that neither items nor results pile up. A worker's exception is raised here and stops the other workers.
+    Raise InputError where a worker was killed.
     """
     if processes == 1:
         yield from map(function, items)
         return
     with _pool(processes) as executor:
-        waiting: deque[Future[R]] = deque()
-        queue = iter(items)
-        waiting.extend(executor.submit(function, item) for item in islice(queue, 4 * processes))
-        while waiting:
-            result = waiting.popleft().result()
-            waiting.extend(executor.submit(function, item) for item in islice(queue, 1))
+        pending: deque[Future[R]] = deque()
+        remaining = iter(items)
+        pending.extend(executor.submit(function, item) for item in islice(remaining, 4 * processes))
+        while pending:
+            result = pending.popleft().result()
+            pending.extend(executor.submit(function, item) for item in islice(remaining, 1))
             yield result
 
 
 def map_streamed(function: Callable[[T], R], items: Iterable[T], *, processes: int) -> Iterator[R]:
-    """`ordered` for items that come when they come: no result waits for the next item.
+    """Yield as map_ordered does, for items that arrive slowly: no result waits for the next item.
 
-    With several processes a thread of this one takes the items.
+    With several processes a thread of this one reads the items.
     """
     if processes == 1:
         yield from map(function, items)
         return
     with _pool(processes) as executor:
-        executor.submit(os.getpid).result()  # the processes fork here, where there is no second thread
-        waiting: Queue[Future[R] | None] = Queue(2 * processes)
-        threading.Thread(target=_feed, args=(executor, function, items, waiting), daemon=True).start()
-        while (future := waiting.get()) is not None:
+        executor.submit(os.getpid).result()  # fork the workers now, before there is a second thread
+        pending: Queue[Future[R] | None] = Queue(2 * processes)
+        threading.Thread(target=_submit_all, args=(executor, function, items, pending), daemon=True).start()
+        while (future := pending.get()) is not None:
             yield future.result()
 
 
-def _feed(
-    executor: Executor, function: Callable[[T], R], items: Iterable[T], waiting: "Queue[Future[R] | None]"
+def _submit_all(
+    executor: Executor, function: Callable[[T], R], items: Iterable[T], pending: "Queue[Future[R] | None]"
 ) -> None:
-    """Puts every item's future into waiting, an exception of the items in its place, and None at the end."""
+    """Put a future of each item into pending, then None; where reading the items fails, a future with the exception."""
     try:
         for item in items:
-            waiting.put(executor.submit(function, item))
+            pending.put(executor.submit(function, item))
     except BaseException as error:
         failed: Future[R] = Future()
         failed.set_exception(error)
-        waiting.put(failed)
-    waiting.put(None)
+        pending.put(failed)
+    pending.put(None)
 
 
 @contextmanager
 def _pool(processes: int) -> Iterator[Executor]:
-    """Worker processes, stopped at once where an exception leaves the block."""
-    # Forked workers share what is loaded; elsewhere than on Linux the system's libraries do not survive a fork.
+    """Yield an executor of worker processes, which are killed where an exception leaves the block."""
+    # Forked workers share the loaded modules. On other systems than Linux their libraries do not survive a fork.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
     others = set(multiprocessing.active_children())
     executor = ProcessPoolExecutor(processes, mp_context=context, initializer=process_control.exit_with_parent)
@@ -84,12 +84,9 @@ def _pool(processes: int) -> Iterator[Executor]:
             process.kill()
         if isinstance(error, BrokenProcessPool):
             raise InputError(
-                "a worker process was killed, perhaps for want of memory; run the command again, with fewer processes"
+                "a worker process was killed, perhaps for lack of memory; run the command again, with fewer processes"
                 " in machine.yaml if that does not help."
             ) from None
         raise
     finally:
         executor.shutdown(cancel_futures=True)
-
-
-__all__ = ["map_ordered", "map_streamed"]

@@ -1,5 +1,7 @@
-"""Which processes live: one stage at a time for an out, none longer than the `dvc` that started it, no worker longer
-than its stage; and what a signal does."""
+"""Process lifetimes and signals.
+
+One stage at a time writes an out. A stage ends with the `dvc` that started it, a worker with its stage.
+"""
 
 import fcntl
 import hashlib
@@ -17,25 +19,25 @@ from typing import Any
 from seqkd.utils import atomic
 from seqkd.utils.errors import InputError, StoppedError
 
-POLL_SECONDS = 1.0  # seconds between two looks at the processes above
-GRACE_SECONDS = 7.0  # seconds that a stage has to save its state when they are gone
-STAGE_VARIABLE = "DVC_STAGE"  # what DVC sets for the command of a stage
+POLL_SECONDS = 1.0  # between two checks of the parent processes
+GRACE_SECONDS = 7.0  # for a stage to save its state when they have ended
+STAGE_VARIABLE = "DVC_STAGE"  # set by DVC for the command of a stage
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 Handler = Callable[[int, FrameType | None], Any]
 
 
 @contextmanager
 def exclusive_lock(out: Path) -> Iterator[None]:
-    """Holds out for this process while the block runs; the system lets go of it however the process ends.
+    """Hold an exclusive lock on the path `out` during the block; the system releases it however the process ends.
 
-    Raises InputError, with the other's number, where another process holds it.
+    Raise InputError, with the other's process id, where another process holds it.
     """
     folder = Path(".dvc/tmp") if Path(".dvc").is_dir() else atomic.private_tmp_dir()
     path = folder / "locks" / hashlib.sha256(os.fsencode(os.path.realpath(out))).hexdigest()[:32]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="ascii") as file:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the process's own: workers forked from it hold nothing
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # lockf: forked workers do not inherit the lock
         except OSError:
             file.seek(0)
             raise InputError(
@@ -49,41 +51,43 @@ def exclusive_lock(out: Path) -> Iterator[None]:
 
 @contextmanager
 def raise_on_signals() -> Iterator[None]:
-    """SIGTERM ends the block as an interrupt from the keyboard does: what it had open is closed and tidied up."""
+    """Raise StoppedError in the block on SIGTERM, SIGINT or SIGHUP, so that open files are closed and tidied up."""
 
-    def end(number: int, _: FrameType | None) -> None:
+    def stop(number: int, _: FrameType | None) -> None:
         raise StoppedError(number)
 
-    with _handled(end):
+    with _signal_handler(stop):
         yield
 
 
 @contextmanager
 def defer_signals() -> Iterator[Callable[[], int]]:
-    """Within the block a signal only asks for the end: the function that the block is given says which, or 0.
+    """Record the first signal in the block instead of raising; a second one raises StoppedError at once.
 
-    A second signal ends it at once.
+    Yield a function that returns the number of the recorded signal, or 0. Raise StoppedError at the end of the block
+    where there was one.
     """
-    asked: list[int] = []
+    received: list[int] = []
 
-    def ask(number: int, _: FrameType | None) -> None:
-        if asked:
+    def record(number: int, _: FrameType | None) -> None:
+        if received:
             raise StoppedError(number)
-        asked.append(number)
+        received.append(number)
 
-    with _handled(ask):
-        yield lambda: asked[0] if asked else 0
-    if asked:
-        raise StoppedError(asked[0])
+    with _signal_handler(record):
+        yield lambda: received[0] if received else 0
+    if received:
+        raise StoppedError(received[0])
 
 
 @contextmanager
-def _handled(handler: Handler) -> Iterator[None]:
+def _signal_handler(handler: Handler) -> Iterator[None]:
+    """Handle SIGNALS during the block, except those that are ignored, as nohup asks for."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]  # nohup's wish is kept
-    before = {number: signal.signal(number, handler) for number in heard}
+    handled = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in handled}
     try:
         yield
     finally:
@@ -92,10 +96,10 @@ def _handled(handler: Handler) -> Iterator[None]:
 
 
 def exit_with_dvc() -> None:
-    """Ends this process when the `dvc` that started it, or the shell between them, is gone.
+    """End this process when the `dvc` that started it, or the shell between them, has ended.
 
-    Killing dvc leaves both behind, and another dvc would start a second trainer beside the first. A stage that a user
-    starts is not watched: it may outlive its shell, under nohup say.
+    A killed dvc leaves both running, and the next dvc would start a second training beside the first. A stage that a
+    user starts is not watched: it may outlive its shell, with nohup for example.
     """
     if STAGE_VARIABLE in os.environ:
         threading.Thread(target=_watch_dvc, args=(os.getppid(),), daemon=True).start()
@@ -104,7 +108,7 @@ def exit_with_dvc() -> None:
 def _watch_dvc(parent: int) -> None:
     import psutil
 
-    def marked(process: psutil.Process) -> bool:
+    def is_of_stage(process: psutil.Process) -> bool:
         try:
             return bool(process.environ().get(STAGE_VARIABLE) == os.environ[STAGE_VARIABLE])
         except psutil.AccessDenied:
@@ -112,7 +116,7 @@ def _watch_dvc(parent: int) -> None:
 
     chain = [psutil.Process()]
     try:
-        while marked(chain[-1]):
+        while is_of_stage(chain[-1]):
             chain.append(psutil.Process(chain[-1].ppid()))
         while os.getppid() == parent and all(lower.ppid() == upper.pid for lower, upper in pairwise(chain)):
             time.sleep(POLL_SECONDS)
@@ -124,7 +128,7 @@ def _watch_dvc(parent: int) -> None:
 
 
 def exit_with_parent() -> None:
-    """For a worker: leaves signals to the process that started it, and ends when that is gone."""
+    """Make this worker ignore signals, which its parent handles, and end when its parent has ended."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_exit_when_orphaned, args=(os.getppid(),), daemon=True).start()

@@ -1,4 +1,4 @@
-"""A progress bar on a terminal, plain log lines elsewhere; both with a rate and an estimate."""
+"""Progress as a bar on a terminal, as log lines elsewhere; both with a rate and the time left."""
 
 import sys
 import time
@@ -7,21 +7,22 @@ from typing import Self
 
 from tqdm import tqdm
 
-LINE_EVERY = 15.0  # seconds between two plain lines
-SHORT = 1.0  # seconds of which no line tells
+LINE_INTERVAL = 15.0  # seconds between two log lines
+MIN_DURATION = 1.0  # seconds; shorter work has no last line
 
 
 class Progress:
-    """with Progress(total, unit="pairs", label="decode k35") as bar: bar.add(12, note="beam 35")."""
+    """Progress of one piece of work: `with Progress(total, unit="pairs", label="decode k35") as bar: bar.add(12)`."""
 
     def __init__(self, total: int, *, unit: str, label: str, done: int = 0) -> None:
         self.total, self.unit, self.label, self.done, self.note = total, unit, label, done, ""
-        self.began = self.last = time.monotonic()
-        self.warm: tuple[float, int] | None = None  # when the first piece was done, for which code was compiled
+        self.start = self.last_line = time.monotonic()
+        self.first: tuple[float, int] | None = None  # time and count after the first piece, which includes compilation
         terminal = sys.stderr.isatty()
         self.bar = tqdm(total=total, initial=done, unit=f" {unit}", desc=label, unit_scale=True) if terminal else None
 
     def add(self, count: int, *, note: str = "") -> None:
+        """Count more units as done; the last note stands at the end of a line."""
         self.done += count
         self.note = note or self.note
         if self.bar is not None:
@@ -30,17 +31,17 @@ class Progress:
                 self.bar.set_postfix_str(note)
             return
         now = time.monotonic()
-        if self.warm is None:
-            self.warm, self.last = (now, self.done), now
-        elif now - self.last >= LINE_EVERY:
-            self.last = now
-            self._line(now, *self.warm)
+        if self.first is None:
+            self.first, self.last_line = (now, self.done), now
+        elif now - self.last_line >= LINE_INTERVAL:
+            self.last_line = now
+            first_time, first_count = self.first
+            rate = (self.done - first_count) / (now - first_time)
+            left = (self.total - self.done) / rate if rate else 0.0
+            self._print(f"{self.done:,} of {self.total:,} {self.unit}, {rate:,.0f}/s, {left:.0f} s left")
 
-    def _line(self, now: float, since: float, first: int) -> None:
-        rate = (self.done - first) / (now - since)
-        left = (self.total - self.done) / rate if rate else 0.0
-        text = f"{self.label}: {self.done:,} of {self.total:,} {self.unit}, {rate:,.0f}/s, {left:.0f} s left"
-        print(f"{text}, {self.note}" if self.note else text, file=sys.stderr, flush=True)
+    def _print(self, text: str) -> None:
+        print(f"{self.label}: {text}{f', {self.note}' if self.note else ''}", file=sys.stderr, flush=True)
 
     def __enter__(self) -> Self:
         return self
@@ -50,6 +51,5 @@ class Progress:
     ) -> None:
         if self.bar is not None:
             self.bar.close()
-        elif kind is None and (seconds := time.monotonic() - self.began) >= SHORT:
-            text = f"{self.label}: {self.done:,} {self.unit} in {seconds:.0f} s"
-            print(f"{text}, {self.note}" if self.note else text, file=sys.stderr, flush=True)
+        elif kind is None and (seconds := time.monotonic() - self.start) >= MIN_DURATION:
+            self._print(f"{self.done:,} {self.unit} in {seconds:.0f} s")

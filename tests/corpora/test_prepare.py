@@ -135,7 +135,7 @@ def test_preprocess_writes_what_the_next_stages_read(
     written = [Path("reference.tsv"), Path("out/dev.tsv"), Path("out/test.tsv"), Path("out/about.json")]
     before: list[bytes] = []
     for _ in range(2):
-        preprocess.main(gold=Path("reference.tsv"), out=Path("out"), downloads=Path("downloads"))
+        preprocess.main(reference=Path("reference.tsv"), out=Path("out"), downloads=Path("downloads"))
         assert before in ([], [path.read_bytes() for path in written])
         before = [path.read_bytes() for path in written]
         shutil.rmtree("out")

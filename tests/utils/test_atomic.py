@@ -1,7 +1,8 @@
-"""A file or folder is there whole or not at all, and a full disk is one sentence."""
+"""Files and folders are written whole or not at all, and a full disk is one sentence."""
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from seqkd.utils import atomic
 from seqkd.utils.errors import describe_os_error
 
 
-def test_a_file_takes_its_place_when_the_block_ends(tmp_path: Path) -> None:
+def test_atomic_write_of_a_file_renames_it_when_the_block_ends(tmp_path: Path) -> None:
     path = tmp_path / "new" / "a.txt"
     with atomic.atomic_write(path) as partial:
         partial.write_text("one")
@@ -31,20 +32,21 @@ def test_a_file_takes_its_place_when_the_block_ends(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:
+def test_atomic_write_of_a_folder_replaces_another(tmp_path: Path) -> None:
     for name in ("old", "new"):
         with atomic.atomic_write(tmp_path / "m") as partial:
             partial.mkdir()
             (partial / name).touch()
     assert [path.name for path in (tmp_path / "m").iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
 
 @pytest.mark.parametrize("folder", [False, True])
-def test_a_failure_leaves_the_old_one_and_nothing_else(tmp_path: Path, *, folder: bool) -> None:
+def test_atomic_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path, *, folder: bool) -> None:
     path = tmp_path / "a"
     path.write_text("old")
 
-    def stopped() -> None:
+    def interrupted() -> None:
         with atomic.atomic_write(path) as partial:
             if folder:
                 partial.mkdir()
@@ -52,12 +54,83 @@ def test_a_failure_leaves_the_old_one_and_nothing_else(tmp_path: Path, *, folder
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        stopped()
+        interrupted()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_a_killed_writer_left_is_no_hindrance(tmp_path: Path) -> None:
+SWAP = """
+import os, signal, sys
+from pathlib import Path
+from seqkd.utils import atomic
+
+def rename(source, target):
+    if str(source).endswith(".partial"):
+        {act}
+    real(source, target)
+
+real, os.rename = os.rename, rename
+with atomic.atomic_write(Path(sys.argv[1])) as partial:
+    partial.mkdir()
+    (partial / "new").touch()
+"""
+
+
+def _swap(path: Path, act: str) -> subprocess.CompletedProcess[str]:
+    """Replace the folder path by one with the file new in another process, which acts before the second rename."""
+    command = [sys.executable, "-c", SWAP.format(act=act), str(path)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A folder with the file old."""
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m/old").touch()
+    return tmp_path / "m"
+
+
+def test_atomic_write_of_a_folder_has_both_whole_at_every_moment(old: Path) -> None:
+    done = _swap(old, "os.kill(os.getpid(), signal.SIGKILL)")
+    assert done.returncode == -signal.SIGKILL
+    assert _files(old.parent) == [".m.old/old", ".m.partial/new"]
+
+
+def test_atomic_write_finishes_a_swap_that_was_killed_between_its_renames(old: Path) -> None:
+    _swap(old, "os.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(ValueError, match="no"), atomic.atomic_write(old):
+        raise ValueError("no")
+    assert _files(old.parent) == ["m/new"]
+    _swap(old, "os.kill(os.getpid(), signal.SIGKILL)")
+    with atomic.atomic_write(old) as partial:
+        assert _files(old.parent) == ["m/new"]
+        partial.mkdir()
+        (partial / "newest").touch()
+    assert _files(old.parent) == ["m/newest"]
+
+
+def test_atomic_write_of_a_folder_that_cannot_be_renamed_leaves_the_old_one(old: Path) -> None:
+    done = _swap(old, "raise OSError(28, 'No space left on device', str(source))")
+    assert "OSError: [Errno 28] No space left on device" in done.stderr
+    assert done.stderr.rstrip().endswith(f"'{old}'")
+    assert _files(old.parent) == ["m/old"]
+    assert [path.name for path in old.parent.iterdir()] == ["m"]
+
+
+def test_atomic_write_does_not_bring_back_an_old_folder_after_a_finished_swap(tmp_path: Path) -> None:
+    """A kill after the second rename leaves the old folder, of which a part may be deleted."""
+    (tmp_path / ".m.old").mkdir()
+    (tmp_path / ".m.old/half").touch()
+    with pytest.raises(ValueError, match="no"), atomic.atomic_write(tmp_path / "m"):
+        raise ValueError("no")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_atomic_write_ignores_what_a_killed_writer_left(tmp_path: Path) -> None:
     (tmp_path / ".m.partial").mkdir()
     (tmp_path / ".m.partial" / "half").touch()
     with atomic.atomic_write(tmp_path / "m") as partial:
@@ -66,7 +139,7 @@ def test_what_a_killed_writer_left_is_no_hindrance(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "/", "a/.."])
-def test_what_has_no_name_of_its_own_is_not_replaced(
+def test_atomic_write_refuses_a_path_without_a_name_of_its_own(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a").mkdir()
@@ -77,14 +150,14 @@ def test_what_has_no_name_of_its_own_is_not_replaced(
     assert [path.name for path in tmp_path.rglob("*")] == ["a"]
 
 
-def test_links_that_lead_round_in_a_circle_are_told(tmp_path: Path) -> None:
+def test_describe_os_error_explains_links_that_lead_in_a_circle(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(OSError, match="symbolic links") as error:
         (tmp_path / "loop").read_bytes()
-    assert str(describe_os_error(error.value)).endswith("; mend the links there, which lead round in a circle.")
+    assert str(describe_os_error(error.value)).endswith("; correct the links there, which lead in a circle.")
 
 
-def test_an_error_without_a_path_is_given_the_one_that_was_meant(tmp_path: Path) -> None:
+def test_open_text_adds_its_path_to_an_error_without_one(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space") as error, atomic.open_text(tmp_path / "a"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert describe_os_error(error.value) == (
@@ -92,13 +165,13 @@ def test_an_error_without_a_path_is_given_the_one_that_was_meant(tmp_path: Path)
     )
 
 
-def test_a_system_s_error_that_no_user_can_mend_stays_what_it_is() -> None:
+def test_describe_os_error_is_none_where_a_user_has_no_remedy() -> None:
     assert describe_os_error(OSError(errno.EBADF, os.strerror(errno.EBADF), "a")) is None
     assert describe_os_error(OSError("no number")) is None
     assert describe_os_error(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))) is None
 
 
-# A disk that is really full.
+# On a disk that is really full.
 
 SETTINGS = (ROOT / "params.yaml").read_text(encoding="utf-8")
 
@@ -106,22 +179,22 @@ SETTINGS = (ROOT / "params.yaml").read_text(encoding="utf-8")
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
     """A disk of 1 MiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(place)]
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(disk)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         pytest.skip("there is no mount here")
     if done.returncode:
         pytest.skip(f"no disk may be mounted here: {done.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
-def _fill(place: Path) -> Path:
-    """Leaves no room but a page or two."""
-    filler = place / "filler"
+def _fill(disk: Path) -> Path:
+    """Leave no space but a page or two."""
+    filler = disk / "filler"
     with filler.open("wb", buffering=0) as file, suppress(OSError):
         while True:
             file.write(bytes(1 << 12))
@@ -138,7 +211,7 @@ def seqkd(command: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 def _project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In folder: settings of a corpus of our grammar."""
+    """Make folder a project with a synthetic corpus."""
     folder.mkdir()
     (folder / "own.yaml").write_text("kind: grammar\npairs: 3000\ndev: 30\ntest: 30\n")
     settings = SETTINGS.replace("corpora/homeassistant.yaml", "own.yaml").replace("{size: 2000}", "{size: 300}")
@@ -147,15 +220,15 @@ def _project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
 
 
-def test_a_full_disk_ends_a_stage_in_one_sentence_and_it_goes_on_after_room_is_made(
+def test_stages_on_a_full_disk_end_in_one_sentence_and_succeed_when_there_is_space(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _project(tmp_path / "project", monkeypatch)
-    gold, folder, joint = small / "reference.tsv", small / "corpus", small / "joint.model"
+    reference, folder, joint = small / "reference.tsv", small / "corpus", small / "joint.model"
     filler = _fill(small)
     stages = {
-        gold: ["preprocess", "--reference", str(gold), "--out", str(folder), "--downloads", "downloads"],
-        joint: ["vocab", "--text", str(gold), "--out", str(joint)],
+        reference: ["preprocess", "--reference", str(reference), "--out", str(folder), "--downloads", "downloads"],
+        joint: ["vocab", "--text", str(reference), "--out", str(joint)],
     }
     for path, command in stages.items():
         if path == joint:
@@ -164,15 +237,15 @@ def test_a_full_disk_ends_a_stage_in_one_sentence_and_it_goes_on_after_room_is_m
         assert seqkd(command, monkeypatch) == 1
         sentence = f"{path}: no space left on device; make room on that disk and run the same command again."
         assert capsys.readouterr().err == f"seqkd {command[0]}: {sentence}\n"
-        assert {it for it in small.iterdir() if "partial" in it.name or it == path} == set()
+        assert {each for each in small.iterdir() if "partial" in each.name or each == path} == set()
         filler.unlink()
         assert not seqkd(command, monkeypatch)
         assert path.exists()
-    assert len(bitext.read(gold)) == 3000
+    assert len(bitext.read(reference)) == 3000
     assert vocab.load(joint).size == 300
 
 
-def test_a_full_disk_leaves_the_old_model_and_list_as_they_were(small: Path) -> None:
+def test_model_and_nbest_list_on_a_full_disk_stay_as_they_were(small: Path) -> None:
     pieces = vocab.train(["the cat sat", "der Kater"] * 5, small / "joint.model", size=24)
     made = Model(lstm.LSTMNetwork(lstm.NetworkShape(pieces.size, 1, 16, 0.0)), pieces, None)
     larger = Model(lstm.LSTMNetwork(lstm.NetworkShape(pieces.size, 1, 32, 0.0)), pieces, None)
@@ -196,12 +269,13 @@ def test_a_full_disk_leaves_the_old_model_and_list_as_they_were(small: Path) -> 
     assert checkpoint.load(small / "m").network.shape.hidden == 32
 
 
-def test_a_limit_on_a_file_s_size_is_told_as_a_full_disk_is(tmp_path: Path) -> None:
+def test_file_size_limit_is_explained_as_a_full_disk_is(tmp_path: Path) -> None:
     script = (
-        "import resource, sys; from pathlib import Path; from seqkd import corpus; from seqkd.errors import refused\n"
+        "import resource, sys; from pathlib import Path; from seqkd.data import bitext\n"
+        "from seqkd.utils.errors import describe_os_error\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))\n"
-        "try: corpus.write(Path(sys.argv[1]), [corpus.Pair(0, 'a' * (1 << 20), 'b')])\n"
-        "except OSError as error: print(refused(error))"
+        "try: bitext.write(Path(sys.argv[1]), [bitext.Pair(0, 'a' * (1 << 20), 'b')])\n"
+        "except OSError as error: print(describe_os_error(error))"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "a.tsv")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
@@ -213,7 +287,7 @@ def test_a_limit_on_a_file_s_size_is_told_as_a_full_disk_is(tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="this system has no /dev/full")
-def test_standard_output_on_a_full_disk_is_one_sentence() -> None:
+def test_command_line_explains_standard_output_on_a_full_disk() -> None:
     with open("/dev/full", "w", encoding="utf-8") as full:
         command = [sys.executable, "-m", "seqkd", "--help"]
         done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)

@@ -7,22 +7,15 @@ from seqkd.utils.progress import Progress
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time in seconds, which a test sets."""
     now = [0.0]
-    monkeypatch.setattr("seqkd.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("seqkd.utils.progress.time.monotonic", lambda: now[0])
     return now
 
 
-def test_the_first_piece_which_compiles_is_no_part_of_the_rate(
+def test_progress_rate_leaves_out_the_first_piece_which_compiles(
     clock: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Progress(1_200, unit="words", label="teacher", done=100) as bar:
-        for clock[0], words in (
-            (30.0, 100),
-            (40.0, 100),
-            (
-                50.0,
-                300,
-            ),
-        ):
+        for clock[0], words in ((30.0, 100), (40.0, 100), (50.0, 300)):
             bar.add(words)
     assert capsys.readouterr().err.splitlines() == [
         "teacher: 600 of 1,200 words, 20/s, 30 s left",
@@ -30,7 +23,7 @@ def test_the_first_piece_which_compiles_is_no_part_of_the_rate(
     ]
 
 
-def test_a_line_is_written_every_fifteen_seconds_with_the_last_note(
+def test_progress_writes_a_line_every_fifteen_seconds_with_the_last_note(
     clock: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Progress(400, unit="pairs", label="decode") as bar:
@@ -44,7 +37,7 @@ def test_a_line_is_written_every_fifteen_seconds_with_the_last_note(
     ]
 
 
-def test_what_fails_is_not_said_to_be_done(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_of_failed_work_has_no_last_line(capsys: pytest.CaptureFixture[str]) -> None:
     bar = Progress(2, unit="pairs", label="decode")
     with pytest.raises(ValueError, match="no"), bar:
         raise ValueError("no")
