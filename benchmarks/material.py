@@ -40,7 +40,7 @@ class Material:
         """The training text in pieces."""
         path = self.folder / "train.tsv"
         bitext.write(path, self.texts)
-        return batches.tokenize(path, self.vocab, longest=60)
+        return batches.tokenize(path, self.vocab, max_length=60)
 
     def some(self, count: int) -> TokenizedCorpus:
         """So many whole batches of the training text, spread over all lengths."""

@@ -1,4 +1,4 @@
-"""Batches of sentences alike in length, and one batch as tensors."""
+"""Tokenized corpora, batches of sentences of similar length, and one batch as tensors."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,9 +15,9 @@ from seqkd.utils.errors import InputError
 
 
 class Batch(NamedTuple):
-    """B sentence pairs; S and T are the longest source and target, marks included in the target."""
+    """B sentence pairs; S and T are the longest source and target, the target with BOS or EOS."""
 
-    rows: list[int]  # positions in the text
+    rows: list[int]  # of the corpus
     source: Tensor  # (S, B) ids, padded on the left
     decoder_input: Tensor  # (T, B) ids, BOS first, padded on the right
     labels: Tensor  # (T, B) ids, EOS last, padded on the right
@@ -27,16 +27,17 @@ class Batch(NamedTuple):
             source=self.source.to(device), decoder_input=self.decoder_input.to(device), labels=self.labels.to(device)
         )
 
-    def padded(self, step: int) -> Self:
-        """The same batch, its source and target padded to a multiple of step."""
-        left = F.pad(self.source, (0, 0, -len(self.source) % step, 0), value=PAD)
-        right = (F.pad(it, (0, 0, 0, -len(it) % step), value=PAD) for it in (self.decoder_input, self.labels))
-        return type(self)(self.rows, left, *right)
+    def padded(self, multiple: int) -> Self:
+        """Return the same batch, its source and target padded to a multiple of so many positions."""
+        source = F.pad(self.source, (0, 0, -len(self.source) % multiple, 0), value=PAD)
+        targets = (self.decoder_input, self.labels)
+        padded = (F.pad(target, (0, 0, 0, -len(target) % multiple), value=PAD) for target in targets)
+        return type(self)(self.rows, source, *padded)
 
     def target_positions(self) -> tuple[Tensor, Tensor]:
-        """Where in expected.flatten() the words to predict stand, and their ids (words,).
+        """Return the positions of the target tokens in labels.flatten(), and their ids (words,).
 
-        The places are filled up to a multiple of EVEN by the first one, for a product's sake.
+        The first position is repeated up to a multiple of ROW_MULTIPLE, which makes the matrix product faster.
         """
         flat = self.labels.flatten()
         places = (flat != PAD).nonzero()[:, 0]
@@ -44,65 +45,66 @@ class Batch(NamedTuple):
 
 
 class TokenizedCorpus(NamedTuple):
-    """A text in piece ids, without marks."""
+    """A corpus in piece ids, without BOS and EOS."""
 
     sources: list[list[int]]
     targets: list[list[int]]
 
     def count_target_tokens(self, rows: Sequence[int]) -> int:
-        """Target words to predict, EOS included."""
+        """Return the number of target tokens of these rows, EOS included."""
         return sum(len(self.targets[row]) + 1 for row in rows)
 
 
-def tokenize(path: Path, vocab: Vocab, *, longest: int | None = None) -> TokenizedCorpus:
-    """A corpus file in pieces, without the pairs that have an empty side or are longer than longest.
+def tokenize(path: Path, vocab: Vocab, *, max_length: int | None = None) -> TokenizedCorpus:
+    """Read a corpus file in pieces, without the pairs that have an empty side or one of more than max_length pieces.
 
-    Raises InputError when no pair is left.
+    Raise InputError where no pair is left.
     """
-    coded = [(vocab.encode(pair.source), vocab.encode(pair.target)) for pair in bitext.read(path)]
-    coded = [pair for pair in coded if all(0 < len(ids) <= (longest or len(ids)) for ids in pair)]
-    if not coded:
+    pairs = [(vocab.encode(pair.source), vocab.encode(pair.target)) for pair in bitext.read(path)]
+    pairs = [pair for pair in pairs if all(0 < len(ids) <= (max_length or len(ids)) for ids in pair)]
+    if not pairs:
         raise InputError(f"{path}: no pair is left; raise data.max_length in params.yaml or check the corpus.")
-    return TokenizedCorpus([source for source, _ in coded], [target for _, target in coded])
+    return TokenizedCorpus([source for source, _ in pairs], [target for _, target in pairs])
 
 
 def pad_left(sentences: Sequence[Sequence[int]]) -> Tensor:
-    """(longest, count) ids; the encoder starts every sentence at its first word and ends it at the last step."""
+    """Return (longest, count) ids. The encoder ends every sentence at the last position."""
     longest = max(map(len, sentences))
     return torch.tensor([[PAD] * (longest - len(ids)) + list(ids) for ids in sentences]).t().contiguous()
 
 
 def pad_right(sentences: Sequence[Sequence[int]]) -> Tensor:
+    """Return (longest, count) ids. The decoder starts every sentence at the first position."""
     longest = max(map(len, sentences))
     return torch.tensor([list(ids) + [PAD] * (longest - len(ids)) for ids in sentences]).t().contiguous()
 
 
-def collate(text: TokenizedCorpus, rows: Sequence[int]) -> Batch:
-    """The pairs of some rows as one batch."""
-    targets = [text.targets[row] for row in rows]
+def collate(corpus: TokenizedCorpus, rows: Sequence[int]) -> Batch:
+    """Return the pairs of some rows of the corpus as one batch."""
+    targets = [corpus.targets[row] for row in rows]
     return Batch(
         rows=list(rows),
-        source=pad_left([text.sources[row] for row in rows]),
+        source=pad_left([corpus.sources[row] for row in rows]),
         decoder_input=pad_right([[BOS, *ids] for ids in targets]),
         labels=pad_right([[*ids, EOS] for ids in targets]),
     )
 
 
-def make_batches(text: TokenizedCorpus, size: int, generator: torch.Generator | None = None) -> list[list[int]]:
-    """All rows in batches of size sentences, alike in source and then in target length.
+def make_batches(corpus: TokenizedCorpus, size: int, generator: torch.Generator | None = None) -> list[list[int]]:
+    """Return all rows in batches of `size` sentences of similar source length, then of similar target length.
 
-    generator: deals equal lengths and orders the batches anew; None: a fixed order, longest last.
+    generator: shuffles the rows of equal lengths and then the batches; None: a fixed order, the longest last.
     """
-    count = len(text.sources)
-    lot = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
-    rows = sorted(lot.tolist(), key=lambda row: (len(text.sources[row]), len(text.targets[row])))
-    found = [rows[at : at + size] for at in range(0, count, size)]
+    count = len(corpus.sources)
+    order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
+    rows = sorted(order.tolist(), key=lambda row: (len(corpus.sources[row]), len(corpus.targets[row])))
+    batches = [rows[start : start + size] for start in range(0, count, size)]
     if generator is None:
-        return found
-    return [found[at] for at in torch.randperm(len(found), generator=generator).tolist()]
+        return batches
+    return [batches[index] for index in torch.randperm(len(batches), generator=generator).tolist()]
 
 
-def shard(planned: list[list[int]], rank: int, size: int) -> Iterator[list[int]]:
-    """One worker's rows of every batch: each size-th, so that the shares of a batch are alike in length."""
-    for rows in planned:
+def shard(batches: list[list[int]], rank: int, size: int) -> Iterator[list[int]]:
+    """Yield one shard of every batch: each size-th row, so that the shards of a batch have similar lengths."""
+    for rows in batches:
         yield rows[rank::size]

@@ -16,9 +16,9 @@ PAD, UNK, BOS, EOS = 0, 1, 2, 3
 
 
 class Vocab:
-    """Text to piece ids and back; ids carry no sentence marks unless said otherwise.
+    """A sentencepiece model, which turns text into piece ids and back; the ids have neither BOS nor EOS.
 
-    Raises InputError, naming where, for bytes that are no sentencepiece model or one with other special pieces.
+    Raise InputError, naming where, for bytes that are no sentencepiece model or one with other special pieces.
     """
 
     def __init__(self, model: bytes, *, where: Path | str = "the vocabulary") -> None:
@@ -43,12 +43,12 @@ class Vocab:
         return [self.encode(text) for text in texts]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Raises InputError for an id that the vocabulary does not have."""
+        """Return the text of piece ids. Raise InputError for an id that the vocabulary does not have."""
         text: str = self._decode(list(ids))
         return text.strip()
 
     def decode_all(self, many: Sequence[Sequence[int]]) -> list[str]:
-        """decode for each, in one call of the library: for many far faster, for one slower, as it starts a thread."""
+        """Decode all sentences in one call of the library: far faster for many, slower for one, as it starts a thread."""
         return [text.strip() for text in self._decode([list(ids) for ids in many])] if many else []
 
     def _decode(self, ids: list[int] | list[list[int]]) -> Any:
@@ -61,26 +61,18 @@ class Vocab:
             ) from None
 
 
-def _mend(error: RuntimeError) -> str:
-    if most := re.search(r"<= (\d+)", str(error)):
-        enough = int(most[1]) >= schema.MIN_VOCAB_SIZE
-        return f"set it to {most[1]} at most, or give more text" if enough else "the text is too small, so give more"
-    if characters := re.search(r"required_chars\. \d+ vs (\d+)", str(error)):
-        return f"its single characters alone are {characters[1]}, so set it well above that"
-    return "it has no word, or only lines of more than a million characters, so give another text"
-
-
 def load(path: Path) -> Vocab:
+    """Load a sentencepiece model. Raise InputError for another file."""
     return Vocab(path.read_bytes(), where=path)
 
 
 def train(texts: Iterable[str], path: Path, *, size: int) -> Vocab:
-    """Learns a joint BPE vocabulary of exactly size pieces; InputError when the text cannot fill it."""
-    written = io.BytesIO()
+    """Learn and write a joint BPE vocabulary of exactly `size` pieces. Raise InputError where the text is too small."""
+    model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.Train(
             sentence_iterator=iter(texts),
-            model_writer=written,
+            model_writer=model,
             model_type="bpe",
             vocab_size=size,
             character_coverage=1.0,
@@ -93,7 +85,17 @@ def train(texts: Iterable[str], path: Path, *, size: int) -> Vocab:
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise InputError(f"params.yaml: vocab.size is {size}, which this text cannot give; {_mend(error)}.") from None
+        raise InputError(f"params.yaml: vocab.size is {size}, which this text cannot give; {_remedy(error)}.") from None
     with atomic.atomic_write(path) as partial:
-        partial.write_bytes(written.getvalue())
-    return Vocab(written.getvalue())
+        partial.write_bytes(model.getvalue())
+    return Vocab(model.getvalue())
+
+
+def _remedy(error: RuntimeError) -> str:
+    """Return what to do about a size that sentencepiece refuses."""
+    if limit := re.search(r"<= (\d+)", str(error)):
+        possible = int(limit[1]) >= schema.MIN_VOCAB_SIZE
+        return f"set it to {limit[1]} at most, or give more text" if possible else "the text is too small, so give more"
+    if characters := re.search(r"required_chars\. \d+ vs (\d+)", str(error)):
+        return f"its single characters alone are {characters[1]}, so set it well above that"
+    return "it has no word, or only lines of more than a million characters, so give another text"

@@ -76,7 +76,7 @@ def train(model: Model, course: TrainingRun, params: Params, machine: Machine) -
         )
     )
     lesson = TrainingJob(
-        text=batches.tokenize(course.text, model.vocab, longest=params.data.max_length),
+        text=batches.tokenize(course.text, model.vocab, max_length=params.data.max_length),
         dev=batches.tokenize(course.corpus / "dev.tsv", model.vocab),
         settings=settings,
         seed=params.seed,

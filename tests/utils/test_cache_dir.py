@@ -85,6 +85,7 @@ def test_key_of_a_missing_file_is_an_error() -> None:
         cache_dir.key(Path("absent"))
 
 
+@pytest.mark.dvc
 def test_path_in_a_temporary_experiment_is_that_of_the_project_it_was_started_in(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""One stage an out, none longer than its dvc, no worker longer than its stage."""
+"""One stage at a time writes an out; a stage ends with its dvc, a worker with its stage."""
 
 import os
 import shutil
@@ -20,8 +20,8 @@ from seqkd.utils.errors import StoppedError
 
 BIN = Path(sys.executable).parent
 
-# A stage in a checkout of its own: two training processes that meet again and again, and the real front door.
-TRAIN = '''"""train: meets."""
+# A stage in a checkout of its own: two training processes that sum again and again, and the real command line.
+TRAIN = '''"""train: sum."""
 from pathlib import Path
 from typing import Annotated
 
@@ -29,18 +29,18 @@ import torch
 import typer
 from torch import nn
 
-from seqkd import lifetime
-from seqkd.errors import StoppedError
-from seqkd.team import Team
+from seqkd.training.data_parallel import DataParallelGroup
+from seqkd.utils import process_control
+from seqkd.utils.errors import StoppedError
 
 def main(*, out: Annotated[Path, typer.Option()]) -> None:
-    with lifetime.waits_on_signals() as asked:
-        Team(nn.Linear(2, 2), 2, shares=2).run(work, asked)
+    with process_control.defer_signals() as received:
+        DataParallelGroup(nn.Linear(2, 2), 2, shards=2).run(work, received)
 
-def work(team: Team, asked: object) -> None:
-    if team.rank == 0:
+def work(group: DataParallelGroup, received: object) -> None:
+    if group.rank == 0:
         print("ready", flush=True)
-    while not team.total([0.0 if team.rank else float(asked())])[0]:
+    while not group.all_reduce([0.0 if group.rank else float(received())])[0]:
         pass
     raise StoppedError(15, "stopped; all is saved")
 '''
@@ -53,13 +53,14 @@ def checkout(tmp_path: Path) -> Path:
     (tmp_path / "stages").mkdir()
     (tmp_path / "stages/__init__.py").touch()
     (tmp_path / "stages/train.py").write_text(TRAIN)
-    (tmp_path / "dvc.yaml").write_text("stages: {train: {cmd: 'seqkd train --out model; true', outs: [model]}}\n")
+    command = "python -m seqkd train --out model; true"
+    (tmp_path / "dvc.yaml").write_text(f"stages: {{train: {{cmd: '{command}', outs: [model]}}}}\n")
     subprocess.run([BIN / "dvc", "init", "-q", "--no-scm"], cwd=tmp_path, check=True)
     return tmp_path
 
 
 def start(checkout: Path, *command: str) -> subprocess.Popen[str]:
-    """The command when its stage is at work."""
+    """Start a command and return when its stage is at work."""
     environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(checkout)}
     environment.pop(process_control.STAGE_VARIABLE, None)
     running = subprocess.Popen(
@@ -83,38 +84,44 @@ def gone(leader: int, *, within: float = 10.0) -> bool:
 @pytest.fixture
 def running(checkout: Path) -> Iterator[subprocess.Popen[str]]:
     """dvc, its shell, the stage and a worker."""
-    found = start(checkout, "dvc", "repro")
-    yield found
-    for process in family(found.pid):
+    started = start(checkout, "dvc", "repro")
+    yield started
+    for process in family(started.pid):
         process.kill()
-    found.wait()
-    assert found.stdout is not None
-    found.stdout.close()
+    started.wait()
+    assert started.stdout is not None
+    started.stdout.close()
 
 
-def names(processes: list[psutil.Process]) -> list[str]:
-    return [Path(process.cmdline()[1 if "python" in process.cmdline()[0] else 0]).name for process in processes]
+def name(process: psutil.Process) -> str:
+    """The program that a process runs: the module after `python -m`, else the script, else the executable."""
+    words = process.cmdline()
+    return Path(words[2 if words[1] == "-m" else 1 if "python" in words[0] else 0]).name
 
 
 TARGETS: dict[str, Callable[[list[psutil.Process]], list[psutil.Process]]] = {
-    "dvc alone": lambda all_of: all_of[:1],
-    "the launcher": lambda all_of: all_of[1:2],
-    "the stage": lambda all_of: all_of[2:3],
-    "a worker": lambda all_of: all_of[3:],
-    "the whole group": lambda all_of: all_of,
+    "dvc alone": lambda processes: processes[:1],
+    "the launcher": lambda processes: processes[1:2],
+    "the stage": lambda processes: processes[2:3],
+    "a worker": lambda processes: processes[3:],
+    "the whole group": lambda processes: processes,
 }
 
 
+@pytest.mark.dvc
+@pytest.mark.slow
 @pytest.mark.parametrize("target", list(TARGETS))
-def test_ten_seconds_after_a_kill_no_process_is_left(running: subprocess.Popen[str], target: str) -> None:
-    there = family(running.pid)
-    assert names(there) == ["dvc", Path(os.environ.get("SHELL") or "/bin/sh").name, "seqkd", "seqkd"]
-    for process in TARGETS[target](there):
+def test_no_process_is_left_ten_seconds_after_a_kill(running: subprocess.Popen[str], target: str) -> None:
+    processes = family(running.pid)
+    assert list(map(name, processes)) == ["dvc", Path(os.environ.get("SHELL") or "/bin/sh").name, "seqkd", "seqkd"]
+    for process in TARGETS[target](processes):
         process.kill()
     assert gone(running.pid)
 
 
-def test_a_stage_without_its_dvc_saves_before_it_ends(running: subprocess.Popen[str]) -> None:
+@pytest.mark.dvc
+@pytest.mark.slow
+def test_stage_without_its_dvc_saves_before_it_ends(running: subprocess.Popen[str]) -> None:
     family(running.pid)[0].kill()
     assert gone(running.pid)
     assert running.communicate()[0].endswith("seqkd train: stopped; all is saved\n")
@@ -123,19 +130,20 @@ def test_a_stage_without_its_dvc_saves_before_it_ends(running: subprocess.Popen[
 LOST = """
 import os, signal, time
 from torch import nn
-from seqkd.team import Team
+from seqkd.training.data_parallel import DataParallelGroup
 
-def work(team):
-    if team.rank:
+def work(group):
+    if group.rank:
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(60)  # compiles, say
 
 if __name__ == "__main__":
-    Team(nn.Linear(2, 2), 2, shares=2).run(work)
+    DataParallelGroup(nn.Linear(2, 2), 2, shards=2).run(work)
 """
 
 
-def test_a_training_whose_other_process_is_killed_ends_though_it_is_busy(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_training_whose_worker_is_killed_ends_even_while_it_is_busy(tmp_path: Path) -> None:
     (tmp_path / "lost.py").write_text(LOST)
     command = [sys.executable, "lost.py"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -145,8 +153,9 @@ def test_a_training_whose_other_process_is_killed_ends_though_it_is_busy(tmp_pat
     assert (ran.returncode, ran.stderr) == (1, f"{data_parallel.WORKER_KILLED}\n")
 
 
-def test_a_stage_started_by_hand_outlives_the_shell_that_started_it(checkout: Path) -> None:
-    running = start(checkout, "sh", "-c", "seqkd train --out model; true")
+@pytest.mark.slow
+def test_stage_started_by_hand_outlives_the_shell_that_started_it(checkout: Path) -> None:
+    running = start(checkout, "sh", "-c", "python -m seqkd train --out model; true")
     family(running.pid)[0].kill()
     running.wait()
     assert not gone(running.pid, within=3 * process_control.POLL_SECONDS)
@@ -155,9 +164,10 @@ def test_a_stage_started_by_hand_outlives_the_shell_that_started_it(checkout: Pa
     assert gone(running.pid)
 
 
-def test_a_second_stage_for_the_same_out_ends_at_once_and_names_the_first(checkout: Path) -> None:
-    running = start(checkout, "seqkd", "train", "--out", "model")
-    command = [str(BIN / "seqkd"), "train", f"--out={checkout}/model"]
+@pytest.mark.slow
+def test_second_stage_for_the_same_out_ends_at_once_and_names_the_first(checkout: Path) -> None:
+    running = start(checkout, "python", "-m", "seqkd", "train", "--out", "model")
+    command = [sys.executable, "-m", "seqkd", "train", f"--out={checkout}/model"]
     second = subprocess.run(command, cwd=checkout, text=True, capture_output=True, check=False, timeout=30)
     assert second.returncode == 1
     assert second.stderr == (
@@ -172,13 +182,13 @@ def test_a_second_stage_for_the_same_out_ends_at_once_and_names_the_first(checko
     assert gone(running.pid)
 
 
-def test_another_out_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exclusive_lock_leaves_another_out_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with process_control.exclusive_lock(Path("one")), process_control.exclusive_lock(Path("two")):
         pass
 
 
-def test_an_out_of_any_name_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exclusive_lock_accepts_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("loop").symlink_to("loop")
     for name in ("loop", "loop/x", os.fsdecode(b"x\xffz"), ".", "/", ""):
@@ -186,7 +196,7 @@ def test_an_out_of_any_name_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             pass
 
 
-def test_sigterm_ends_a_block_with_what_it_held_closed() -> None:
+def test_raise_on_signals_ends_a_block_and_runs_its_clean_up() -> None:
     closed = []
 
     def work() -> None:
@@ -203,20 +213,20 @@ def test_sigterm_ends_a_block_with_what_it_held_closed() -> None:
     assert closed
 
 
-def test_an_ignored_signal_stays_ignored() -> None:
+def test_raise_on_signals_leaves_an_ignored_signal_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with process_control.raise_on_signals():
         os.kill(os.getpid(), signal.SIGHUP)
     signal.signal(signal.SIGHUP, before)
 
 
-def test_a_first_signal_asks_and_a_second_ends() -> None:
+def test_defer_signals_records_the_first_signal_and_raises_on_the_second() -> None:
     seen = []
 
     def work() -> None:
-        with process_control.defer_signals() as asked:
+        with process_control.defer_signals() as received:
             for _ in range(3):
-                seen.append(asked())
+                seen.append(received())
                 os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(StoppedError):
