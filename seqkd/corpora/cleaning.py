@@ -1,4 +1,4 @@
-"""Raw sentence pairs made fit to train on: tidied, filtered, split, no overlap; every drop counted by its cause."""
+"""Cleaning of raw sentence pairs: tidy, filter, split, remove overlap. Every dropped pair is counted by its cause."""
 
 import hashlib
 import html
@@ -7,7 +7,6 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, NamedTuple, Self
 
 from pydantic import Field, model_validator
@@ -17,11 +16,11 @@ from seqkd.data import bitext
 from seqkd.utils.errors import InputError
 from seqkd.utils.progress import Progress
 
-SHOW_PROGRESS_FROM = 200_000  # pairs from which their cleaning is shown
+SHOW_PROGRESS_FROM = 200_000  # pairs
 
 
 class Line(NamedTuple):
-    group: str  # what is split as a whole: a component, a catalogue, a source sentence
+    group: str  # lines that are not split up: of a component, a catalogue, a source sentence
     source: str
     target: str
 
@@ -34,11 +33,13 @@ class Split(NamedTuple):
 
 class Cleaned(NamedTuple):
     parts: Split
-    drops: Counter[str]  # lines by the cause of their drop
-    origin: dict[str, object]  # where the text comes from, for the record
+    drops: Counter[str]  # number of dropped lines by cause
+    origin: dict[str, object]  # where the text comes from
 
 
 class WordLimits(Record):
+    """The numbers of words that a sentence may have."""
+
     least: Positive
     most: Positive
 
@@ -52,81 +53,81 @@ class WordLimits(Record):
 class Cleaning(Record):
     source_words: WordLimits
     target_words: WordLimits
-    ratio: Annotated[float, Field(ge=1)]  # words of the longer side by those of the shorter, at most
-    numbered: Positive  # pairs that differ in nothing but their numbers: so many of them stay
+    ratio: Annotated[float, Field(ge=1)]  # words of the longer side divided by those of the shorter, at most
+    numbered: Positive  # how many of the pairs that differ only in their numbers are kept
 
 
 TAG = re.compile(r"</?[A-Za-z][^<>]*>")
 BREAK = re.compile(r"</?(?:br|p|li|ul|ol|div|h\d|tr|td|table)\b[^<>]*>", re.IGNORECASE)
-MARK = re.compile(r"\*\*|(?<!\w)__(?=\w)|(?<=\w)__(?!\w)|(?<!\S)&(?=\w)")  # emphasis; the key of a menu entry
+MARK = re.compile(r"\*\*|(?<!\w)__(?=\w)|(?<=\w)__(?!\w)|(?<!\S)&(?=\w)")  # emphasis; & before a menu's key
 MARKUP = re.compile(r"https?:|www\.|://|[{}`\\|<>]|\[%|\[[^\]]*\]\(|%\(\w+\)|%[sdrif]\b")
 UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")  # scripts without spaces
 WORD = re.compile(r"[^\W\d_]{2,}(?:[-’'/][^\W\d_]+)*")
 NUMBER = re.compile(r"\d+")
 
 
-class _Marks(dict[int, str | None]):
-    """str.translate table: punctuation, symbols and controls become spaces."""
+class _PunctuationToSpace(dict[int, str | None]):
+    """A table for str.translate: punctuation, symbols and controls become spaces."""
 
     def __missing__(self, code: int) -> str:
-        self[code] = kept = " " if unicodedata.category(chr(code))[0] in "PSCZ" else chr(code)
-        return kept
+        self[code] = char = " " if unicodedata.category(chr(code))[0] in "PSCZ" else chr(code)
+        return char
 
 
-_MARKS = _Marks()
+_PUNCTUATION_TO_SPACE = _PunctuationToSpace()
 
 
 def key(text: str) -> str:
-    """What two texts share that differ in case, punctuation and spaces only."""
-    return " ".join(text.casefold().translate(_MARKS).split()) or text
+    """Return a key that is the same for texts that differ only in case, punctuation and spaces."""
+    return " ".join(text.casefold().translate(_PUNCTUATION_TO_SPACE).split()) or text
 
 
-def blank(text: str) -> bool:
-    """Whether a text is but controls, marks of no width and what the vocabulary takes for a space or for no text."""
+def is_blank(text: str) -> bool:
+    """Return whether a text has only controls, characters of no width and what the vocabulary reads as a space."""
     return all(char in "\u2581\ufffd" or unicodedata.category(char) in ("Cc", "Cf", "Zs") for char in text)
 
 
 def tidy(text: str) -> str:
-    """The text without tags and emphasis marks, entities resolved, in corpus.normal form."""
+    """Return the text without tags and emphasis marks, with entities resolved, normalized as in bitext."""
     return bitext.normalize(MARK.sub("", TAG.sub("", BREAK.sub(" ", html.unescape(text)))))
 
 
-def words(text: str) -> int:
-    """The words of a text; two letters of a script that is written without spaces count as one."""
+def count_words(text: str) -> int:
+    """Return the number of words; two letters of a script that is written without spaces count as one."""
     unspaced = len(UNSPACED.findall(text))
     return len(UNSPACED.sub(" ", text).split()) + (unspaced + 1) // 2
 
 
-def _prose(text: str) -> bool:
-    """Whether at least half of a text's words are plain ones: no codes, values, lists of numbers."""
+def _is_prose(text: str) -> bool:
+    """Return whether at least half of a text's words are plain ones, not codes, values or numbers."""
     tokens = text.split()
     plain = sum(bool(WORD.fullmatch(token.strip(".,;:!?()\"'„“”‚‘’«»…"))) for token in tokens)
     return bool(UNSPACED.search(text)) or 2 * plain >= len(tokens)
 
 
 def drop_reason(line: Line, limits: Cleaning) -> str | None:
-    """Why a tidied pair is dropped; None: it stays."""
-    if blank(line.source) or blank(line.target):
+    """Return why a tidied pair is dropped; None: it is kept."""
+    if is_blank(line.source) or is_blank(line.target):
         return "an empty side"
-    source, target = words(line.source), words(line.target)
+    source, target = count_words(line.source), count_words(line.target)
     causes = {
         "address, template or code": MARKUP.search(line.source) or MARKUP.search(line.target),
         "not translated": key(line.source) == key(line.target),
         "source too short or too long": not limits.source_words.least <= source <= limits.source_words.most,
         "target too short or too long": not limits.target_words.least <= target <= limits.target_words.most,
         "lengths too unequal": max(source, target) > limits.ratio * min(source, target),
-        "mostly codes and values": not _prose(line.source) or not _prose(line.target),
+        "mostly codes and values": not _is_prose(line.source) or not _is_prose(line.target),
     }
     return next((name for name, holds in causes.items() if holds), None)
 
 
 def clean(lines: list[Line], limits: Cleaning) -> tuple[list[Line], Counter[str]]:
-    """The tidied lines that stay, each pair once, and the number of dropped ones by cause."""
+    """Return the kept lines, tidied and each pair once, and the number of dropped ones by cause."""
     kept: list[Line] = []
     drops: Counter[str] = Counter()
     pairs: set[tuple[str, str]] = set()
     numbered: Counter[tuple[str, str]] = Counter()
-    for raw in _shown(lines, "clean"):
+    for raw in _with_progress(lines, "clean"):
         line = Line(raw.group, tidy(raw.source), tidy(raw.target))
         pair = (key(line.source), key(line.target))
         shape = (NUMBER.sub("0", pair[0]), NUMBER.sub("0", pair[1]))
@@ -145,70 +146,82 @@ def clean(lines: list[Line], limits: Cleaning) -> tuple[list[Line], Counter[str]
 
 
 def split(lines: list[Line], *, seed: int, dev: int, test: int) -> tuple[Split, Counter[str]]:
-    """Whole groups held out, about dev and test lines; what train holds too is dropped from dev, test.
+    """Hold out whole groups of about dev and test lines, without the lines that train has too.
 
-    A group's place follows from the seed and its name alone, and a group of more than a tenth of dev or test
-    stays in train, so that many groups speak in each. Train is shuffled. Raises InputError for too few lines.
+    The part of a group depends only on the seed and the group's name. A group of more than a tenth of dev or test
+    stays in train, so that dev and test have many groups. Train is shuffled. Raise InputError for too few lines.
     """
-    own = _own(lines)
-    order = sorted(own, key=lambda group: hashlib.sha256(f"{seed}/{group}".encode()).digest())
-    least = min((count for count in own.values() if count), default=1)
-    place: dict[str, str] = {}
-    for part, wanted in (("test", test), ("dev", dev)):
-        held = 0
-        for group in order:
-            if held < wanted and group not in place and 0 < own[group] <= max(least, wanted // 10):
-                place[group] = part
-                held += own[group]
-        if held < wanted:
-            raise InputError(f"the corpus has only {held} lines to hold out for {part}, not {wanted}; ask for fewer.")
+    part_of = _hold_out_groups(lines, seed=seed, dev=dev, test=test)
     parts: dict[str, list[Line]] = {"train": [], "dev": [], "test": []}
     for line in lines:
-        parts[place.get(line.group, "train")].append(line)
+        parts[part_of.get(line.group, "train")].append(line)
     random.Random(seed).shuffle(parts["train"])
-    kept_test = unseen(parts["test"], parts["train"])
-    kept_dev = unseen(parts["dev"], [*parts["train"], *kept_test])
+    kept_test = without_overlap(parts["test"], parts["train"])
+    kept_dev = without_overlap(parts["dev"], [*parts["train"], *kept_test])
     drops = Counter({"dev, seen in train or test": len(parts["dev"]) - len(kept_dev)})
     drops["test, seen in train"] = len(parts["test"]) - len(kept_test)
     return Split(parts["train"], kept_dev, kept_test), +drops
 
 
-def official(parts: Split) -> tuple[Split, Counter[str]]:
-    """A given split, dev and test left whole but for empty sides; train loses its repeats and what they hold."""
-    filled = Split(*([it for it in lines if not (blank(it.source) or blank(it.target))] for lines in parts))
+def _hold_out_groups(lines: list[Line], *, seed: int, dev: int, test: int) -> dict[str, str]:
+    """Return the held-out groups and the part of each, dev or test."""
+    sizes = _count_unshared(lines)
+    order = sorted(sizes, key=lambda group: hashlib.sha256(f"{seed}/{group}".encode()).digest())
+    smallest = min((count for count in sizes.values() if count), default=1)
+    part_of: dict[str, str] = {}
+    for part, wanted in (("test", test), ("dev", dev)):
+        held_out = 0
+        for group in order:
+            if held_out < wanted and group not in part_of and 0 < sizes[group] <= max(smallest, wanted // 10):
+                part_of[group] = part
+                held_out += sizes[group]
+        if held_out < wanted:
+            raise InputError(
+                f"the corpus has only {held_out} lines to hold out for {part}, not {wanted}; ask for fewer."
+            )
+    return part_of
+
+
+def clean_given_split(parts: Split) -> tuple[Split, Counter[str]]:
+    """Drop lines with an empty side from a given split, and from train repeats and what dev or test have."""
+    filled = Split(*(list(filter(_has_both_sides, lines)) for lines in parts))
     sides = zip(parts._fields, parts, filled, strict=True)
     drops = Counter({f"{name}, an empty side": len(before) - len(after) for name, before, after in sides})
-    once = list(dict.fromkeys(filled.train))
-    drops["train, repeated"] = len(filled.train) - len(once)
-    train = unseen(once, [*filled.dev, *filled.test])
-    drops["train, seen in dev or test"] = len(once) - len(train)
+    distinct = list(dict.fromkeys(filled.train))
+    drops["train, repeated"] = len(filled.train) - len(distinct)
+    train = without_overlap(distinct, [*filled.dev, *filled.test])
+    drops["train, seen in dev or test"] = len(distinct) - len(train)
     return filled._replace(train=train), +drops
 
 
-def unseen(lines: list[Line], others: list[Line]) -> list[Line]:
-    """The lines whose source and whose target no other line has, whatever the case and punctuation."""
+def _has_both_sides(line: Line) -> bool:
+    return not (is_blank(line.source) or is_blank(line.target))
+
+
+def without_overlap(lines: list[Line], others: list[Line]) -> list[Line]:
+    """Return the lines of which no other line has the source or the target, by their keys."""
     sources, targets = set(), set()
     for other in others:
         sources.add(key(other.source))
         targets.add(key(other.target))
-    shown = _shown(lines, "overlap")
-    return [line for line in shown if key(line.source) not in sources and key(line.target) not in targets]
+    checked = _with_progress(lines, "overlap")
+    return [line for line in checked if key(line.source) not in sources and key(line.target) not in targets]
 
 
-def _own(lines: list[Line]) -> dict[str, int]:
-    """For each group, its lines of which no other group holds the source or the target."""
-    holders: dict[str, str | None] = {}  # a source or target: its only group, or None for several
-    for line in _shown(lines, "split"):
+def _count_unshared(lines: list[Line]) -> dict[str, int]:
+    """Return the number of lines of each group of which no other group has the source or the target."""
+    owners: dict[str, str | None] = {}  # a source or target: its only group, or None for several
+    for line in _with_progress(lines, "split"):
         for text in ("s" + key(line.source), "t" + key(line.target)):
-            holders[text] = line.group if holders.get(text, line.group) == line.group else None
+            owners[text] = line.group if owners.get(text, line.group) == line.group else None
     counts: dict[str, int] = defaultdict(int)
     for line in lines:
-        counts[line.group] += None not in (holders["s" + key(line.source)], holders["t" + key(line.target)])
+        counts[line.group] += None not in (owners["s" + key(line.source)], owners["t" + key(line.target)])
     return counts
 
 
-def _shown(lines: list[Line], label: str) -> Iterator[Line]:
-    """The lines, with a progress bar where they take more than a few seconds."""
+def _with_progress(lines: list[Line], label: str) -> Iterator[Line]:
+    """Yield the lines, with a progress bar where they take more than a few seconds."""
     if len(lines) < SHOW_PROGRESS_FROM:
         yield from lines
         return
@@ -217,9 +230,3 @@ def _shown(lines: list[Line], label: str) -> Iterator[Line]:
             chunk = lines[start : start + 10_000]
             yield from chunk
             bar.add(len(chunk))
-
-
-def file_digest(path: Path) -> str:
-    """A file's sha256 in hexadecimal, for the record of where a text comes from."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

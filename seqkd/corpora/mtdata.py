@@ -1,4 +1,4 @@
-"""Public corpora by name: mtdata's own index says where they are, its downloader and parser fetch and read them."""
+"""Public corpora by name: mtdata has the index of their addresses, downloads and parses them."""
 
 import difflib
 import logging
@@ -14,6 +14,7 @@ from seqkd.config.schema import Record
 from seqkd.corpora import cleaning
 from seqkd.corpora.cleaning import Cleaned, Line, Split
 from seqkd.data import bitext
+from seqkd.utils import fingerprint
 from seqkd.utils.errors import FULL, InputError
 
 if TYPE_CHECKING:
@@ -28,34 +29,35 @@ class MtdataRecipe(Record):
     train: Annotated[list[str], Field(min_length=1)]  # mtdata's names: GROUP-NAME-VERSION-LANGUAGE-LANGUAGE
     dev: str
     test: str
-    sha256: dict[str, Digest] = Field(default_factory=dict)  # of what lies at an address; another file is refused
-    replace: dict[str, str] = Field(default_factory=dict)  # a corpus's own way to write something: what is meant
+    sha256: dict[str, Digest] = Field(default_factory=dict)  # address -> checksum; another file is refused
+    replace: dict[str, str] = Field(default_factory=dict)  # what the corpus writes -> what it means
 
 
 def prepare(recipe: MtdataRecipe, *, source: str, target: str, downloads: Path) -> Cleaned:
-    """The corpora of a recipe in their official split. Raises InputError for an unknown name, a failed download."""
+    """Return a recipe's corpora in their official split. Raise InputError for an unknown name or a failed download."""
     names = {"train": recipe.train, "dev": [recipe.dev], "test": [recipe.test]}
-    entries = {part: [entry(name) for name in group] for part, group in names.items()}
+    entries = {part: [find_entry(name) for name in group] for part, group in names.items()}
     parts: dict[str, list[Line]] = {}
-    account: dict[str, list[dict[str, object]]] = {}
+    origins: dict[str, list[dict[str, object]]] = {}
     for part, group in entries.items():
-        for found in group:
-            files, origin = fetch(found, downloads, recipe.sha256)
-            account.setdefault(part, []).append(origin)
-            pairs = read(found, files, source=source, target=target)
-            parts.setdefault(part, []).extend(Line("", *(_meant(it, recipe.replace) for it in pair)) for pair in pairs)
-    split, drops = cleaning.official(Split(**parts))
-    return Cleaned(split, drops, dict(account))
+        for entry in group:
+            files, origin = fetch(entry, downloads, recipe.sha256)
+            origins.setdefault(part, []).append(origin)
+            pairs = read(entry, files, source=source, target=target)
+            lines = (Line("", *(_replaced(side, recipe.replace) for side in pair)) for pair in pairs)
+            parts.setdefault(part, []).extend(lines)
+    split, drops = cleaning.clean_given_split(Split(**parts))
+    return Cleaned(split, drops, dict(origins))
 
 
-def entry(name: str) -> "Entry":
-    """What mtdata's index, which comes with the library, knows of a corpus. Raises InputError for an unknown name."""
+def find_entry(name: str) -> "Entry":
+    """Return a corpus's entry in the index that comes with mtdata. Raise InputError for an unknown name."""
     import mtdata
 
     logging.getLogger().setLevel(logging.WARNING)  # mtdata sets the root logger to INFO
-    # mtdata keeps its index as a pickle and loads what it finds: here it finds only what it has just written itself.
-    with tempfile.TemporaryDirectory() as own:
-        mtdata.cached_index_file = Path(own) / "index.pkl"
+    # mtdata loads its index from a pickle. In a new folder there is none but the one that it writes itself.
+    with tempfile.TemporaryDirectory() as folder:
+        mtdata.cached_index_file = Path(folder) / "index.pkl"
         from mtdata.entry import DatasetId
         from mtdata.index import INDEX
 
@@ -64,61 +66,62 @@ def entry(name: str) -> "Entry":
     except Exception:  # mtdata raises Exception itself for a malformed name
         names = [str(known) for known in INDEX.entries]
         group = name.partition("-")[0].casefold()
-        likely = [known for known in names if known.partition("-")[0].casefold() == group]
-        near = difflib.get_close_matches(name, likely or names, n=1)
-        raise InputError(f"mtdata knows no corpus {name}{f'; is it {near[0]}?' if near else '.'}") from None
+        same_group = [known for known in names if known.partition("-")[0].casefold() == group]
+        nearest = difflib.get_close_matches(name, same_group or names, n=1)
+        raise InputError(f"mtdata knows no corpus {name}{f'; is it {nearest[0]}?' if nearest else '.'}") from None
 
 
-def fetch(found: "Entry", downloads: Path, pinned: Mapping[str, str]) -> tuple[object, dict[str, object]]:
-    """The local files of a corpus, downloaded where they are absent, and the account of where they come from.
+def fetch(entry: "Entry", downloads: Path, pinned: Mapping[str, str]) -> tuple[object, dict[str, object]]:
+    """Return the local files of a corpus, downloaded where they are absent, and where they come from.
 
-    Raises InputError if that fails, or for a file with another checksum than the one pinned for its address.
+    Raise InputError if that fails, or for a file with another checksum than the one pinned for its address.
     """
     from mtdata.cache import Cache
 
-    tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)  # no member leads out of its folder
-    cache, name = Cache(downloads / "mtdata"), found.filename if isinstance(found.url, str) else None
-    urls = [found.url] if isinstance(found.url, str) else list(found.url)
+    tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)  # no member can be written outside
+    cache, name = Cache(downloads / "mtdata"), entry.filename if isinstance(entry.url, str) else None
+    urls = [entry.url] if isinstance(entry.url, str) else list(entry.url)
     try:
-        packed = {url: cache.get_local_path(url, filename=name, entry=found) for url in urls}
-        digests = {url: cleaning.file_digest(path) for url, path in packed.items() if isinstance(path, Path)}
-        for url, digest in digests.items():
-            if pinned.get(url, digest) != digest:
+        packed = {url: cache.get_local_path(url, filename=name, entry=entry) for url in urls}
+        checksums = {url: fingerprint.file_sha256(path) for url, path in packed.items() if isinstance(path, Path)}
+        for url, checksum in checksums.items():
+            if pinned.get(url, checksum) != checksum:
                 raise InputError(
-                    f"{packed[url]}: sha256 is {digest}, but the recipe pins {pinned[url]}; delete it and run again."
+                    f"{packed[url]}: sha256 is {checksum}, but the recipe pins {pinned[url]}; delete it and run again."
                 )
-        files = cache.get_entry(found)
+        files = cache.get_entry(entry)
     except (OSError, AssertionError, tarfile.TarError) as error:
         if isinstance(error, OSError) and error.errno in FULL:
             raise
         reason = (str(error).splitlines() or ["no reason given"])[0]
         raise InputError(
-            f"{found.did} could not be downloaded ({reason}); "
+            f"{entry.did} could not be downloaded ({reason}); "
             "connect to the network, or set data.corpus in params.yaml to a folder of your own text."
         ) from None
     licence = "not stated by mtdata; see the corpus's own page"
-    return files, {"corpus": str(found.did), "addresses": urls, "sha256": digests, "licence": licence}
+    return files, {"corpus": str(entry.did), "addresses": urls, "sha256": checksums, "licence": licence}
 
 
-def read(found: "Entry", files: object, *, source: str, target: str) -> Iterator[tuple[str, str]]:
-    """The pairs of a corpus's local files in the order source, target, without those that mtdata calls noise.
+def read(entry: "Entry", files: object, *, source: str, target: str) -> Iterator[tuple[str, str]]:
+    """Yield the (source, target) pairs of a corpus's local files, without those that mtdata takes for noise.
 
-    Raises InputError for a corpus of other languages.
+    Raise InputError for a corpus of other languages.
     """
     from mtdata.iso.bcp47 import bcp47
     from mtdata.parser import Parser
 
-    order = [str(language) for language in found.did.langs]
+    order = [str(language) for language in entry.did.langs]
     wanted = [str(bcp47(language)) for language in (source, target)]
     if sorted(order) != sorted(wanted):
-        spoken, asked = " and ".join(order), " and ".join(wanted)
-        raise InputError(f"{found.did} is {spoken}, not {asked}; set data.source and data.target.")
-    for first, second, *_ in Parser(files, ext=found.in_ext or None, ent=found).read_segs(show_pbar=False):
-        if not found.is_noisy(first, second):
+        raise InputError(
+            f"{entry.did} is {' and '.join(order)}, not {' and '.join(wanted)}; set data.source and data.target."
+        )
+    for first, second, *_ in Parser(files, ext=entry.in_ext or None, ent=entry).read_segs(show_pbar=False):
+        if not entry.is_noisy(first, second):
             yield (first, second) if order == wanted else (second, first)
 
 
-def _meant(text: str, replace: dict[str, str]) -> str:
+def _replaced(text: str, replace: dict[str, str]) -> str:
     for written, meant in replace.items():
         text = text.replace(written, meant)
     return bitext.normalize(text)

@@ -1,4 +1,4 @@
-"""data.corpus of params.yaml made into numbered train, dev and test pairs, with an account of where they come from."""
+"""The corpus that data.corpus of params.yaml names, as numbered train, dev and test pairs with their origin."""
 
 import itertools
 from pathlib import Path
@@ -6,16 +6,18 @@ from typing import Literal, NamedTuple
 
 from pydantic import ConfigDict
 
-from seqkd.config import schema
+from seqkd.config import schema, yaml_file
 from seqkd.corpora import local, mtdata, synthetic, wheels
 from seqkd.corpora.cleaning import Cleaned
 from seqkd.data.bitext import Pair
 from seqkd.utils.errors import InputError
 
-RECIPES = (".yaml", ".yml")
+RECIPE_SUFFIXES = (".yaml", ".yml")
 
 
 class RecipeKind(schema.Record):
+    """The key of a recipe that says which kind of record it is."""
+
     model_config = ConfigDict(extra="ignore")
     kind: Literal["wheels", "grammar", "mtdata"]
 
@@ -24,15 +26,15 @@ class Prepared(NamedTuple):
     train: list[Pair]
     dev: list[Pair]
     test: list[Pair]
-    about: dict[str, object]  # provenance, and counts of every drop by cause
+    about: dict[str, object]  # where the text comes from, and the number of dropped lines by cause
 
 
 def prepare(data: schema.DataSettings, *, seed: int, downloads: Path) -> Prepared:
-    """The corpus that data.corpus names: a recipe (*.yaml), a folder or one tab-separated file.
+    """Return the pairs of the corpus that data.corpus names: a recipe (*.yaml), a folder or a tab-separated file.
 
-    ids count up through train, dev and test. Raises InputError for what cannot be read or fetched.
+    The ids count up through train, dev and test. Raise InputError for what cannot be read or downloaded.
     """
-    parts, drops, origin = _cleaned(data, seed=seed, downloads=downloads)
+    parts, drops, origin = _load(data, seed=seed, downloads=downloads)
     ids = itertools.count()
     train, dev, test = ([Pair(next(ids), line.source, line.target) for line in lines] for lines in parts)
     about: dict[str, object] = {
@@ -47,25 +49,29 @@ def prepare(data: schema.DataSettings, *, seed: int, downloads: Path) -> Prepare
     return Prepared(train, dev, test, about)
 
 
-def _cleaned(data: schema.DataSettings, *, seed: int, downloads: Path) -> Cleaned:
+def _load(data: schema.DataSettings, *, seed: int, downloads: Path) -> Cleaned:
     path = Path(data.corpus)
     if path.is_dir():
         return local.prepare(path, source=data.source, target=data.target, seed=seed)
     if not path.exists():
-        recipes = ", ".join(sorted(str(it) for it in Path("corpora").glob("*") if it.suffix in RECIPES))
+        files = sorted(Path("corpora").glob("*"))
+        recipes = ", ".join(str(file) for file in files if file.suffix in RECIPE_SUFFIXES)
         others = f"one of {recipes}" if recipes else "a recipe (*.yaml)"
         raise InputError(f"data.corpus: {path} does not exist; name a folder, a tab-separated file, or {others}.")
-    if path.suffix not in RECIPES:
+    if path.suffix not in RECIPE_SUFFIXES:
         return local.prepare_file(path, seed=seed)
-    source, target = data.source, data.target
-    match schema.load(path, RecipeKind).kind:
+    return _load_recipe(path, data, seed=seed, downloads=downloads)
+
+
+def _load_recipe(path: Path, data: schema.DataSettings, *, seed: int, downloads: Path) -> Cleaned:
+    values, where, source, target = yaml_file.read(path), str(path), data.source, data.target
+    match schema.parse(RecipeKind, values, where=where).kind:
         case "wheels":
-            found = schema.load(path, wheels.WheelsRecipe)
-            return wheels.prepare(found, source=source, target=target, seed=seed, downloads=downloads)
+            packages = schema.parse(wheels.WheelsRecipe, values, where=where)
+            return wheels.prepare(packages, source=source, target=target, seed=seed, downloads=downloads)
         case "grammar":
-            return synthetic.prepare(
-                schema.load(path, synthetic.SyntheticRecipe), source=source, target=target, seed=seed
-            )
+            grammar = schema.parse(synthetic.SyntheticRecipe, values, where=where)
+            return synthetic.prepare(grammar, source=source, target=target, seed=seed)
         case "mtdata":
-            named = schema.load(path, mtdata.MtdataRecipe)
-            return mtdata.prepare(named, source=source, target=target, downloads=downloads)
+            public = schema.parse(mtdata.MtdataRecipe, values, where=where)
+            return mtdata.prepare(public, source=source, target=target, downloads=downloads)

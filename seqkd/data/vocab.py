@@ -48,7 +48,7 @@ class Vocab:
         return text.strip()
 
     def decode_all(self, many: Sequence[Sequence[int]]) -> list[str]:
-        """Decode all sentences in one call of the library: far faster for many, slower for one, as it starts a thread."""
+        """Decode many sentences in one call: far faster than one by one, but slower for a single one."""
         return [text.strip() for text in self._decode([list(ids) for ids in many])] if many else []
 
     def _decode(self, ids: list[int] | list[list[int]]) -> Any:

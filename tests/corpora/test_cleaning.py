@@ -30,15 +30,15 @@ def test_tidy_takes_markup_away_and_leaves_the_text(text: str, tidied: str) -> N
     assert cleaning.tidy(text) == tidied
 
 
-def test_a_key_ignores_case_punctuation_and_spaces() -> None:
+def test_key_ignores_case_punctuation_and_spaces() -> None:
     assert cleaning.key("The  door, is OPEN!") == cleaning.key("the door is open") == "the door is open"
     assert cleaning.key("!?") == "!?"
 
 
-def test_two_letters_of_an_unspaced_script_count_as_one_word() -> None:
-    assert cleaning.words("one two three") == 3
-    assert cleaning.words("สวัสดี") == 3
-    assert cleaning.words("日本語 text") == 3
+def test_count_words_counts_two_letters_of_an_unspaced_script_as_one() -> None:
+    assert cleaning.count_words("one two three") == 3
+    assert cleaning.count_words("สวัสดี") == 3
+    assert cleaning.count_words("日本語 text") == 3
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_two_letters_of_an_unspaced_script_count_as_one_word() -> None:
         ("6 - 7/8+ 9", "7 - 8/9+ 0", "mostly codes and values"),
     ],
 )
-def test_every_dropped_pair_has_a_cause(source: str, target: str, cause: str | None) -> None:
+def test_drop_reason_names_the_cause(source: str, target: str, cause: str | None) -> None:
     assert cleaning.drop_reason(_line(source, target), LIMITS) == cause
 
 
@@ -77,7 +77,7 @@ def _many() -> list[Line]:
     return [line for number, lines in enumerate(groups) for line in [*lines, _line("yes", "ja", f"g{number}")]]
 
 
-def test_split_holds_out_whole_groups_and_nothing_that_train_holds() -> None:
+def test_split_holds_out_whole_groups_and_nothing_that_train_has() -> None:
     lines = _many()
     parts, drops = cleaning.split(lines, seed=3, dev=50, test=50)
     assert (len(parts.dev), len(parts.test)) == (50, 50)
@@ -88,7 +88,7 @@ def test_split_holds_out_whole_groups_and_nothing_that_train_holds() -> None:
     assert sum(map(len, parts)) + drops.total() == len(lines)
 
 
-def test_a_group_s_place_follows_from_seed_and_name_alone() -> None:
+def test_split_of_a_group_depends_only_on_seed_and_name() -> None:
     lines = _many()
     parts, _ = cleaning.split(lines, seed=3, dev=50, test=50)
     mixed = random.Random(0).sample(lines, len(lines))
@@ -98,22 +98,22 @@ def test_a_group_s_place_follows_from_seed_and_name_alone() -> None:
     assert cleaning.split(lines, seed=3, dev=50, test=50)[0] == parts
 
 
-def test_a_group_of_more_than_a_tenth_of_the_test_stays_in_train() -> None:
+def test_split_leaves_a_group_of_more_than_a_tenth_of_test_in_train() -> None:
     large = [_line(f"long {number}", f"lang {number}", "large") for number in range(6)]
     for seed in range(5):
         parts, _ = cleaning.split([*_many(), *large], seed=seed, dev=50, test=50)
         assert set(large) <= set(parts.train)
 
 
-def test_a_corpus_too_small_to_hold_out_is_refused() -> None:
+def test_split_refuses_a_corpus_too_small_to_hold_out() -> None:
     with pytest.raises(InputError, match="only 200 lines to hold out for test, not 300; ask for fewer"):
         cleaning.split(_many(), seed=3, dev=1, test=300)
 
 
-def test_an_official_test_stays_whole_and_train_loses_the_overlap() -> None:
+def test_clean_given_split_keeps_test_and_removes_the_overlap_from_train() -> None:
     train = [_line("a b", "c d"), _line("a b", "c d"), _line("Good day", "Guten Tag"), _line("e", ""), _line("f", "g")]
     test = [_line("good day!", "Tag"), _line("good day!", "Tag"), _line("h", "i")]
-    parts, drops = cleaning.official(
+    parts, drops = cleaning.clean_given_split(
         Split(train, [_line("j", "G.")], [*test, _line("\u200b", "k"), _line("k", "\ufffd")])
     )
     assert parts.test == test

@@ -20,19 +20,19 @@ RECIPES = [path for path in sorted((ROOT / "corpora").glob("*.yaml")) if "kind: 
 
 @pytest.fixture(scope="module")
 def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a pickle lies in place of the index that the library would keep there; it is never loaded."""
-    found = tmp_path_factory.mktemp("downloads")
-    path = found / "mtdata" / mtdata.cached_index_file.name
+    """A folder with a pickle in the place of the library's index; it must never be loaded."""
+    folder = tmp_path_factory.mktemp("downloads")
+    path = folder / "mtdata" / mtdata.cached_index_file.name
     path.parent.mkdir()
-    path.write_bytes(b"cos\nmkdir\n(V" + bytes(found / "marker") + b"\ntR.")
-    return found
+    path.write_bytes(b"cos\nmkdir\n(V" + bytes(folder / "marker") + b"\ntR.")
+    return folder
 
 
-def _laid(name: str, downloads: Path, *contents: bytes) -> None:
-    """A corpus's files where the library leaves what it has downloaded."""
-    found = mtdata_corpus.entry(name)
+def _downloaded(name: str, downloads: Path, *contents: bytes) -> None:
+    """Write a corpus's files where the library leaves its downloads."""
+    entry = mtdata_corpus.find_entry(name)
     cache = Cache(downloads / "mtdata")
-    urls, file_name = ([found.url], found.filename) if isinstance(found.url, str) else (found.url, None)
+    urls, file_name = ([entry.url], entry.filename) if isinstance(entry.url, str) else (entry.url, None)
     for url, content in zip(urls, contents, strict=True):
         path = cache.get_local_path(url, filename=file_name, fix_missing=False)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def _laid(name: str, downloads: Path, *contents: bytes) -> None:
         cache.get_flag_file(path).touch()
 
 
-def _digest(content: bytes) -> str:
+def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
@@ -48,8 +48,8 @@ def _recipe(name: str) -> MtdataRecipe:
     return schema.load(ROOT / "corpora" / name, MtdataRecipe)
 
 
-def test_no_pickled_index_of_the_library_is_loaded(downloads: Path) -> None:
-    assert mtdata_corpus.entry("StanfordNLP-newstest2014-1-eng-deu").url
+def test_find_entry_loads_no_pickled_index(downloads: Path) -> None:
+    assert mtdata_corpus.find_entry("StanfordNLP-newstest2014-1-eng-deu").url
     assert not (downloads / "marker").exists()
     assert mtdata.cached_index_file.parent != downloads / "mtdata"
     pickled = next((downloads / "mtdata").glob("*.pkl"))
@@ -57,34 +57,34 @@ def test_no_pickled_index_of_the_library_is_loaded(downloads: Path) -> None:
     assert (downloads / "marker").exists()
 
 
-def test_a_file_with_another_checksum_than_the_pinned_one_is_refused(downloads: Path) -> None:
+def test_fetch_refuses_a_file_with_another_checksum_than_the_pinned_one(downloads: Path) -> None:
     recipe = _recipe("wmt14-en-de.yaml")
-    _laid(recipe.test, downloads, b"one\n", b"eins\n")
-    found = mtdata_corpus.entry(recipe.test)
-    right = {found.url[0]: _digest(b"one\n")}
-    assert mtdata_corpus.fetch(found, downloads, right)[1]["sha256"] == {found.url[1]: _digest(b"eins\n"), **right}
-    wrong = {found.url[1]: "0" * 64}
+    _downloaded(recipe.test, downloads, b"one\n", b"eins\n")
+    entry = mtdata_corpus.find_entry(recipe.test)
+    right = {entry.url[0]: _sha256(b"one\n")}
+    assert mtdata_corpus.fetch(entry, downloads, right)[1]["sha256"] == {entry.url[1]: _sha256(b"eins\n"), **right}
+    wrong = {entry.url[1]: "0" * 64}
     with pytest.raises(InputError, match=r"sha256 is \S+, but the recipe pins 0{64}; delete it"):
-        mtdata_corpus.fetch(found, downloads, wrong)
+        mtdata_corpus.fetch(entry, downloads, wrong)
 
 
-def test_there_are_recipes_of_public_corpora() -> None:
+def test_recipes_of_public_corpora_exist() -> None:
     assert {"wmt14-en-de.yaml", "ted-th-en.yaml"} <= {path.name for path in RECIPES}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_every_corpus_of_the_recipes_is_in_the_library_s_own_index(path: Path, downloads: Path) -> None:
+def test_recipes_name_corpora_of_the_librarys_own_index(path: Path, downloads: Path) -> None:
     recipe = schema.load(path, MtdataRecipe)
     for name in (*recipe.train, recipe.dev, recipe.test):
-        assert str(mtdata_corpus.entry(name).did) == name
+        assert str(mtdata_corpus.find_entry(name).did) == name
 
 
-def test_every_overlay_of_a_public_corpus_names_its_languages(downloads: Path) -> None:
+def test_overlays_of_public_corpora_name_their_languages(downloads: Path) -> None:
     for path in RECIPES:
         data = yaml.safe_load((ROOT / "configs" / path.name).read_text("utf-8"))["data"]
         assert data["corpus"] == f"corpora/{path.name}"
-        found = mtdata_corpus.entry(schema.load(path, MtdataRecipe).test)
-        assert not list(mtdata_corpus.read(found, [_empty(downloads)], source=data["source"], target=data["target"]))
+        entry = mtdata_corpus.find_entry(schema.load(path, MtdataRecipe).test)
+        assert not list(mtdata_corpus.read(entry, [_empty(downloads)], source=data["source"], target=data["target"]))
 
 
 def _empty(downloads: Path) -> Path:
@@ -92,13 +92,15 @@ def _empty(downloads: Path) -> Path:
     return downloads / "empty.tsv"
 
 
-def test_two_plain_files_become_pairs_with_the_tokeniser_s_marks_undone(downloads: Path) -> None:
+def test_prepare_reads_two_plain_files_and_undoes_the_tokenisers_marks(downloads: Path) -> None:
     recipe = _recipe("wmt14-en-de.yaml")
-    _laid(recipe.train[0], downloads, b"a well ##AT##-##AT## known &quot; R &amp; D &quot;\nyes\n", b"ein A\nja\n")
-    _laid(recipe.dev, downloads, b"one\ntwo\n", b"eins\nzwei\n")
-    _laid(recipe.test, downloads, b"Yes !\n", b"Doch !\n")
+    _downloaded(
+        recipe.train[0], downloads, b"a well ##AT##-##AT## known &quot; R &amp; D &quot;\nyes\n", b"ein A\nja\n"
+    )
+    _downloaded(recipe.dev, downloads, b"one\ntwo\n", b"eins\nzwei\n")
+    _downloaded(recipe.test, downloads, b"Yes !\n", b"Doch !\n")
     parts, drops, origin = mtdata_corpus.prepare(recipe, source="en", target="de", downloads=downloads)
-    assert [(line.source, line.target) for line in parts.train] == [('a well-known " R & D "', "ein A")]
+    assert [(line.source, line.target) for line in parts.train] == [('a well-known " R & D "', "ein")]
     assert [(line.source, line.target) for line in parts.dev] == [("one", "eins"), ("two", "zwei")]
     assert [(line.source, line.target) for line in parts.test] == [("Yes !", "Doch !")]
     assert drops == {"train, seen in dev or test": 1}
@@ -110,8 +112,8 @@ def test_two_plain_files_become_pairs_with_the_tokeniser_s_marks_undone(download
                 "https://nlp.stanford.edu/projects/nmt/data/wmt14.en-de/newstest2014.de",
             ],
             "sha256": {
-                "https://nlp.stanford.edu/projects/nmt/data/wmt14.en-de/newstest2014.en": _digest(b"Yes !\n"),
-                "https://nlp.stanford.edu/projects/nmt/data/wmt14.en-de/newstest2014.de": _digest(b"Doch !\n"),
+                "https://nlp.stanford.edu/projects/nmt/data/wmt14.en-de/newstest2014.en": _sha256(b"Yes !\n"),
+                "https://nlp.stanford.edu/projects/nmt/data/wmt14.en-de/newstest2014.de": _sha256(b"Doch !\n"),
             },
             "licence": "not stated by mtdata; see the corpus's own page",
         }
@@ -128,7 +130,7 @@ def _talks(*rows: tuple[str, str]) -> bytes:
     return "".join(lines).encode()
 
 
-def test_an_archive_s_columns_are_turned_round_and_missing_translations_left_out(downloads: Path) -> None:
+def test_prepare_swaps_an_archives_columns_and_leaves_out_missing_translations(downloads: Path) -> None:
     recipe = _recipe("ted-th-en.yaml")
     packed = BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
@@ -140,23 +142,23 @@ def test_an_archive_s_columns_are_turned_round_and_missing_translations_left_out
             member = tarfile.TarInfo(f"all_talks_{part}.tsv")
             member.size = len(_talks(*rows))
             archive.addfile(member, BytesIO(_talks(*rows)))
-    _laid(recipe.train[0], downloads, packed.getvalue())
+    _downloaded(recipe.train[0], downloads, packed.getvalue())
     parts, drops, _ = mtdata_corpus.prepare(recipe, source="th", target="en", downloads=downloads)
     pairs = [[(line.source, line.target) for line in part] for part in parts]
     assert pairs == [[("สวัสดี", "good day"), ("ผม", "it 's me")], [("หนึ่ง", "one")], [("สอง", "two")]]
     assert not drops
 
 
-def test_other_languages_than_the_corpus_s_are_refused(downloads: Path) -> None:
-    found = mtdata_corpus.entry("StanfordNLP-newstest2014-1-eng-deu")
+def test_read_refuses_other_languages_than_the_corpuss(downloads: Path) -> None:
+    entry = mtdata_corpus.find_entry("StanfordNLP-newstest2014-1-eng-deu")
     with pytest.raises(InputError) as error:
-        list(mtdata_corpus.read(found, [], source="en", target="fr"))
+        list(mtdata_corpus.read(entry, [], source="en", target="fr"))
     assert str(error.value) == (
         "StanfordNLP-newstest2014-1-eng-deu is eng and deu, not eng and fra; set data.source and data.target."
     )
 
 
 @pytest.mark.parametrize("name", ["StanfordNLP-newstest2041-1-eng-deu", "StanfordNLP-newstest2014"])
-def test_an_unknown_corpus_is_refused_with_a_near_name(name: str, downloads: Path) -> None:
+def test_find_entry_refuses_an_unknown_corpus_with_a_near_name(name: str, downloads: Path) -> None:
     with pytest.raises(InputError, match=rf"^mtdata knows no corpus {name}; is it StanfordNLP-newstest20\S+\?$"):
-        mtdata_corpus.entry(name)
+        mtdata_corpus.find_entry(name)

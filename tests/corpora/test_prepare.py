@@ -52,18 +52,18 @@ def pairs(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "corpora").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_recipe_is_a_valid_record_of_its_kind(path: Path) -> None:
+def test_recipes_of_the_project_are_valid_records_of_their_kind(path: Path) -> None:
     kind = schema.load(path, prepare.RecipeKind).kind
     assert schema.load(path, RECORDS[kind]).model_dump()["kind"] == kind
 
 
-def test_ids_count_up_through_train_dev_and_test(pairs: Path) -> None:
+def test_prepare_numbers_the_pairs_through_train_dev_and_test(pairs: Path) -> None:
     parts = _prepare(pairs)
     assert [pair.id for part in parts[:3] for pair in part] == list(range(40))
     assert [len(part) for part in parts[:3]] == [32, 4, 4]
 
 
-def test_about_tells_the_origin_and_every_drop(pairs: Path) -> None:
+def test_prepare_reports_the_origin_and_every_drop(pairs: Path) -> None:
     about = _prepare(pairs).about
     assert about["pairs"] == {"train": 32, "dev": 4, "test": 4}
     assert about["dropped"] == {"train, an empty side": 1}
@@ -71,21 +71,21 @@ def test_about_tells_the_origin_and_every_drop(pairs: Path) -> None:
     assert json.loads(json.dumps(about)) == about
 
 
-def test_a_recipe_of_the_grammar_yields_as_many_pairs_as_it_says(tmp_path: Path) -> None:
+def test_prepare_of_a_synthetic_recipe_makes_as_many_pairs_as_it_says(tmp_path: Path) -> None:
     for name in ("small.yaml", "small.yml"):
         path = tmp_path / name
         path.write_text(SMALL)
         assert [len(part) for part in _prepare(path)[:3]] == [30, 4, 5]
 
 
-def test_a_folder_is_read_as_one(tmp_path: Path) -> None:
+def test_prepare_reads_a_folder(tmp_path: Path) -> None:
     for part in ("train", "dev", "test"):
         (tmp_path / f"{part}.en").write_text(f"{part} house\n")
         (tmp_path / f"{part}.de").write_text(f"{part} Haus\n")
     assert [part[0].target for part in _prepare(tmp_path)[:3]] == ["train Haus", "dev Haus", "test Haus"]
 
 
-def test_a_corpus_that_does_not_exist_is_refused_with_the_recipes_there_are(
+def test_prepare_refuses_a_corpus_that_does_not_exist_with_the_recipes_there_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "corpora").mkdir()
@@ -119,7 +119,7 @@ def test_a_corpus_that_does_not_exist_is_refused_with_the_recipes_there_are(
         ("kind: mtdata\ntrain: []\ndev: a\ntest: b\n", ": train is []; it must have at least 1 item"),
     ],
 )
-def test_a_broken_recipe_is_refused_by_file_and_key(tmp_path: Path, text: str, message: str) -> None:
+def test_prepare_refuses_a_broken_recipe_by_file_and_key(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "broken.yaml"
     path.write_text(text)
     assert _refused(path).startswith(f"{path}{message}")

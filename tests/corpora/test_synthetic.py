@@ -1,15 +1,14 @@
 import random
 import re
 from collections import defaultdict
-from pathlib import Path
 
 import pytest
+from source_tree import ROOT
 
 from seqkd.config import schema
 from seqkd.corpora import synthetic
 from seqkd.corpora.cleaning import Cleaned, key
-from seqkd.corpora.lexicon import FRAMES, NOUNS
-from seqkd.corpora.synthetic import Meaning, Phrase
+from seqkd.corpora.synthetic import FRAMES, NOUNS, Meaning, Phrase
 from seqkd.utils.errors import InputError
 
 RECIPE = synthetic.SyntheticRecipe(kind="grammar", pairs=3000, dev=100, test=150)
@@ -19,8 +18,8 @@ def prepared(seed: int = 1, recipe: synthetic.SyntheticRecipe = RECIPE) -> Clean
     return synthetic.prepare(recipe, source="en", target="de", seed=seed)
 
 
-def germans(meaning: Meaning) -> set[str]:
-    """Every German of a meaning, by drawing often."""
+def german_sentences(meaning: Meaning) -> set[str]:
+    """Every German sentence of a meaning, by drawing often."""
     return {synthetic.german(meaning, random.Random(seed)) for seed in range(1000)}
 
 
@@ -29,10 +28,10 @@ def meaning(*, opener: str = "", tense: str = "past", place: str = "", time: str
     return Meaning(opener, uncle, tense, "bring along/brings along/brought along", None, cake, place, time)
 
 
-def test_a_sentence_has_every_order_and_tense_that_german_allows() -> None:
-    said = meaning(time="yesterday")
-    assert synthetic.english(said) == "The uncle brought along a small cake yesterday."
-    assert germans(said) == {
+def test_german_has_every_word_order_and_tense_that_is_allowed() -> None:
+    drawn = meaning(time="yesterday")
+    assert synthetic.english(drawn) == "The uncle brought along a small cake yesterday."
+    assert german_sentences(drawn) == {
         "Der Onkel brachte gestern einen kleinen Kuchen mit.",
         "Gestern brachte der Onkel einen kleinen Kuchen mit.",
         "Der Onkel hat gestern einen kleinen Kuchen mitgebracht.",
@@ -40,20 +39,20 @@ def test_a_sentence_has_every_order_and_tense_that_german_allows() -> None:
     }
 
 
-def test_the_verb_of_a_subordinate_clause_stands_last() -> None:
-    said = meaning(opener="I know that", tense="future", time="on Friday")
-    assert synthetic.english(said) == "I know that the uncle will bring along a small cake on Friday."
-    assert germans(said) == {
+def test_german_puts_the_verb_of_a_subordinate_clause_last() -> None:
+    drawn = meaning(opener="I know that", tense="future", time="on Friday")
+    assert synthetic.english(drawn) == "I know that the uncle will bring along a small cake on Friday."
+    assert german_sentences(drawn) == {
         "Ich weiß, dass der Onkel am Freitag einen kleinen Kuchen mitbringen wird.",
         "Ich weiß, dass der Onkel am Freitag einen kleinen Kuchen mitbringt.",
     }
 
 
-def test_synonyms_bring_their_own_gender_case_and_place() -> None:
+def test_german_synonyms_have_their_own_gender_and_case() -> None:
     student = Phrase("her", "", "student")
-    said = Meaning("", Phrase("", "", "we"), "present", "help/helps/helped", None, student, "", "")
-    assert synthetic.english(said) == "We help her student."
-    assert germans(said) == {
+    drawn = Meaning("", Phrase("", "", "we"), "present", "help/helps/helped", None, student, "", "")
+    assert synthetic.english(drawn) == "We help her student."
+    assert german_sentences(drawn) == {
         "Wir helfen ihrem Studenten.",
         "Wir helfen ihrer Studentin.",
         "Wir unterstützen ihren Studenten.",
@@ -63,8 +62,8 @@ def test_synonyms_bring_their_own_gender_case_and_place() -> None:
     }
 
 
-def test_a_place_may_open_the_sentence_and_a_recipient_stands_in_the_dative() -> None:
-    said = Meaning(
+def test_german_may_begin_with_a_place_and_puts_a_recipient_in_the_dative() -> None:
+    drawn = Meaning(
         opener="",
         subject=Phrase("", "", "I"),
         tense="want to/wants to",
@@ -74,53 +73,53 @@ def test_a_place_may_open_the_sentence_and_a_recipient_stands_in_the_dative() ->
         place="in town",
         time="",
     )
-    assert synthetic.english(said) == "I want to show an aunt this old car in town."
+    assert synthetic.english(drawn) == "I want to show an aunt this old car in town."
     assert {
         "In der Stadt will ich einer Tante dieses alte Auto zeigen.",
         "Ich möchte einer Tante diesen alten Wagen in der Stadt zeigen.",
-    } < germans(said)
+    } < german_sentences(drawn)
 
 
-def test_a_seed_gives_the_same_pairs_and_another_seed_others() -> None:
+def test_prepare_gives_the_same_pairs_for_a_seed_and_others_for_another() -> None:
     assert prepared() == prepared()
     assert prepared() != prepared(seed=2)
 
 
-def test_more_train_pairs_leave_dev_and_test_as_they_are() -> None:
+def test_prepare_of_more_train_pairs_leaves_dev_and_test_as_they_are() -> None:
     less = prepared(recipe=RECIPE.model_copy(update={"pairs": 10}))
     assert (less.parts.dev, less.parts.test) == (prepared().parts.dev, prepared().parts.test)
 
 
-def test_the_parts_are_as_large_as_asked_for_and_every_pair_is_there_once() -> None:
+def test_prepare_makes_parts_of_the_size_asked_for_without_repeats() -> None:
     parts = prepared().parts
     assert [len(lines) for lines in parts] == [3000, 100, 150]
     assert len({(line.source, line.target) for lines in parts for line in lines}) == 3250
 
 
-def test_no_sentence_of_either_language_is_in_two_parts() -> None:
+def test_prepare_puts_no_sentence_of_either_language_into_two_parts() -> None:
     for side in (1, 2):
-        places = defaultdict(set)
+        parts_of = defaultdict(set)
         for name, lines in prepared().parts._asdict().items():
             for line in lines:
-                places[key(line[side])].add(name)
-        assert all(len(names) == 1 for names in places.values())
+                parts_of[key(line[side])].add(name)
+        assert all(len(names) == 1 for names in parts_of.values())
 
 
-def test_many_english_sentences_have_several_germans() -> None:
+def test_prepare_gives_many_english_sentences_several_german_ones() -> None:
     train = prepared().parts.train
-    found = defaultdict(set)
+    translations = defaultdict(set)
     for line in train:
         assert line.group == line.source
-        found[line.source].add(line.target)
-    assert sum(len(targets) > 1 for targets in found.values()) > len(found) / 2
+        translations[line.source].add(line.target)
+    assert sum(len(targets) > 1 for targets in translations.values()) > len(translations) / 2
 
 
-def test_there_are_thousands_of_english_sentences() -> None:
-    chance = random.Random(1)
-    assert len({synthetic.english(synthetic.draw(chance)) for _ in range(8000)}) > 5000
+def test_draw_gives_thousands_of_english_sentences() -> None:
+    rng = random.Random(1)
+    assert len({synthetic.english(synthetic.draw(rng)) for _ in range(8000)}) > 5000
 
 
-def test_no_article_stands_before_a_noun_of_another_gender() -> None:
+def test_german_articles_have_the_gender_of_their_noun() -> None:
     genders = {form: gender for words in NOUNS.values() for gender, *forms in map(str.split, words) for form in forms}
     endings = {"m": {"er", "en", "em", ""}, "f": {"e", "er"}, "n": {"es", "em", ""}}
     articles = {"m": {"der", "den", "dem"}, "f": {"die", "der"}, "n": {"das", "dem"}}
@@ -141,7 +140,7 @@ def test_no_article_stands_before_a_noun_of_another_gender() -> None:
     assert checked > 3000
 
 
-def test_every_verb_names_the_forms_that_it_is_built_from() -> None:
+def test_lexicon_has_all_forms_of_every_verb() -> None:
     for frame in FRAMES:
         for english, verbs in frame.verbs.items():
             assert len(english.split("/")) == 3
@@ -151,17 +150,17 @@ def test_every_verb_names_the_forms_that_it_is_built_from() -> None:
 
 
 @pytest.mark.parametrize(("source", "target"), [("de", "en"), ("en", "fr"), ("th", "en")])
-def test_other_languages_are_refused_in_one_sentence(source: str, target: str) -> None:
+def test_prepare_refuses_other_languages_in_one_sentence(source: str, target: str) -> None:
     with pytest.raises(InputError, match=f"English to German, not {source} to {target}; set data.source to en"):
         synthetic.prepare(RECIPE, source=source, target=target, seed=1)
 
 
-def test_the_recipe_of_the_project_is_one() -> None:
-    recipe = schema.load(Path(__file__).parents[1] / "corpora" / "grammar.yaml", synthetic.SyntheticRecipe)
+def test_recipe_of_the_project_is_valid() -> None:
+    recipe = schema.load(ROOT / "corpora" / "grammar.yaml", synthetic.SyntheticRecipe)
     assert recipe == synthetic.SyntheticRecipe(kind="grammar", pairs=4000, dev=200, test=200)
 
 
-def test_a_recipe_that_asks_for_too_much_is_refused_by_its_key() -> None:
+def test_recipe_that_asks_for_too_much_is_refused_by_its_key() -> None:
     with pytest.raises(InputError, match=r"corpora/x\.yaml: pairs is 1000000"):
         schema.parse(
             synthetic.SyntheticRecipe, {"kind": "grammar", "pairs": 10**6, "dev": 1, "test": 1}, where="corpora/x.yaml"

