@@ -1,4 +1,4 @@
-"""A small project of made-up text, the commands run in it, and what can be done to its files before one."""
+"""A small project of made-up text, the commands run in it, and the changes made to its files before a command."""
 
 import gzip
 import json
@@ -20,24 +20,24 @@ from seqkd.models import checkpoint
 SETTINGS = """\
 seed: 1
 precision: fp32
-data: {corpus: own, source: en, target: de, max_tokens: 60}
+data: {corpus: own, source: en, target: de, max_length: 60}
 vocab: {size: 60}
 teacher: {size: 1x8, dropout: 0.1}
 student: {size: 1x8, dropout: 0.1}
 optim:
-  teacher: &scratch {method: adam, rate: 0.01, schedule: constant, epochs: 1, batch: 16}
+  teacher: &scratch {optimizer: adam, learning_rate: 0.01, schedule: constant, epochs: 1, batch_size: 16}
   student: *scratch
-  tune: *scratch
+  finetune: *scratch
   retrain: *scratch
 decode:
   k5: {beam: 5}
 select:
-  best: {nbest: k5, pick: score}
+  best: {nbest: k5, metric: score}
 distill:
-  whole: {text: best, alpha: 0.0}
+  whole: {train_text: best, alpha: 0.0}
 finetune:
-  later: {text: best, init: whole, alpha: 0.5}
-prune: {model: later, ratios: [0.5], retrain: best, finetune: gold}
+  later: {train_text: best, init_from: whole, alpha: 0.5}
+prune: {model: later, ratios: [0.5], retrain: best, finetune: reference}
 evaluate: {beams: [1]}
 speed: {models: [teacher], sentences: 3, rounds: 1}
 """
@@ -70,14 +70,14 @@ Change = Callable[[Path], object]
 
 class Case(NamedTuple):
     name: str
-    change: Change  # what is done to the project before the command
+    change: Change  # made to the project before the command
     command: str
-    said: str  # must stand in what is printed
+    expected: str  # must be part of what is printed
     code: int = 1
 
 
 def settings(old: str, new: str) -> Change:
-    """old in params.yaml becomes new."""
+    """Replace old in params.yaml by new."""
     assert old in SETTINGS
     return lambda root: (root / "params.yaml").write_text(SETTINGS.replace(old, new, 1), encoding="utf-8")
 
@@ -87,12 +87,12 @@ def file(name: str, content: bytes) -> Change:
 
 
 def packed(content: bytes, *, cut: int = 0) -> Change:
-    """The German side as .gz, without its last bytes."""
+    """Write the German side as .gz, without its last `cut` bytes."""
 
     def change(root: Path) -> None:
         (root / "own/train.de").unlink()
-        whole = gzip.compress(content, 1)
-        (root / "own/train.de.gz").write_bytes(whole[: len(whole) - cut])
+        compressed = gzip.compress(content, 1)
+        (root / "own/train.de.gz").write_bytes(compressed[: len(compressed) - cut])
 
     return change
 
@@ -117,27 +117,27 @@ def shape(**values: object) -> Change:
     return change
 
 
-def weights(change_them: Callable[[dict[str, torch.Tensor]], object], model: str = "teacher") -> Change:
+def weights(edit: Callable[[dict[str, torch.Tensor]], object], model: str = "teacher") -> Change:
     def change(root: Path) -> None:
         path = root / f"models/{model}/weights.safetensors"
         tensors = {name: value.clone() for name, value in load_file(path).items()}
         with safe_open(path, "pt") as file:
-            about = file.metadata()
-        change_them(tensors)
-        save_file(tensors, path, metadata=about)
+            metadata = file.metadata()
+        edit(tensors)
+        save_file(tensors, path, metadata=metadata)
 
     return change
 
 
 def pack(tensors: dict[str, torch.Tensor]) -> None:
-    """One tensor as a pruned model's file holds each."""
+    """Store one tensor as the file of a pruned model stores each."""
     value = tensors.pop("combine").flatten()
     tensors["combine.values"] = value
     tensors["combine.kept"] = torch.from_numpy(np.packbits(np.ones(len(value), bool)))
 
 
 def folder_for(name: str) -> Change:
-    """A folder in a file's place."""
+    """Put a folder in the place of a file."""
     return lambda root: ((root / name).rename(root / "moved"), shutil.copytree(root / "text", root / name))
 
 
@@ -146,13 +146,13 @@ def other_vocabulary(root: Path) -> None:
 
 
 def other_teacher(root: Path) -> None:
-    """A whole model, of another vocabulary of the same size."""
+    """Save a whole model of another vocabulary of the same size."""
     pieces = vocab.load(root / "vocab/other.model")
     checkpoint.save(root / "models/teacher", checkpoint.load(root / "models/teacher")._replace(vocab=pieces), card="")
 
 
 def listed(old: bytes, new: bytes) -> Change:
-    """old in the teacher's list becomes new."""
+    """Replace old in the teacher's n-best list by new."""
 
     def change(root: Path) -> None:
         path = root / "nbest/k5/part-00000.tsv.gz"
@@ -165,21 +165,21 @@ def cut(name: str) -> Change:
     return lambda root: (root / name).write_bytes((root / name).read_bytes()[:-40])
 
 
-def ids(found: list[tuple[int, tuple[int, ...]]]) -> Change:
-    """Another list of the teacher's, its ids and pieces."""
+def ids(entries: list[tuple[int, tuple[int, ...]]]) -> Change:
+    """Write another n-best list of the teacher, with these ids and pieces."""
 
     def change(root: Path) -> None:
         shutil.rmtree(root / "nbest/k5")
-        gold = bitext.read(root / "text/reference.tsv")
+        pairs = bitext.read(root / "text/reference.tsv")
         lists = [
             (Pair(line, pair.source, ""), [Hypothesis(pieces, -1.0, True)])
-            for (line, pieces), pair in zip(found, gold, strict=False)
+            for (line, pieces), pair in zip(entries, pairs, strict=False)
         ]
         nbest.write_part(root / "nbest/k5", 0, lists)
 
     return change
 
 
-def keyed(name: str, old: str, new: str, said: str) -> Case:
-    """A mistake in params.yaml that validate finds."""
-    return Case(name, settings(old, new), VALIDATE, f"params.yaml: {said}")
+def keyed(name: str, old: str, new: str, expected: str) -> Case:
+    """Return a case with a mistake in params.yaml, which validate finds."""
+    return Case(name, settings(old, new), VALIDATE, f"params.yaml: {expected}")

@@ -1,4 +1,4 @@
-"""Bad input through the front door: one sentence with the place and the mend, and nothing written."""
+"""Bad input on the command line: one sentence with the file or key and the remedy, and nothing written."""
 
 import os
 import shutil
@@ -63,7 +63,7 @@ def tree(root: Path) -> dict[str, bytes | None]:
 
 
 def seqkd(command: str, monkeypatch: pytest.MonkeyPatch) -> int:
-    """The exit code of the front door, in this process."""
+    """Run the command line in this process and return its exit code."""
     monkeypatch.setattr(sys, "argv", ["seqkd", *command.split()])
     try:
         return __main__.main()
@@ -72,33 +72,33 @@ def seqkd(command: str, monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-def test_bad_input_is_refused_in_one_sentence_and_nothing_is_written(
+def test_bad_input_is_refused_in_one_sentence_and_writes_nothing(
     case: Case, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     case.change(project)
     before = tree(project.parent)
     code = seqkd(case.command, monkeypatch)
-    told = capsys.readouterr()
-    assert case.said in told.err, told.err
+    printed = capsys.readouterr()
+    assert case.expected in printed.err, printed.err
     assert code == case.code
-    assert "Traceback" not in told.err
+    assert "Traceback" not in printed.err
     assert tree(project.parent) == before
     if code == 1:
         stage = case.command.split()[0]
-        assert told.err.startswith(f"seqkd {stage}: ")
-        assert told.err.count("\n") == 1
-        assert told.err.endswith((".\n", "?\n"))
-        assert len(told.err) < 500
-        assert not told.out
+        assert printed.err.startswith(f"seqkd {stage}: ")
+        assert printed.err.count("\n") == 1
+        assert printed.err.endswith((".\n", "?\n"))
+        assert len(printed.err) < 500
+        assert not printed.out
 
 
 @pytest.mark.parametrize("case", FINE, ids=[case.name for case in FINE])
-def test_what_only_looks_wrong_works(case: Case, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_input_that_only_looks_wrong_works(case: Case, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     case.change(project)
     assert seqkd(case.command, monkeypatch) in (0, None)
 
 
-def test_a_closed_standard_input_is_told(project: Path) -> None:
+def test_closed_standard_input_is_refused_in_one_sentence(project: Path) -> None:
     command = f'exec "{sys.executable}" -m seqkd {TRANSLATE} <&-'
     environment = os.environ | {"PYTHONPATH": str(Path(__main__.__file__).parent.parent)}
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, env=environment)
@@ -106,5 +106,5 @@ def test_a_closed_standard_input_is_told(project: Path) -> None:
     assert done.stderr == "seqkd translate: standard input is closed or cannot be read; pipe text into it.\n"
 
 
-def test_there_are_cases_enough_and_each_is_named_once() -> None:
+def test_cases_are_many_and_each_has_its_own_name() -> None:
     assert len({case.name for case in CASES}) == len(CASES) >= 40
