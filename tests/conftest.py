@@ -65,18 +65,18 @@ def score(model: str) -> dict[str, Any]:
     return {"model": model, "parameters": size, "remaining": left, "beams": beams, **measured, **signed}
 
 
-def audit(row: str, pick: str, ranks: list[int]) -> dict[str, Any]:
+def audit(row: str, metric: str, ranks: list[int]) -> dict[str, Any]:
     faults = {"empty": 0.0, "truncated": 0.01, "unknown": 0.0}
     return {
         "row": row,
-        "settings": {"nbest": "k9", "metric": pick, "smoothing": "add-k", "smoothing_value": 1.0},
+        "settings": {"nbest": "k9", "metric": metric, "smoothing": "add-k", "smoothing_value": 1.0},
         "lines": sum(ranks),
         "hypotheses": len(ranks) * sum(ranks),
         "hypotheses_per_line": {"least": len(ranks), "mean": len(ranks), "most": len(ranks), "distinct": 2.5},
         "ranks": ranks,
         "mean_rank": 0.5,
         "ties": 0.02,
-        "unmatched": 0.001,
+        "no_overlap": 0.001,
         "bleu_chosen": 45.25,
         "bleu_first": 40.0,
         "oracle_gain": 5.25,
@@ -95,10 +95,10 @@ def measured(tmp_path: Path) -> Path:
     for model in BLEU:
         (tmp_path / "scores" / f"{model}.json").write_text(json.dumps(score(model)))
         lines = [f"{epoch},{100 * epoch},0.001,3.5,{100 / epoch + BLEU[model][0]}" for epoch in range(1, 6)]
-        text = "\n".join(["epoch,updates,rate,train_loss,dev_perplexity", *lines])
+        text = "\n".join(["epoch,updates,learning_rate,train_loss,dev_perplexity", *lines])
         (tmp_path / "curves" / f"{model}.csv").write_text(text + "\n")
-    for row, pick, ranks in (("mode", "score", [100, 0, 0]), ("near", "bleu", [50, 30, 20])):
-        (tmp_path / "audit" / f"{row}.json").write_text(json.dumps(audit(row, pick, ranks)))
+    for row, metric, ranks in (("mode", "score", [100, 0, 0]), ("near", "bleu", [50, 30, 20])):
+        (tmp_path / "audit" / f"{row}.json").write_text(json.dumps(audit(row, metric, ranks)))
     for stale in ("scores/gone.json", "curves/gone.csv", "audit/gone.json"):
         (tmp_path / stale).write_text("no longer a row")
     return tmp_path

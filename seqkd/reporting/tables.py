@@ -44,9 +44,9 @@ def _method(params: Params, model: str) -> dict[str, str]:
     parts = {"NLL": 1 - row.alpha, "Word-KD": row.alpha}
     loss = " + ".join(name if weight == 1 else f"{weight:g} {name}" for name, weight in parts.items() if weight)
     return {
-        "text": "human" if row.train_text == "gold" else row.train_text,
+        "text": "human" if row.train_text == "reference" else row.train_text,
         "loss": loss,
-        "start": getattr(row, "init", "random"),
+        "start": getattr(row, "init_from", "random"),
     }
 
 

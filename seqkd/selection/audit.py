@@ -80,7 +80,7 @@ def record(tally: SelectionStats, row: str, settings: SelectSettings) -> dict[st
         "ranks": [tally.ranks[rank] for rank in range(max(tally.sizes, default=0))],
         "mean_rank": _share(sum(rank * count for rank, count in tally.ranks.items()), lines),
         "ties": _share(tally.ties, lines),
-        "unmatched": _share(tally.no_overlap, lines),
+        "no_overlap": _share(tally.no_overlap, lines),
         "bleu_chosen": round(chosen.value, 2),
         "bleu_first": round(first.value, 2),
         "oracle_gain": round(chosen.value - first.value, 2),

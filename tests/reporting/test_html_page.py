@@ -65,7 +65,7 @@ def test_the_page_needs_nothing_from_elsewhere(reports: Path) -> None:
     [
         (lambda it: it.pop("hypotheses_per_line"), "hypotheses_per_line is missing"),
         (lambda it: it.update(settings={}), "settings.nbest is missing"),
-        (lambda it: it["settings"].update(metric="x"), "settings.pick is 'x'"),
+        (lambda it: it["settings"].update(metric="x"), "settings.metric is 'x'"),
         (lambda it: it.update(lines=0), "lines is 0"),
         (lambda it: it.update(ranks=[10**300]), "ranks.0 is 100000000000000000...0000000000000000000"),
     ],

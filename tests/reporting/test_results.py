@@ -46,7 +46,7 @@ def test_a_broken_record_is_refused_by_its_key(measured: Path, params: Params) -
     path.write_text("{")
     with pytest.raises(InputError, match="not valid JSON"):
         results.scores(measured / "scores", params)
-    head = "epoch,updates,rate,train_loss,dev_perplexity\n"
+    head = "epoch,updates,learning_rate,train_loss,dev_perplexity\n"
     broken = ["epoch\n1\n", head, f"{head}1,1,0.1,1,0\n", f"{head}1,1,0.1,1,-2\n", f"{head}1,{'9' * 300},0.1,1,2\n"]
     for text in [*broken, f"{head}1,1,0.1,1,1e308\n", f"{head}1,1,nan,1,2\n"]:
         (measured / "curves" / "whole.csv").write_text(text)

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from source_tree import ROOT
 
 from seqkd.config import schema
 from seqkd.config.schema import Params
@@ -130,7 +131,7 @@ def test_metrics_have_two_levels_and_two_decimals(found: Results, params: Params
 
 
 def test_metrics_of_the_projects_own_rows_have_at_most_forty_leaves() -> None:
-    own = schema.load_params(Path(__file__).resolve().parent.parent / "params.yaml")
+    own = schema.load_params(ROOT / "params.yaml")
     assert len(own.models) * (len(own.evaluate.beams) + 1) + len(own.prune.ratios) * len(own.evaluate.beams) <= 40
 
 

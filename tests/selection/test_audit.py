@@ -21,7 +21,7 @@ def test_faults_are_counted_among_the_chosen_and_among_all() -> None:
     found = audit.record(_one(), "row", SCORE)
     assert found["chosen"] == {"empty": 0.0, "truncated": 1.0, "unknown": 1.0}
     assert found["all"] == {"empty": 0.5, "truncated": 0.5, "unknown": 0.5}
-    assert found["unmatched"] == 1.0
+    assert found["no_overlap"] == 1.0
     assert found["length_ratio"] == {"chosen": 0.5, "first": 0.5}
     assert found["ranks"] == [1, 0]
 
