@@ -114,7 +114,7 @@ def curves_figure(params: Params, curves: Mapping[str, Sequence[Epoch]]) -> Figu
             values = [perplexity for model in models for _, perplexity in points[model]]
             _log_ticks(axes, values, side="y", form="{:g}".format)
         plot_labels.label_right(axes, ends)
-    left.set_ylabel("dev perplexity of the human targets")
+    left.set_ylabel("perplexity of the dev references")
     figure.text(0.7 / width, 0.015, "dashed: with Word-KD in the loss", fontsize=8.5)
     return figure
 
@@ -259,7 +259,7 @@ def _plot_ranks(axes: Axes, audit: Audit) -> None:
     axes.set_title(f"What {audit.row} chose")
     lines = [
         f"rank {audit.mean_rank + 1:.1f} on average, ties in {audit.ties:.1%} of the lines",
-        f"BLEU against the human text {audit.bleu_first:.1f} → {audit.bleu_chosen:.1f}",
+        f"BLEU against the reference {audit.bleu_first:.1f} → {audit.bleu_chosen:.1f}",
     ]
     axes.text(0.98, 0.95, "\n".join(lines), transform=axes.transAxes, ha="right", va="top", linespacing=1.5)
 
@@ -290,7 +290,7 @@ def speed_figure(speeds: Sequence[Speed], scores: Mapping[str, ModelScores]) -> 
     axes.set_xlim(min(values) / 1.8, max(values) * 1.8)
     axes.margins(y=0.12)
     _log_ticks(axes, values, side="x", form="{:,.0f}".format)
-    axes.set_xlabel("source words a second (logarithmic)")
+    axes.set_xlabel("source words per second (logarithmic)")
     axes.set_ylabel("BLEU")
     axes.set_title("BLEU against speed: greedy (hollow) and with the beam (filled)")
     plot_labels.label_around(axes, points)
