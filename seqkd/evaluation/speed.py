@@ -27,12 +27,14 @@ def measure(
     device = next(iter(models.values())).network.output.device
     for model in models.values():
         model.network.freeze()
+    warm_up = sources if device.type == "cuda" else sources[:WARM_UP_SENTENCES]
     for name, beam in runs:  # untimed: the first call loads and compiles code, and on a GPU captures its graphs
-        _seconds(models[name], sources if device.type == "cuda" else sources[:WARM_UP_SENTENCES], beam, length_penalty)
+        _seconds(models[name], warm_up, beam=beam, length_penalty=length_penalty)
     with Progress(rounds * len(runs), unit="runs", label="speed") as progress:
         for _ in range(rounds):
             for name, beam in runs:
-                speeds[name, beam].append(words / _seconds(models[name], sources, beam, length_penalty))
+                seconds = _seconds(models[name], sources, beam=beam, length_penalty=length_penalty)
+                speeds[name, beam].append(words / seconds)
                 progress.add(1, note=f"{name}, beam {beam}")
     measured = f"{devices.device_name(device)}, one process, {date.today().isoformat()}"
     return [
@@ -41,7 +43,7 @@ def measure(
     ]
 
 
-def _seconds(model: Model, sources: Sequence[str], beam: int, length_penalty: float) -> float:
+def _seconds(model: Model, sources: Sequence[str], *, beam: int, length_penalty: float) -> float:
     """Translate the sources and return how long it took."""
     began = time.perf_counter()
     encoded = [model.vocab.encode(source) for source in sources]

@@ -247,6 +247,7 @@ def ranks_figure(audits: Mapping[str, Audit]) -> Figure:
 
 
 def _plot_ranks(axes: Axes, audit: Audit) -> None:
+    """Plot the fraction of lines by chosen rank, counted from 1."""
     fractions = [count / audit.lines for count in audit.ranks]
     count = len(fractions)
     axes.bar(range(1, count + 1), fractions, width=0.8, color=KIND_STYLES["student"][0])

@@ -25,6 +25,7 @@ def method_table(params: Params, scores: Mapping[str, ModelScores]) -> pd.DataFr
 
 
 def _method_row(params: Params, scores: Mapping[str, ModelScores], model: str) -> dict[str, Any]:
+    """Return a model's row of Table 1, by column."""
     own = scores[model]
     row: dict[str, Any] = {"model": model, **_method(params, model), "parameters": own.parameters}
     compared = "teacher" if params.role(model) == "teacher" else "baseline"
