@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
@@ -75,7 +76,7 @@ def defer_signals() -> Iterator[Callable[[], int]]:
         received.append(number)
 
     with _signal_handler(record):
-        yield lambda: received[0] if received else 0
+        yield partial(max, received, default=0)  # no lambda: a worker that is spawned gets it pickled
     if received:
         raise StoppedError(received[0])
 
