@@ -1,4 +1,4 @@
-"""Every reader of a file, fed with damaged ones: it reads them or says in one sentence what is wrong."""
+"""Every reader of a file gets damaged ones: it reads them or says in one sentence what is wrong."""
 
 import gzip
 import io
@@ -43,32 +43,32 @@ class Format:
     name: str  # of the file
     valid: bytes
     read: Callable[[Path], object]
-    packed: Callable[[bytes], bytes] = bytes  # around what is damaged
+    pack: Callable[[bytes], bytes] = bytes  # applied after the damage
 
 
 def damaged(valid: bytes) -> st.SearchStrategy[bytes]:
-    """valid with up to five cuts, each filled with something or nothing; or anything at all."""
+    """Return valid bytes with up to five cuts, each filled with something or nothing; or any bytes."""
     filling = st.sampled_from(TOKENS) | st.binary(max_size=8)
     cut = st.tuples(st.integers(0, len(valid)), st.integers(0, 1) | st.integers(0, len(valid)), filling)
 
     def damage(cuts: list[tuple[int, int, bytes]]) -> bytes:
-        whole = valid
-        for at, length, filled in cuts:
-            whole = whole[:at] + filled + whole[at + length :]
-        return whole
+        content = valid
+        for start, length, filled in cuts:
+            content = content[:start] + filled + content[start + length :]
+        return content
 
     return st.lists(cut, min_size=1, max_size=5).map(damage) | st.binary(max_size=60)
 
 
 def zipped(name: str) -> Callable[[bytes], bytes]:
-    """A wheel that holds the content under a name."""
+    """Return a function that makes a wheel with the content under a name."""
 
     def pack(content: bytes) -> bytes:
-        whole = io.BytesIO()
-        with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
+        wheel = io.BytesIO()
+        with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("tiny-1.0.dist-info/METADATA", "Name: tiny\n")
             archive.writestr(name, content)
-        return whole.getvalue()
+        return wheel.getvalue()
 
     return pack
 
@@ -90,31 +90,31 @@ def laid_over(path: Path) -> object:
 
 
 def catalogue() -> polib.POFile:
-    found = polib.POFile()
-    found.metadata = {"Content-Type": "text/plain; charset=UTF-8"}
-    found.append(polib.POEntry(msgid="Open the door", msgstr="Öffne die Tür"))
-    found.append(polib.POEntry(msgid="%d door", msgid_plural="%d doors", msgstr_plural={0: "%d Tür", 1: "%d Türen"}))
-    return found
+    made = polib.POFile()
+    made.metadata = {"Content-Type": "text/plain; charset=UTF-8"}
+    made.append(polib.POEntry(msgid="Open the door", msgstr="Öffne die Tür"))
+    made.append(polib.POEntry(msgid="%d door", msgid_plural="%d doors", msgstr_plural={0: "%d Tür", 1: "%d Türen"}))
+    return made
 
 
-def formats(place: Path) -> dict[str, Format]:
-    """Each format with a valid example; those of a model's folder are read from place/model."""
+def formats(folder: Path) -> dict[str, Format]:
+    """Return each format with a valid example; those of a model are read from folder/model."""
     listed = [Pair(number, f"a dog {number}", f"ein Hund {number}") for number in range(3)]
-    bitext.write(place / "reference.tsv", listed)
-    nbest.write_part(place / "lists", 0, [(pair, [Hypothesis((4, 5), -1.5, True)] * 2) for pair in listed])
-    curve.write(place / "curve.csv", [Epoch(1, 10, 0.1, 2.5, 9.75), Epoch(2, 20, 0.1, 2.25, 8.5)])
-    pieces = vocab.train(["the cat sat", "der Kater"] * 5, place / "joint.model", size=24)
+    bitext.write(folder / "reference.tsv", listed)
+    nbest.write_part(folder / "lists", 0, [(pair, [Hypothesis((4, 5), -1.5, True)] * 2) for pair in listed])
+    curve.write(folder / "curve.csv", [Epoch(1, 10, 0.1, 2.5, 9.75), Epoch(2, 20, 0.1, 2.25, 8.5)])
+    pieces = vocab.train(["the cat sat", "der Kater"] * 5, folder / "joint.model", size=24)
     network = lstm.LSTMNetwork(lstm.NetworkShape(pieces.size, 1, 4, 0.0))
     kept = torch.arange(sum(parameter.numel() for parameter in network.parameters())) % 2 == 0
-    checkpoint.save(place / "model", Model(network, pieces, kept), card="")
+    checkpoint.save(folder / "model", Model(network, pieces, kept), card="")
     scored = {"parameters": 9, "remaining": 9, "bytes": 9, "perplexity": 2.5, "mode_probability": 0.5, "model": "m"}
     scored |= {"signature_bleu": "s", "signature_chrf": "s"}
     scored |= {"beams": {"1": {"bleu": 1.5, "chrf": 2.5, "length_ratio": 1.0}}}
     stats = audit.SelectionStats()
     stats.count_line([Hypothesis((4, 5), -1.5, True)] * 2, ["a dog", "the dog"], 1)
     summary = audit.summarize(stats, "audit", schema.SelectSettings(nbest="k5", metric="score"))
-    read = {path.name: path.read_bytes() for path in (place / "model").iterdir() if path.suffix != ".md"}
-    part = (place / "lists/part-00000.tsv.gz").read_bytes()
+    read = {path.name: path.read_bytes() for path in (folder / "model").iterdir() if path.suffix != ".md"}
+    part = (folder / "lists/part-00000.tsv.gz").read_bytes()
     pairs = b"a dog\tein Hund\na cat\teine Katze\na cow\teine Kuh\nthe sun\tdie Sonne\n"
     yaml = {f"{path.parent.name}/{path.stem}": path.read_bytes() for path in ROOT.glob("co[nr]*/*.yaml")}
 
@@ -126,13 +126,13 @@ def formats(place: Path) -> dict[str, Format]:
 
     return {
         "params.yaml": Format("params.yaml", (ROOT / "params.yaml").read_bytes(), schema.load_params),
-        "machine.yaml": Format("machine.yaml", b"processes: 2\ndevice: cpu\nproducts: auto\n", schema.load_machine),
+        "machine.yaml": Format("machine.yaml", b"processes: 2\nmatmul_backend: auto\n", schema.load_machine),
         "a recipe's kind": Format("r.yaml", b"kind: grammar\n", lambda path: schema.load(path, prepare.RecipeKind)),
         "wheels": Format("w.yaml", yaml["corpora/homeassistant"], lambda path: schema.load(path, wheels.WheelsRecipe)),
         "grammar": Format("g.yaml", yaml["corpora/grammar"], lambda path: schema.load(path, synthetic.SyntheticRecipe)),
         "public": Format("p.yaml", yaml["corpora/ted-th-en"], lambda path: schema.load(path, mtdata.MtdataRecipe)),
         "an overlay": Format("o.yaml", yaml["configs/ted-th-en"], laid_over),
-        "a corpus": Format("reference.tsv", (place / "reference.tsv").read_bytes(), bitext.read),
+        "a corpus": Format("reference.tsv", (folder / "reference.tsv").read_bytes(), bitext.read),
         "one's own pairs": Format("own.tsv", pairs, lambda path: local.prepare_file(path, seed=1)),
         "packed pairs": Format("own.tsv.gz", gzip.compress(pairs), lambda path: local.prepare_file(path, seed=1)),
         "pairs, packed": Format("own.tsv.gz", pairs, lambda path: local.prepare_file(path, seed=1), gzip.compress),
@@ -143,7 +143,7 @@ def formats(place: Path) -> dict[str, Format]:
         "weights": Format("model/weights.safetensors", read["weights.safetensors"], loaded),
         "a shape": Format("model/shape.json", read["shape.json"], loaded),
         "a vocabulary": Format("model/vocab.model", read["vocab.model"], loaded),
-        "a curve": Format("curve.csv", (place / "curve.csv").read_bytes(), curve.read),
+        "a curve": Format("curve.csv", (folder / "curve.csv").read_bytes(), curve.read),
         "scores": Format("s.json", json.dumps(scored).encode(),
                          lambda path: measurements.read(ModelScores, path)),
         "an audit": Format("audit.json", summary.model_dump_json().encode(), audited),
@@ -164,36 +164,36 @@ NAMES = [
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("fuzz")
 
 
 @pytest.fixture(scope="module")
-def known(place: Path) -> dict[str, Format]:
-    return formats(place)
+def known(folder: Path) -> dict[str, Format]:
+    return formats(folder)
 
 
-def test_every_format_is_named_and_its_example_is_read(known: dict[str, Format], place: Path) -> None:
+def test_examples_of_all_formats_are_read(known: dict[str, Format], folder: Path) -> None:
     assert list(known) == NAMES
-    for found in known.values():
-        path = place / "valid" / found.name
+    for example in known.values():
+        path = folder / "valid" / example.name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(found.packed(found.valid))
-        found.read(path)
+        path.write_bytes(example.pack(example.valid))
+        example.read(path)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data())
-def test_a_damaged_file_is_read_or_refused_in_one_sentence(
-    name: str, known: dict[str, Format], place: Path, data: st.DataObject
+def test_damaged_files_are_read_or_refused_in_one_sentence(
+    name: str, known: dict[str, Format], folder: Path, data: st.DataObject
 ) -> None:
-    found = known[name]
-    path = place / found.name
-    path.write_bytes(found.packed(data.draw(damaged(found.valid))))
-    told = ""
+    example = known[name]
+    path = folder / example.name
+    path.write_bytes(example.pack(data.draw(damaged(example.valid))))
+    message = ""
     try:
-        found.read(path)
+        example.read(path)
     except InputError as error:
-        told = str(error)
-    assert "\n" not in told
-    assert len(told) < 1000
+        message = str(error)
+    assert "\n" not in message
+    assert len(message) < 1000

@@ -1,7 +1,6 @@
-"""Files and settings from elsewhere run nothing: no pickle is loaded, no text meets a shell, no name leads upwards."""
+"""Files and settings from elsewhere run no code: no pickle is loaded, no shell sees a text, no name leads upwards."""
 
 import ast
-import hashlib
 import io
 import os
 import pickle
@@ -31,21 +30,21 @@ from seqkd.data.bitext import Pair
 from seqkd.evaluation import measurements
 from seqkd.models import checkpoint, lstm
 from seqkd.training import curve, training_state
-from seqkd.utils import atomic, jit
+from seqkd.utils import atomic, fingerprint, jit
 from seqkd.utils.errors import InputError
 
 BIN = Path(sys.executable).parent
-SOURCES = sorted([*ROOT.glob("seqkd/*.py"), *ROOT.glob("stages/*.py"), *ROOT.glob("benchmarks/*.py")])
+SOURCES = sorted(path for folder in ("seqkd", "stages", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
 
 # The source.
 
-MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "yaml"}  # yaml: ruamel is at home
+MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "yaml"}  # yaml: we use ruamel
 CALLS = {"eval", "exec", "compile", "os.system", "os.popen", "torch.load", "torch.hub.load", "np.load", "numpy.load"}
 OPTIONS = {"shell", "allow_pickle"}  # as keywords that are true
 
 
 def unsafe(tree: ast.AST) -> Iterator[str]:
-    """What could run code that a file or a text holds."""
+    """Yield what could run code from a file or a text."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
@@ -60,8 +59,8 @@ def unsafe(tree: ast.AST) -> Iterator[str]:
                 yield "reads YAML with objects"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_no_source_file_loads_a_pickle_or_runs_a_text(path: Path) -> None:
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_sources_load_no_pickle_and_run_no_text(path: Path) -> None:
     assert list(unsafe(ast.parse(path.read_text(encoding="utf-8")))) == []
 
 
@@ -71,21 +70,21 @@ def test_no_source_file_loads_a_pickle_or_runs_a_text(path: Path) -> None:
      "np.load(path)", "np.fromfile(path, allow_pickle=True)", "import yaml", "YAML(typ='unsafe').load(text)", "eval(x)",
      "subprocess.run(line, shell=True)", "os.system(line)"],
 )  # fmt: skip
-def test_the_search_finds_what_it_is_for(line: str) -> None:
+def test_search_for_unsafe_code_finds_it(line: str) -> None:
     assert list(unsafe(ast.parse(line)))
     assert not list(unsafe(ast.parse("torch.load(path, weights_only=True); YAML(typ='safe'); re.search(a, b)")))
 
 
-def test_libraries_are_newer_than_their_known_holes() -> None:
-    told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
-    needed = {wanted.name: wanted.specifier for wanted in map(Requirement, told)}
-    for name, hole in {"torch": "2.5.1", "sentencepiece": "0.2.0"}.items():
-        assert not needed[name].contains(hole)
+def test_libraries_are_newer_than_their_known_vulnerabilities() -> None:
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    needed = {requirement.name: requirement.specifier for requirement in map(Requirement, dependencies)}
+    for name, vulnerable in {"torch": "2.5.1", "sentencepiece": "0.2.0"}.items():
+        assert not needed[name].contains(vulnerable)
     assert "pyarrow" not in needed
     assert not any("pyarrow" in path.read_text(encoding="utf-8") for path in SOURCES)
 
 
-def test_every_wheel_of_the_project_is_pinned_by_its_checksum() -> None:
+def test_wheels_of_the_project_are_pinned_by_their_checksum() -> None:
     recipes = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in ROOT.glob("corpora/*.yaml")]
     packages = [package for recipe in recipes for package in recipe.get("packages", [])]
     assert len(packages) > 10
@@ -96,7 +95,7 @@ def test_every_wheel_of_the_project_is_pinned_by_its_checksum() -> None:
 
 
 class Evil:
-    """Unpickled, it makes a file."""
+    """An object that makes a folder when it is unpickled."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -105,8 +104,8 @@ class Evil:
         return os.mkdir, (str(self.marker),)
 
 
-def loaded(marker: Path) -> dict[str, bytes]:
-    """Files that make the marker when they are loaded as what they are."""
+def evil_files(marker: Path) -> dict[str, bytes]:
+    """Return files that make the marker when they are loaded as what they are."""
     torch_file, array_file, archive = io.BytesIO(), io.BytesIO(), io.BytesIO()
     torch.save({"combine": Evil(marker)}, torch_file)
     np.save(array_file, np.array([Evil(marker)], dtype=object), allow_pickle=True)
@@ -121,10 +120,9 @@ def loaded(marker: Path) -> dict[str, bytes]:
     }
 
 
-def _taken_up(path: Path) -> None:
-    """A training's state under the name that its checksum gives it, so that it is read."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    path.rename(path.with_name(f"state-1-{digest}.safetensors"))
+def _resumed(path: Path) -> None:
+    """Read a training's state, under the name with its checksum."""
+    path.rename(path.with_name(f"state-1-{fingerprint.file_sha256(path)[:16]}.safetensors"))
     if training_state.latest(path.parent) is None:
         raise InputError("dropped")
 
@@ -140,26 +138,26 @@ READERS: dict[str, Callable[[Path], object]] = {
     "scores.json": measurements.read_json,
     "params.yaml": schema.load_params,
     "machine.yaml": schema.load_machine,
-    "state": _taken_up,
+    "state": _resumed,
 }
 
 
 @pytest.mark.parametrize("kind", ["a pickle", "a file of torch", "an array of numpy", "a zip", "YAML with an object"])
 @pytest.mark.parametrize("name", READERS)
-def test_a_file_that_would_run_code_runs_none_in_place_of_any_of_ours(name: str, kind: str, tmp_path: Path) -> None:
+def test_readers_run_no_code_of_a_file(name: str, kind: str, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     pieces = vocab.train(["the cat sat", "der Kater"] * 5, tmp_path / "real.model", size=24)
     network = lstm.LSTMNetwork(lstm.NetworkShape(pieces.size, 1, 4, 0.0))
     checkpoint.save(tmp_path / "model", checkpoint.Model(network, pieces, None), card="")
     path = tmp_path / "model" / name
-    path.write_bytes(loaded(marker)[kind])
-    with pytest.raises(Exception):  # noqa: B017, PT011 - which one is for other tests to say
+    path.write_bytes(evil_files(marker)[kind])
+    with pytest.raises(Exception):  # noqa: B017, PT011 - other tests check which one
         READERS[name](path)
     assert not marker.exists()
 
 
-def test_these_files_do_run_code_elsewhere(tmp_path: Path) -> None:
-    files = loaded(tmp_path / "marker")
+def test_evil_files_do_run_code_elsewhere(tmp_path: Path) -> None:
+    files = evil_files(tmp_path / "marker")
     pickle.loads(files["a pickle"])
     assert (tmp_path / "marker").exists()
     (tmp_path / "marker").rmdir()
@@ -167,30 +165,36 @@ def test_these_files_do_run_code_elsewhere(tmp_path: Path) -> None:
     assert (tmp_path / "marker").exists()
 
 
-def test_compiled_code_lies_where_no_other_user_can_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """numba keeps it in pickles."""
+def test_compiled_code_is_kept_where_no_other_user_can_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """numba stores it in pickles."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
-    (tmp_path / "file").touch()  # in the place of the first choice
+    (tmp_path / "file").touch()  # the first choice is no folder
     private = tmp_path / f"seqkd-{os.getuid()}"
-    assert jit.cache_folder("it") == str(private / "it")
+    assert jit.cache_folder("code") == str(private / "code")
     assert private.stat().st_mode & 0o777 == 0o700
     private.chmod(0o770)
-    assert jit.cache_folder("it") == ""
+    assert jit.cache_folder("code") == ""
     with pytest.raises(PermissionError, match="lets others write"):
         atomic.private_tmp_dir()
     private.rename(tmp_path / "another's")
     private.symlink_to(tmp_path / "another's")
     (tmp_path / "another's").chmod(0o700)
-    assert jit.cache_folder("it") == ""
+    assert jit.cache_folder("code") == ""
 
 
-def test_without_a_place_for_compiled_code_it_is_compiled_each_time(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_compiled_code_that_cannot_be_kept_is_compiled_each_time(tmp_path: Path) -> None:
     environment = os.environ | {"NUMBA_CACHE_DIR": "/dev/null/x", "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     (tmp_path / f"seqkd-{os.getuid()}").touch()
-    script = "from seqkd import ngrams, tiles; print(ngrams._count._cache.cache_path, tiles.times._cache.cache_path)"
-    told = subprocess.check_output([sys.executable, "-c", script], env=environment, text=True)
-    assert told == "None None\n"
+    script = (
+        "from seqkd.ops.cpu import gemm\nfrom seqkd.selection import sentence_bleu\n"
+        "for module in (gemm, sentence_bleu):\n"
+        "    compiled = [value for value in vars(module).values() if hasattr(value, 'nopython_signatures')]\n"
+        "    print(len(compiled) > 0, {function._cache.cache_path for function in compiled})"
+    )
+    printed = subprocess.check_output([sys.executable, "-c", script], env=environment, text=True)
+    assert printed == "True {None}\n" * 2
 
 
 # Texts of params.yaml in the cmd of a stage.
@@ -201,37 +205,37 @@ PAYLOADS = [
     "$(touch${IFS}marker)", "'$(touch marker)'", "\\\"; touch marker #",
 ]  # fmt: skip
 ROW = {"train_text": "reference", "alpha": 0.5}
-PLACES: dict[str, Callable[[dict[str, Any], str], object]] = {
-    "data.corpus": lambda it, text: it["data"].update(corpus=text),
-    "data.source": lambda it, text: it["data"].update(source=text),
-    "seed": lambda it, text: it.update(seed=text),
-    "student.size": lambda it, text: it["student"].update(size=text),
-    "a row of decode": lambda it, text: it["decode"].update({text: {"beam": 2}}),
-    "a row of select": lambda it, text: it["select"].update({text: {"nbest": "k5", "metric": "score"}}),
-    "a row of distill": lambda it, text: it["distill"].update({text: ROW}),
-    "a row of finetune": lambda it, text: it["finetune"].update({text: {**ROW, "init_from": "baseline"}}),
-    "a list": lambda it, text: it["select"]["seq_kd"].update(nbest=text),
-    "a text": lambda it, text: it["distill"]["seq_kd"].update(text=text),
-    "a start": lambda it, text: it["finetune"]["seq_inter"].update(init_from=text),
-    "a text of finetune": lambda it, text: it["finetune"]["seq_inter"].update(text=text),
-    "prune.model": lambda it, text: it["prune"].update(model=text),
-    "prune.retrain": lambda it, text: it["prune"].update(retrain=text),
-    "prune.ratios": lambda it, text: it["prune"].update(ratios=[text]),
-    "evaluate.beams": lambda it, text: it["evaluate"].update(beams=[text]),
-    "speed.models": lambda it, text: it["speed"].update(models=[text]),
+EDITS: dict[str, Callable[[dict[str, Any], str], object]] = {
+    "data.corpus": lambda values, text: values["data"].update(corpus=text),
+    "data.source": lambda values, text: values["data"].update(source=text),
+    "seed": lambda values, text: values.update(seed=text),
+    "student.size": lambda values, text: values["student"].update(size=text),
+    "a row of decode": lambda values, text: values["decode"].update({text: {"beam": 2}}),
+    "a row of select": lambda values, text: values["select"].update({text: {"nbest": "k5", "metric": "score"}}),
+    "a row of distill": lambda values, text: values["distill"].update({text: ROW}),
+    "a row of finetune": lambda values, text: values["finetune"].update({text: {**ROW, "init_from": "baseline"}}),
+    "a list": lambda values, text: values["select"]["seq_kd"].update(nbest=text),
+    "a text": lambda values, text: values["distill"]["seq_kd"].update(train_text=text),
+    "a start": lambda values, text: values["finetune"]["seq_inter"].update(init_from=text),
+    "a text of finetune": lambda values, text: values["finetune"]["seq_inter"].update(train_text=text),
+    "prune.model": lambda values, text: values["prune"].update(model=text),
+    "prune.retrain": lambda values, text: values["prune"].update(retrain=text),
+    "prune.ratios": lambda values, text: values["prune"].update(ratios=[text]),
+    "evaluate.beams": lambda values, text: values["evaluate"].update(beams=[text]),
+    "speed.models": lambda values, text: values["speed"].update(models=[text]),
 }
 
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repo]:
     root = tmp_path_factory.mktemp("resolve")
-    found = Repo.init_from(str(root), no_scm=True)
-    yield found
-    found.close()
+    made = Repo.init(str(root), no_scm=True)
+    yield made
+    made.close()
 
 
 def commands(repository: Repo, stages: dict[str, Any], values: dict[str, Any]) -> dict[str, str]:
-    """Each stage's cmd as DVC makes it of these settings; none where DVC itself refuses."""
+    """Return each stage's cmd as DVC makes it of these settings; none where DVC itself refuses them."""
     (Path(repository.root_dir) / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     try:
         resolver = DataResolver(repository, repository.root_dir, stages)
@@ -241,10 +245,10 @@ def commands(repository: Repo, stages: dict[str, Any], values: dict[str, Any]) -
 
 
 def run(command: str, stage: str, folder: Path) -> bool:
-    """Whether the cmd, run as DVC runs it, made the marker; seqkd does nothing."""
+    """Return whether the cmd, run as DVC runs it, made the marker; python itself does nothing."""
     (folder / "bin").mkdir(exist_ok=True)
-    (folder / "bin/seqkd").write_text("#!/bin/sh\nexit 0\n")
-    (folder / "bin/seqkd").chmod(0o755)
+    (folder / "bin/python").write_text("#!/bin/sh\nexit 0\n")
+    (folder / "bin/python").chmod(0o755)
     environment = {"PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}", "DVC_STAGE": stage}
     for line in command.splitlines():
         subprocess.run(["/bin/sh", "-c", line], cwd=folder, env=environment, capture_output=True, check=False)
@@ -254,35 +258,35 @@ def run(command: str, stage: str, folder: Path) -> bool:
 
 
 def pipeline() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
-    return found
+    stages: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+    return stages
 
 
 @pytest.fixture
 def values() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    return found
+    settings: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    return settings
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_no_text_of_params_yaml_is_run_by_the_shell(
-    place: str, repository: Repo, values: dict[str, Any], tmp_path: Path
+@pytest.mark.dvc
+@pytest.mark.parametrize("key", EDITS)
+def test_texts_of_params_yaml_are_not_run_by_the_shell(
+    key: str, repository: Repo, values: dict[str, Any], tmp_path: Path
 ) -> None:
     usual = commands(repository, pipeline(), values)
     assert len(usual) > 30
     for payload in PAYLOADS:
         changed = yaml.safe_load(yaml.safe_dump(values))
-        PLACES[place](changed, payload)
+        EDITS[key](changed, payload)
         for stage, command in commands(repository, pipeline(), changed).items():
             assert "marker" not in command
             if stage not in usual:
                 assert not run(command, stage, tmp_path), f"{payload!r} in {stage}: {command}"
 
 
-def test_the_same_texts_are_run_where_they_stand_in_a_cmd(
-    repository: Repo, values: dict[str, Any], tmp_path: Path
-) -> None:
-    naive = {"stages": {"prune": {"cmd": "seqkd prune ${prune.model}"}}}
+@pytest.mark.dvc
+def test_texts_of_params_yaml_would_be_run_in_a_cmd(repository: Repo, values: dict[str, Any], tmp_path: Path) -> None:
+    naive = {"stages": {"prune": {"cmd": "python -m seqkd prune ${prune.model}"}}}
     for payload in PAYLOADS[:3]:
         values["prune"]["model"] = payload
         assert run(commands(repository, naive, values)["prune"], "prune", tmp_path)
@@ -313,27 +317,33 @@ def dvc(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["dvc", *words], cwd=project, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.dvc
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["../precious", "../../outside", "x;touch marker", "$(touch marker)"])
-def test_a_name_that_leads_elsewhere_is_refused_before_dvc_removes_what_it_leads_to(name: str, project: Path) -> None:
+def test_names_that_lead_elsewhere_are_refused_before_dvc_removes_what_they_lead_to(name: str, project: Path) -> None:
     """DVC removes a stage's outs before it runs the stage, wherever they are: the stage could not refuse in time."""
     before = (project / "params.yaml").read_text(encoding="utf-8")
     values = yaml.safe_load(before)
     values["distill"][name] = ROW
     (project / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
-    told = dvc(project, "repro")
+    done = dvc(project, "repro")
     (project / "params.yaml").write_text(before, encoding="utf-8")
-    assert told.returncode != 0
-    assert f"distill has the key {name!r}; it must be at most 64 letters" in told.stderr
+    assert done.returncode != 0
+    assert f"distill has the key {name!r}; it must be at most 64 letters" in done.stderr
     assert (project / "precious/thesis").exists()
     assert (project.parent / "outside/thesis").exists()
     assert not (project / "marker").exists()
     assert not (project / "data/text/reference.tsv").exists()
 
 
-@pytest.mark.parametrize("setting", ["prune.model='x; touch marker'", "+distill.y={text: 'a; touch marker', alpha: 0}"])
-def test_a_command_in_an_experiment_s_setting_is_refused(setting: str, project: Path) -> None:
-    told = dvc(project, "exp", "run", "-S", setting)
-    assert told.returncode != 0
-    assert "touch marker" in told.stderr, told.stderr
+@pytest.mark.dvc
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "setting", ["prune.model='x; touch marker'", "+distill.y={train_text: 'a; touch marker', alpha: 0}"]
+)
+def test_experiment_with_a_command_in_a_setting_is_refused(setting: str, project: Path) -> None:
+    done = dvc(project, "exp", "run", "-S", setting)
+    assert done.returncode != 0
+    assert "touch marker" in done.stderr, done.stderr
     assert not (project / "marker").exists()
     subprocess.run(["git", "checkout", "-q", "params.yaml"], cwd=project, check=True)
