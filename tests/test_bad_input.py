@@ -98,6 +98,7 @@ def test_input_that_only_looks_wrong_works(case: Case, project: Path, monkeypatc
     assert seqkd(case.command, monkeypatch) in (0, None)
 
 
+@pytest.mark.slow
 def test_closed_standard_input_is_refused_in_one_sentence(project: Path) -> None:
     command = f'exec "{sys.executable}" -m seqkd {TRANSLATE} <&-'
     environment = os.environ | {"PYTHONPATH": str(Path(__main__.__file__).parent.parent)}

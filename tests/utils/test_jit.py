@@ -48,6 +48,7 @@ def _run(checkout: Path) -> tuple[str, Path]:
     return result, Path(folder)
 
 
+@pytest.mark.slow
 def test_jit_compiles_anew_after_an_edit_of_an_imported_module(checkout: Path) -> None:
     first, folder = _run(checkout)
     assert (first, list(folder.glob("outer.*.nbc")) != []) == ("8", True)
@@ -58,6 +59,7 @@ def test_jit_compiles_anew_after_an_edit_of_an_imported_module(checkout: Path) -
     assert other.parent != folder.parent
 
 
+@pytest.mark.slow
 def test_jit_keeps_compiled_code_when_only_a_comment_changes(checkout: Path) -> None:
     _, folder = _run(checkout)
     (checkout / "seqkd/ops/inner.py").write_text(f"{INNER}# a comment\n")
