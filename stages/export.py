@@ -14,6 +14,7 @@ As = Annotated[
     WeightPrecision, typer.Option(help="int8: a quarter of the file, each row of a matrix with its own scale.")
 ]
 Out = Annotated[Path, typer.Option(help="The folder to write.")]
+WRITES = "{out}"
 
 
 def main(*, model: Source, precision: As = "int8", out: Out) -> None:

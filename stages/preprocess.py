@@ -14,6 +14,7 @@ from seqkd.utils import atomic
 Gold = Annotated[Path, typer.Option(help="The training pairs to write.")]
 Out = Annotated[Path, typer.Option(help="Folder for dev.tsv, test.tsv and about.json.")]
 Downloads = Annotated[Path, typer.Option(help="Folder that keeps what was downloaded, for the next run.")]
+WRITES = "{out}"
 
 
 def main(*, gold: Gold, out: Out, downloads: Downloads) -> None:

@@ -14,6 +14,7 @@ Scores = Annotated[Path, typer.Option(help="The folder of the scores.")]
 Curves = Annotated[Path, typer.Option(help="The folder of the curves.")]
 Audits = Annotated[Path, typer.Option(help="The folder of the audits.")]
 Out = Annotated[Path, typer.Option(help="The folder of the reports.")]
+WRITES = "{out}"
 
 
 def main(*, scores: Scores, curves: Curves, audits: Audits, out: Out) -> None:

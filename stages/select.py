@@ -14,6 +14,8 @@ from seqkd.selection import audit, select
 from seqkd.utils import pool
 from seqkd.utils.progress import Progress
 
+WRITES = "{texts}/{row}"
+
 
 def main(
     row: Annotated[str, typer.Argument(parser=schema.row_name, help="A row of select in params.yaml.")],

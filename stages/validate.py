@@ -9,6 +9,7 @@ from seqkd.config import schema
 from seqkd.utils import atomic
 
 Out = Annotated[Path, typer.Option(help="The file that says so; always the same, so that nothing is run for it.")]
+WRITES = "{out}"
 
 
 def main(*, out: Out) -> None:
