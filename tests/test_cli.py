@@ -233,9 +233,7 @@ def test_a_stage_locks_what_it_says_it_writes(checkout: Path) -> None:
     with sleeping(checkout, "b", "--out", "models") as running:
         second = run("sleep", "b", f"--out={checkout}/models", cwd=checkout)
         assert (second.returncode, second.stdout) == (1, "")
-        assert second.stderr == (
-            f"seqkd sleep: process {running.pid} is at work on {checkout}/models/b; wait until it has ended, or end it.\n"
-        )
+        assert second.stderr.startswith(f"seqkd sleep: process {running.pid} is at work on {checkout}/models/b; ")
         with sleeping(checkout, "c", "--out", "models") as another:
             another.kill()
         running.kill()

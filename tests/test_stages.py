@@ -94,7 +94,7 @@ def _measure(folder: Path) -> None:
     for place, model in enumerate([*params.models, *(f"prune-{ratio}" for ratio in params.prune.ratios)]):
         beams = {str(beam): {"bleu": 20.0 - place, "chrf": 40.0, "length_ratio": 1.0} for beam in params.evaluate.beams}
         (folder / "scores" / f"{model}.json").write_text(json.dumps(scored | {"model": model, "beams": beams}))
-        curve = "epoch,updates,rate,train_loss,dev_perplexity\n1,9,0.1,2.0,9.5\n"
+        curve = "epoch,updates,learning_rate,train_loss,dev_perplexity\n1,9,0.1,2.0,9.5\n"
         (folder / "curves" / f"{model}.csv").write_text(curve)
     for row, settings in params.select.items():
         tally = audit.SelectionStats()
