@@ -22,7 +22,7 @@ Models = Annotated[Path, typer.Option(help="The folder of the models.")]
 Test = Annotated[Path, typer.Option(help="The test pairs.")]
 Translations = Annotated[Path, typer.Option(help="The folder of the translations, each model's a folder in it.")]
 Out = Annotated[Path, typer.Option(help="The folder of the scores.")]
-WRITES = "{out}/{row}"
+WRITES = "{out}/{prefix}{row}"
 
 
 def main(row: Row, *, prefix: Prefix = "", models: Models, test: Test, translations: Translations, out: Out) -> None:
