@@ -60,7 +60,7 @@ def family(leader: int) -> list[psutil.Process]:
 def stage(process: psutil.Process) -> str:
     """The stage whose command this process is, or was forked from; "" for any other."""
     try:
-        named = any(Path(word).name == "seqkd" for word in process.cmdline()[:3])
+        named = process.cmdline()[1:3] == ["-m", "seqkd"]
         return process.environ().get(process_control.STAGE_VARIABLE, "") if named else ""
     except psutil.Error:
         return ""

@@ -1,4 +1,4 @@
-"""Sentence BLEU of n-best lists beside sacreBLEU, the same scores to the last bit; and the whole choice; one core."""
+"""Selection on one core: sentence BLEU of n-best lists beside sacreBLEU, and the whole choice of a text."""
 
 import random
 import tempfile
@@ -24,7 +24,7 @@ from seqkd.selection import select, sentence_bleu
 
 HYPOTHESES = 35
 PEER = "sacrebleu.sentence_bleu"
-CHECKED = 5000  # pairs that sacreBLEU scores in a round
+PEER_PAIRS = 5000  # that sacreBLEU scores in a round
 
 
 def run(settings: Settings) -> list[Row]:
@@ -32,52 +32,53 @@ def run(settings: Settings) -> list[Row]:
     lines = min(len(material.texts), 1000 * settings.rounds)
     with tempfile.TemporaryDirectory() as name:
         pairs = write(Path(name), material, lines=lines)
-        return [*scored(settings, material, pairs, Path(name)), *chosen(settings, material, pairs, Path(name))]
+        scores = score_rows(settings, material, pairs, Path(name))
+        return [*scores, *choose_rows(settings, material, pairs, Path(name))]
 
 
-def changed(ids: list[int], size: int, generator: random.Random) -> Iterator[int]:
-    """A copy with about a tenth of the pieces exchanged, lost or doubled."""
+def _perturbed(ids: list[int], vocab_size: int, generator: random.Random) -> Iterator[int]:
+    """Yield the ids with about a tenth of them replaced, deleted or doubled."""
     for piece in ids:
-        luck = generator.random()
-        if luck < 0.05:
-            yield generator.randrange(4, size)
-        elif luck > 0.07:
+        draw = generator.random()
+        if draw < 0.05:
+            yield generator.randrange(4, vocab_size)
+        elif draw > 0.07:
             yield piece
-        if luck > 0.97:
+        if draw > 0.97:
             yield piece
 
 
 def write(folder: Path, material: Material, *, lines: int) -> list[Pair]:
-    """n-best lists made up from a seed for the first lines of the training text; returns their pairs."""
+    """Write random n-best lists, from a fixed seed, for the first lines of the training text; return their pairs."""
     generator, pairs = random.Random(17), material.texts[:lines]
     for index in range(nbest.count(len(pairs))):
         entries = []
         for pair in pairs[nbest.positions(index)]:
             ids = material.vocab.encode(pair.target)
-            copies = [tuple(changed(ids, material.vocab.size, generator)) for _ in range(HYPOTHESES)]
+            copies = [tuple(_perturbed(ids, material.vocab.size, generator)) for _ in range(HYPOTHESES)]
             entries.append((pair, [nbest.Hypothesis(copy, -1.0, True) for copy in copies]))
         nbest.write_part(folder, index, entries)
     return pairs
 
 
 class Lists(NamedTuple):
-    """A part's texts, HYPOTHESES of them for each reference."""
+    """Texts of one part, HYPOTHESES for each reference."""
 
     references: list[str]
     texts: list[str]
 
-    def numbers(self) -> sentence_bleu.Words:
+    def encode(self) -> sentence_bleu.Words:
         return sentence_bleu.encode([*self.references, *self.texts], metrics.tokenize)
 
     def scores(self, words: sentence_bleu.Words) -> list[float]:
-        places = np.arange(len(self.texts), dtype=np.int32)
-        counts = sentence_bleu.counts(words, len(self.references) + places, places // HYPOTHESES)
+        rows = np.arange(len(self.texts), dtype=np.int32)
+        counts = sentence_bleu.counts(words, len(self.references) + rows, rows // HYPOTHESES)
         return list(sentence_bleu.bleu(counts, smoothing="exp", value=0.0).tolist())
 
-    def scores_of_sacrebleu(self) -> list[float]:
-        """Of the first texts."""
-        some = ((text, self.references[at // HYPOTHESES]) for at, text in enumerate(self.texts[:CHECKED]))
-        return [sacrebleu.sentence_bleu(text, [reference]).score for text, reference in some]
+    def sacrebleu_scores(self) -> list[float]:
+        """Return sacreBLEU's scores of the first PEER_PAIRS texts."""
+        pairs = ((text, self.references[row // HYPOTHESES]) for row, text in enumerate(self.texts[:PEER_PAIRS]))
+        return [sacrebleu.sentence_bleu(text, [reference]).score for text, reference in pairs]
 
 
 def read(part: select.Part, material: Material) -> Lists:
@@ -86,23 +87,23 @@ def read(part: select.Part, material: Material) -> Lists:
     return Lists([pair.target for pair in part.pairs], material.vocab.decode_all(ids))
 
 
-def scored(settings: Settings, material: Material, pairs: list[Pair], folder: Path) -> list[Row]:
-    """Pairs a second of lists against their references; each round has a part of its own."""
+def score_rows(settings: Settings, material: Material, pairs: list[Pair], folder: Path) -> list[Row]:
+    """Measure pairs scored per second; each round scores another part."""
     lists = [read(part, material) for part in select.parts(folder, pairs, lines=len(pairs))]
-    numbers = [one.numbers() for one in lists[:1]]
-    lists[0].scores(numbers[0])  # compiles
+    words = lists[0].encode()
+    lists[0].scores(words)  # compiles
     work: dict[str, Callable[[Lists], Sized]] = {
-        PEER: Lists.scores_of_sacrebleu,
-        "strings to numbers": lambda one: one.texts if one.numbers() else [],
-        "numbers to scores": lambda _: lists[0].scores(numbers[0]),
-        "strings to scores": lambda one: one.scores(one.numbers()),
+        PEER: Lists.sacrebleu_scores,
+        "strings to numbers": lambda part: part.texts if part.encode() else [],
+        "numbers to scores": lambda _: lists[0].scores(words),
+        "strings to scores": lambda part: part.scores(part.encode()),
     }
     variants = {name: partial(_rate, step, cycle(lists[::-1])) for name, step in work.items()}
     rates = alternate(variants, settings.rounds)
     pairs_scored = [
         (ours, theirs)
-        for one in lists
-        for ours, theirs in zip(one.scores(one.numbers()), one.scores_of_sacrebleu(), strict=False)
+        for part in lists
+        for ours, theirs in zip(part.scores(part.encode()), part.sacrebleu_scores(), strict=False)
     ]
     same = sum(ours == theirs for ours, theirs in pairs_scored)
     note = f"{same:,} of {len(pairs_scored):,} scores equal to the last bit"
@@ -111,14 +112,14 @@ def scored(settings: Settings, material: Material, pairs: list[Pair], folder: Pa
 
 
 def _rate(step: Callable[[Lists], Sized], lists: Iterator[Lists]) -> float:
-    one = next(lists)
+    part = next(lists)
     began = time.process_time()
-    count = len(step(one))
+    count = len(step(part))
     return count / (time.process_time() - began)
 
 
-def chosen(settings: Settings, material: Material, pairs: list[Pair], folder: Path) -> list[Row]:
-    """Hypotheses a second from the n-best files to the chosen text and its audit."""
+def choose_rows(settings: Settings, material: Material, pairs: list[Pair], folder: Path) -> list[Row]:
+    """Measure hypotheses per second, from the n-best files to the chosen text and its audit."""
     parts, model = list(select.parts(folder, pairs, lines=len(pairs))), material.folder / "joint.model"
     choose = partial(select.choose, model=model, settings=schema.SelectSettings(nbest="made-up", metric="bleu"))
 

@@ -11,23 +11,23 @@ from seqkd.reporting import plots, results, tables
 from seqkd.utils import atomic
 
 Scores = Annotated[Path, typer.Option(help="The folder of the scores.")]
-Curves = Annotated[Path, typer.Option(help="The folder of the curves.")]
+Curves = Annotated[Path, typer.Option(help="The folder of the training curves.")]
 Audits = Annotated[Path, typer.Option(help="The folder of the audits.")]
-Out = Annotated[Path, typer.Option(help="The folder of the reports.")]
+Out = Annotated[Path, typer.Option(help="The folder of the reports; tables, plots and metrics.json are written there.")]
 WRITES = "{out}"
 
 
 def main(*, scores: Scores, curves: Curves, audits: Audits, out: Out) -> None:
     """Write the tables and plots of the rows in params.yaml, and print Table 1."""
     params = schema.load_params()
-    found = results.Results(
+    all_results = results.Results(
         results.scores(scores, params), results.curves(curves, params), results.audits(audits, params)
     )
-    methods = tables.methods(params, found.scores)
+    methods = tables.method_table(params, all_results.scores)
     tables.write(methods, out, "table1")
-    tables.write(tables.pruning(params, found.scores), out, "table3")
+    tables.write(tables.pruning_table(params, all_results.scores), out, "table3")
     with atomic.open_text(out / "metrics.json") as file:
-        json.dump(tables.metrics(params, found.scores), file, indent=2)
+        json.dump(tables.dvc_metrics(params, all_results.scores), file, indent=2)
         file.write("\n")
-    plots.write(params, found, out / "plots")
-    print(tables.plain(methods))
+    plots.write(params, all_results, out / "plots")
+    print(tables.to_text(methods))

@@ -10,34 +10,35 @@ import typer
 from seqkd.config import schema
 from seqkd.data import bitext
 from seqkd.data.bitext import Pair
+from seqkd.evaluation import measurements
 from seqkd.selection import audit, select
 from seqkd.utils import pool
 from seqkd.utils.progress import Progress
 
+Row = Annotated[str, typer.Argument(parser=schema.row_name, help="A row of select in params.yaml.")]
+Lists = Annotated[Path, typer.Option(help="The folder of the n-best lists.")]
+Reference = Annotated[Path, typer.Option(help="The file of the human translations.")]
+Vocab = Annotated[Path, typer.Option(help="The sentencepiece model of the n-best lists.")]
+Texts = Annotated[Path, typer.Option(help="The folder of the training texts; the chosen text is written there.")]
+Audits = Annotated[Path, typer.Option(help="The folder of the audits; the row's audit is written there.")]
 WRITES = "{texts}/{row}"
 
 
-def main(
-    row: Annotated[str, typer.Argument(parser=schema.row_name, help="A row of select in params.yaml.")],
-    *,
-    lists: Annotated[Path, typer.Option(help="The folder of the n-best lists.")],
-    gold: Annotated[Path, typer.Option(help="The human text.")],
-    vocab: Annotated[Path, typer.Option(help="The vocabulary of the n-best lists.")],
-    texts: Annotated[Path, typer.Option(help="The folder of the texts; the distilled one is written there.")],
-    audits: Annotated[Path, typer.Option(help="The folder of the audits; the row's is written there.")],
-) -> None:
+def main(row: Row, *, lists: Lists, reference: Reference, vocab: Vocab, texts: Texts, audits: Audits) -> None:
+    """Choose one hypothesis for every line by the metric of a row of params.yaml."""
     settings = schema.row(schema.load_params().select, row, section="select")
-    lines, tally = bitext.count_pairs(gold), audit.SelectionStats()
-    parts = select.parts(lists / settings.nbest, bitext.stream(gold), lines=lines)
+    lines, stats = bitext.count_pairs(reference), audit.SelectionStats()
+    parts = select.parts(lists / settings.nbest, bitext.stream(reference), lines=lines)
     choose = partial(select.choose, model=vocab, settings=settings)
 
-    def chosen() -> Iterator[Pair]:
-        with Progress(lines, unit="lines", label=f"select {row}") as bar:
-            for pairs, found in pool.map_ordered(choose, parts, processes=schema.load_machine().processes):
-                tally.add(found)
-                bar.add(len(pairs))
+    def chosen_pairs() -> Iterator[Pair]:
+        with Progress(lines, unit="lines", label=f"select {row}") as progress:
+            for pairs, part_stats in pool.map_ordered(choose, parts, processes=schema.load_machine().processes):
+                stats.add(part_stats)
+                progress.add(len(pairs))
                 yield from pairs
 
-    bitext.write(texts / f"{row}.tsv", chosen())
-    audit.write(audits / f"{row}.json", audit.record(tally, row, settings))
-    print(audit.summary(audit.record(tally, row, settings)))
+    bitext.write(texts / f"{row}.tsv", chosen_pairs())
+    result = audit.summarize(stats, row, settings)
+    measurements.write(audits / f"{row}.json", result)
+    print(audit.describe(result))

@@ -12,10 +12,10 @@ Reports = Annotated[Path, typer.Option(help="The folder of the reports.")]
 
 
 def main(*, reports: Reports) -> None:
-    """Print Tables 1, 2 and 3; Table 2 only where speed was measured."""
+    """Print Tables 1, 2 and 3, or that Table 2 was not measured yet."""
     for name, title in TITLES.items():
         path = reports / f"{name}.csv"
         if name == "table2" and not path.exists():
             print(f"Table 2. {title}: not measured yet; run dvc repro.\n")
         else:
-            print(f"Table {name[-1]}. {title}\n\n{tables.plain(tables.read(path))}\n")
+            print(f"Table {name[-1]}. {title}\n\n{tables.to_text(tables.read(path))}\n")

@@ -1,4 +1,4 @@
-"""Made-up rows and results, shared by the tests of what is reported."""
+"""Made-up rows and results for the tests of seqkd.reporting, and the profiles of hypothesis."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from seqkd.config.schema import DistillSettings, FinetuneSettings, Params, Prune
 from seqkd.reporting import results
 from seqkd.reporting.results import Results
 
-# Made-up files: a few of each format in every run; pytest tests/test_fuzz.py --hypothesis-profile=minute for many.
+# A few examples in every run; `pytest tests/test_fuzz.py --hypothesis-profile=minute` for many.
 _QUIET: dict[str, Any] = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
 settings.register_profile("short", max_examples=30, derandomize=True, **_QUIET)
 settings.register_profile("minute", max_examples=200, **_QUIET)
@@ -33,7 +33,7 @@ BLEU = {  # K=1, K=5
 
 @pytest.fixture(scope="session")
 def params() -> Params:
-    """The project's settings with rows of our own: five methods, two pruned models."""
+    """The project's settings with rows of the tests' own: five methods, two pruned models."""
     rows = {
         "select": {
             "mode": SelectSettings(nbest="k5", metric="score"),
@@ -49,34 +49,34 @@ def params() -> Params:
         },
         "prune": PruneSettings(model="whole-near", ratios=[0.5, 0.9], retrain="mode", finetune="near"),
     }
-    found = schema.load_params(ROOT / "params.yaml")
-    return found.model_copy(update={**rows, "evaluate": found.evaluate.model_copy(update={"beams": [1, 5]})})
+    own = schema.load_params(ROOT / "params.yaml")
+    return own.model_copy(update={**rows, "evaluate": own.evaluate.model_copy(update={"beams": [1, 5]})})
 
 
-def score(model: str) -> dict[str, Any]:
+def scores_record(model: str) -> dict[str, Any]:
     size = 4_000_000 if model.startswith("teacher") else 1_000_000
-    left = round(size * (1 - float(model.removeprefix("prune-")))) if model.startswith("prune-") else size
+    remaining = round(size * (1 - float(model.removeprefix("prune-")))) if model.startswith("prune-") else size
     beams = {
         beam: {"bleu": bleu, "chrf": bleu + 20, "length_ratio": 0.97}
         for beam, bleu in zip("15", BLEU[model], strict=True)
     }
-    measured = {"perplexity": 12.345, "mode_probability": 0.0625, "bytes": 4 * left + 100}
-    signed = {"signature_bleu": "nrefs:1|tok:13a", "signature_chrf": "nrefs:1|nc:6"}
-    return {"model": model, "parameters": size, "remaining": left, "beams": beams, **measured, **signed}
+    numbers = {"perplexity": 12.345, "mode_probability": 0.0625, "bytes": 4 * remaining + 100}
+    signatures = {"signature_bleu": "nrefs:1|tok:13a", "signature_chrf": "nrefs:1|nc:6"}
+    return {"model": model, "parameters": size, "remaining": remaining, "beams": beams, **numbers, **signatures}
 
 
-def audit(row: str, pick: str, ranks: list[int]) -> dict[str, Any]:
+def audit_record(row: str, metric: str, ranks: list[int]) -> dict[str, Any]:
     faults = {"empty": 0.0, "truncated": 0.01, "unknown": 0.0}
     return {
         "row": row,
-        "settings": {"nbest": "k9", "metric": pick, "smoothing": "add-k", "smoothing_value": 1.0},
+        "settings": {"nbest": "k9", "metric": metric, "smoothing": "add-k", "smoothing_value": 1.0},
         "lines": sum(ranks),
         "hypotheses": len(ranks) * sum(ranks),
         "hypotheses_per_line": {"least": len(ranks), "mean": len(ranks), "most": len(ranks), "distinct": 2.5},
         "ranks": ranks,
         "mean_rank": 0.5,
         "ties": 0.02,
-        "unmatched": 0.001,
+        "no_overlap": 0.001,
         "bleu_chosen": 45.25,
         "bleu_first": 40.0,
         "oracle_gain": 5.25,
@@ -88,26 +88,26 @@ def audit(row: str, pick: str, ranks: list[int]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def measured(tmp_path: Path) -> Path:
+def results_folder(tmp_path: Path) -> Path:
     """A folder with scores, curves and audit of every row, and of one that params no longer names."""
     for name in ("scores", "curves", "audit"):
         (tmp_path / name).mkdir()
     for model in BLEU:
-        (tmp_path / "scores" / f"{model}.json").write_text(json.dumps(score(model)))
+        (tmp_path / "scores" / f"{model}.json").write_text(json.dumps(scores_record(model)))
         lines = [f"{epoch},{100 * epoch},0.001,3.5,{100 / epoch + BLEU[model][0]}" for epoch in range(1, 6)]
-        text = "\n".join(["epoch,updates,rate,train_loss,dev_perplexity", *lines])
+        text = "\n".join(["epoch,updates,learning_rate,train_loss,dev_perplexity", *lines])
         (tmp_path / "curves" / f"{model}.csv").write_text(text + "\n")
-    for row, pick, ranks in (("mode", "score", [100, 0, 0]), ("near", "bleu", [50, 30, 20])):
-        (tmp_path / "audit" / f"{row}.json").write_text(json.dumps(audit(row, pick, ranks)))
+    for row, metric, ranks in (("mode", "score", [100, 0, 0]), ("near", "bleu", [50, 30, 20])):
+        (tmp_path / "audit" / f"{row}.json").write_text(json.dumps(audit_record(row, metric, ranks)))
     for stale in ("scores/gone.json", "curves/gone.csv", "audit/gone.json"):
         (tmp_path / stale).write_text("no longer a row")
     return tmp_path
 
 
 @pytest.fixture
-def found(measured: Path, params: Params) -> Results:
+def all_results(results_folder: Path, params: Params) -> Results:
     return Results(
-        results.scores(measured / "scores", params),
-        results.curves(measured / "curves", params),
-        results.audits(measured / "audit", params),
+        results.scores(results_folder / "scores", params),
+        results.curves(results_folder / "curves", params),
+        results.audits(results_folder / "audit", params),
     )

@@ -64,10 +64,10 @@ def instances(root: Path = ROOT) -> dict[str, dict[str, Any]]:
 
 
 def stage_file(spec: Mapping[str, Any]) -> str:
-    """stages/<stage>.py of `seqkd <stage> ...`."""
+    """Return stages/<stage>.py of `python -m seqkd <stage> ...`."""
     command = spec["cmd"] if isinstance(spec["cmd"], str) else " && ".join(spec["cmd"])
-    found = re.findall(r"(?:^|&&|;|\s)seqkd\s+([\w-]+)", command)
-    assert len(found) == 1, f"a stage's cmd is one `seqkd <stage> ...`, but here it is: {command}"
+    found = re.findall(r"(?:^|&&|;|\s)python -m seqkd\s+([\w-]+)", command)
+    assert len(found) == 1, f"a stage's cmd is one `python -m seqkd <stage> ...`, but here it is: {command}"
     return f"stages/{found[0].replace('-', '_')}.py"
 
 

@@ -21,6 +21,8 @@ from seqkd.corpora.wheels import Package
 from seqkd.data import bitext, nbest, vocab
 from seqkd.data.bitext import Pair
 from seqkd.data.nbest import Hypothesis
+from seqkd.evaluation import measurements
+from seqkd.evaluation.measurements import ModelScores
 from seqkd.models import checkpoint, lstm
 from seqkd.models.checkpoint import Model
 from seqkd.reporting import results, tables
@@ -108,9 +110,9 @@ def formats(place: Path) -> dict[str, Format]:
     scored = {"parameters": 9, "remaining": 9, "bytes": 9, "perplexity": 2.5, "mode_probability": 0.5, "model": "m"}
     scored |= {"signature_bleu": "s", "signature_chrf": "s"}
     scored |= {"beams": {"1": {"bleu": 1.5, "chrf": 2.5, "length_ratio": 1.0}}}
-    tally = audit.SelectionStats()
-    tally.line([Hypothesis((4, 5), -1.5, True)] * 2, ["a dog", "the dog"], 1)
-    told = audit.record(tally, "audit", schema.SelectSettings(nbest="k5", metric="score"))
+    stats = audit.SelectionStats()
+    stats.count_line([Hypothesis((4, 5), -1.5, True)] * 2, ["a dog", "the dog"], 1)
+    summary = audit.summarize(stats, "audit", schema.SelectSettings(nbest="k5", metric="score"))
     read = {path.name: path.read_bytes() for path in (place / "model").iterdir() if path.suffix != ".md"}
     part = (place / "lists/part-00000.tsv.gz").read_bytes()
     pairs = b"a dog\tein Hund\na cat\teine Katze\na cow\teine Kuh\nthe sun\tdie Sonne\n"
@@ -143,8 +145,8 @@ def formats(place: Path) -> dict[str, Format]:
         "a vocabulary": Format("model/vocab.model", read["vocab.model"], loaded),
         "a curve": Format("curve.csv", (place / "curve.csv").read_bytes(), curve.read),
         "scores": Format("s.json", json.dumps(scored).encode(),
-                         lambda path: schema.parse(results.Scored, results.record(path), where=str(path))),
-        "an audit": Format("audit.json", json.dumps(told).encode(), audited),
+                         lambda path: measurements.read(ModelScores, path)),
+        "an audit": Format("audit.json", summary.model_dump_json().encode(), audited),
         "a table": Format("t.csv", b"model,bleu_1\nteacher,20.5\nbaseline,17.25\n", tables.read),
         "a wheel": Format("t.whl", zipped("tiny/en.json")(b'{"a": {"b": "c"}}'), unpacked("tiny/{language}.json")),
         "texts in JSON": Format("t.whl", b'{"a": {"b": "c"}, "d": "e"}', unpacked("tiny/{language}.json"),

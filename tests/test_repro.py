@@ -3,13 +3,19 @@
 import csv
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
+from dvc_file import instances
 
 from benchmarks import kill, tiny
 from benchmarks.kill import Strike
 from benchmarks.tiny import Project
 from seqkd.config import schema
+
+
+pytestmark = [pytest.mark.slow, pytest.mark.dvc]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +32,7 @@ def models(project: Project) -> list[str]:
     return [*params.models, *(f"prune-{ratio}" for ratio in params.prune.ratios)]
 
 
-def test_every_row_has_a_model_scores_and_a_place_in_the_report(project: Project) -> None:
+def test_repro_gives_every_row_a_model_scores_and_a_place_in_the_report(project: Project) -> None:
     reports = project.folder / "reports"
     metrics = json.loads((reports / "metrics.json").read_text())
     assert set(metrics) == set(models(project))
@@ -39,7 +45,7 @@ def test_every_row_has_a_model_scores_and_a_place_in_the_report(project: Project
     assert "baseline" in project.run("seqkd", "show", "--reports", "reports")
 
 
-def test_a_second_repro_has_nothing_to_do(project: Project) -> None:
+def test_repro_a_second_time_has_nothing_to_do(project: Project) -> None:
     before = project.lock
     told = project.run("dvc", "repro")
     assert "Running stage" not in told
@@ -55,7 +61,7 @@ STRIKES = [  # in the order of a run
 ]
 
 
-def test_a_round_strikes_each_kind_of_stage_once_in_the_order_of_a_run() -> None:
+def test_kill_rounds_strike_each_kind_of_stage_once_in_the_order_of_a_run() -> None:
     lasted = {"train@a": 4.0, "evaluate@a": 1.0, "train@b": 2.0, "evaluate-pruned@c": 1.0, "report": 3.0}
     found = kill.rounds(lasted, 7, seed=1)
     assert [len(each) for each in found] == [3, 3, 1]
@@ -66,8 +72,8 @@ def test_a_round_strikes_each_kind_of_stage_once_in_the_order_of_a_run() -> None
         assert all(strike.after <= lasted[strike.stage] for strike in each)
 
 
-def test_one_seed_gives_one_result_whatever_the_number_of_workers_and_kills(project: Project) -> None:
-    """Everything anew with two workers instead of one, killed on the way, its state saved after every update."""
+def test_repro_gives_the_same_bits_whatever_the_number_of_processes_and_kills(project: Project) -> None:
+    """Everything anew with two processes instead of one, killed on the way, its state saved after every update."""
     before = project.lock
     project.machine(processes=2, checkpoint_interval=0.0)
     kill.forget(project)
@@ -83,7 +89,7 @@ LOCK, RWLOCK = "dvc.lock", ".dvc/tmp/rwlock"
     ("torn", "share", "ending"),
     [(LOCK, 0.3, b""), (LOCK, 0.6, b""), (LOCK, 0.6, b"\n: ["), (RWLOCK, 0.3, b""), (RWLOCK, 0.6, b"")],
 )
-def test_a_torn_file_of_dvcs_own_is_mended_as_the_manual_says(
+def test_dvc_files_torn_by_a_kill_are_repaired_as_the_readme_says(
     project: Project, torn: str, share: float, ending: bytes
 ) -> None:
     before, path = project.lock, project.folder / torn
@@ -94,20 +100,63 @@ def test_a_torn_file_of_dvcs_own_is_mended_as_the_manual_says(
     assert project.lock == before
 
 
-def test_an_edit_of_a_plot_trains_nothing(project: Project) -> None:
-    plots = project.folder / "seqkd" / "plots.py"
-    before = plots.read_text()
-    plots.write_text(before + "\n# another look\n")
-    assert project.stale() == {"report", "speed"}
-    plots.write_text(before)
+TRAININGS = ("train@", "distill@", "finetune@", "prune@")
+HARMLESS = [  # for a training
+    "reporting/plots.py",
+    "reporting/tables.py",
+    "corpora/wheels.py",
+    "selection/select.py",
+    "decoding/beam_search.py",
+    "decoding/beam_search_cuda.py",
+    "evaluation/metrics.py",
+    "utils/pool.py",
+]
 
 
-def test_a_student_of_another_size_is_trained_and_not_taken_from_an_earlier_run(project: Project) -> None:
+@contextmanager
+def edited(project: Project, *names: str) -> Iterator[None]:
+    """Add a line to modules of seqkd while the block runs."""
+    before = {path: path.read_text() for path in (project.folder / "seqkd" / name for name in names)}
+    for path, text in before.items():
+        path.write_text(f"{text}\n# another look\n")
+    yield
+    for path, text in before.items():
+        path.write_text(text)
+
+
+def test_edit_of_a_plot_reruns_the_report_alone(project: Project) -> None:
+    with edited(project, "reporting/plots.py"):
+        assert project.stale() == {"report", "speed"}
+
+
+def test_edit_of_what_no_training_uses_leaves_every_training_as_it_is(project: Project) -> None:
+    with edited(project, *HARMLESS):
+        assert project.stale()
+        assert not [stage for stage in project.stale() if stage.startswith(TRAININGS)]
+
+
+def test_edit_of_the_optimizer_makes_every_training_stale(project: Project) -> None:
+    with edited(project, "training/optimizer.py"):
+        stale = project.stale()
+    assert {stage for stage in instances(project.folder) if stage.startswith(TRAININGS)} <= stale
+
+
+def test_compiled_files_beside_the_code_leave_the_status_clean(project: Project) -> None:
+    """Python and numba write them into the packages that stages depend on."""
+    for folder in ("training", "ops/cpu"):
+        cache = project.folder / "seqkd" / folder / "__pycache__"
+        cache.mkdir(exist_ok=True)
+        (cache / "touched.cpython-311.pyc").write_bytes(b"anything")
+        (cache.parent / "loose.pyc").write_bytes(b"anything")
+    assert project.stale() == set()
+
+
+def test_experiment_with_another_size_trains_and_takes_nothing_from_an_earlier_run(project: Project) -> None:
     command = ("dvc", "exp", "run", "--temp", "--name", "wider", "-S", "student.size=1x12", "train@baseline")
     assert "Running stage 'train@baseline'" in project.run(*command)
 
 
-def test_a_temporary_experiment_reruns_what_its_setting_touches_and_is_listed_by_row(project: Project) -> None:
+def test_experiment_in_a_temporary_clone_reruns_what_its_setting_touches_and_is_listed_by_row(project: Project) -> None:
     """It runs in a clone, with the clone's own code and the project's cache."""
     told = project.run("dvc", "exp", "run", "--temp", "--name", "cooler", "-S", "distill.words.alpha=0.25")
     ran = set(re.findall(r"Running stage '([^']+)'", told))

@@ -28,8 +28,8 @@ from source_tree import ROOT
 from seqkd.config import schema
 from seqkd.data import bitext, nbest, vocab
 from seqkd.data.bitext import Pair
+from seqkd.evaluation import measurements
 from seqkd.models import checkpoint, lstm
-from seqkd.reporting import results
 from seqkd.training import curve, training_state
 from seqkd.utils import atomic, jit
 from seqkd.utils.errors import InputError
@@ -137,7 +137,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "reference.tsv": bitext.read,
     "part-00000.tsv.gz": lambda path: list(nbest.read_part(path, [Pair(0, "a", "b")])),
     "curve.csv": curve.read,
-    "scores.json": results.record,
+    "scores.json": measurements.read_json,
     "params.yaml": schema.load_params,
     "machine.yaml": schema.load_machine,
     "state": _taken_up,

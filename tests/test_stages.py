@@ -9,6 +9,7 @@ from seqkd.config import schema
 from seqkd.data import bitext, nbest, vocab
 from seqkd.data.bitext import Pair
 from seqkd.data.nbest import Hypothesis
+from seqkd.evaluation import measurements
 from seqkd.selection import audit
 from seqkd.utils.errors import InputError
 from stages import report, select, show
@@ -42,7 +43,7 @@ def _select(folder: Path, row: str) -> None:
     select.main(
         row,
         lists=folder / "lists",
-        gold=folder / "reference.tsv",
+        reference=folder / "reference.tsv",
         vocab=folder / "joint.model",
         texts=folder,
         audits=folder,
@@ -97,9 +98,9 @@ def _measure(folder: Path) -> None:
         curve = "epoch,updates,learning_rate,train_loss,dev_perplexity\n1,9,0.1,2.0,9.5\n"
         (folder / "curves" / f"{model}.csv").write_text(curve)
     for row, settings in params.select.items():
-        tally = audit.SelectionStats()
-        tally.line([Hypothesis((4,), -1.0, True)] * 2, ["ein Hund", "der Hund"], 1)
-        audit.write(folder / "audit" / f"{row}.json", audit.record(tally, row, settings))
+        stats = audit.SelectionStats()
+        stats.count_line([Hypothesis((4,), -1.0, True)] * 2, ["ein Hund", "der Hund"], 1)
+        measurements.write(folder / "audit" / f"{row}.json", audit.summarize(stats, row, settings))
 
 
 def test_report_writes_tables_metrics_and_plots_and_show_prints_them(

@@ -1,4 +1,4 @@
-"""Corpus scores by sacreBLEU, each with the signature that makes it comparable; and its 13a words."""
+"""BLEU and chrF by sacreBLEU, each with the signature that makes it comparable; 13a tokenization."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -9,6 +9,7 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 _BLEU, _CHRF = BLEU(tokenize="13a"), CHRF()
+CACHE_SIZE = 1 << 20  # strings
 
 
 class Score(NamedTuple):
@@ -17,16 +18,16 @@ class Score(NamedTuple):
 
 
 def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> Score:
-    """Corpus BLEU over 13a words, one reference each. Raises ValueError for unequal counts."""
-    return _corpus(BLEU(tokenize="13a"), hypotheses, references)
+    """Return corpus BLEU over 13a tokens, one reference each. Raises ValueError for unequal counts."""
+    return _corpus_score(BLEU(tokenize="13a"), hypotheses, references)
 
 
 def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> Score:
-    """Corpus chrF2, one reference each. Raises ValueError for unequal counts."""
-    return _corpus(CHRF(), hypotheses, references)
+    """Return corpus chrF2, one reference each. Raises ValueError for unequal counts."""
+    return _corpus_score(CHRF(), hypotheses, references)
 
 
-def _corpus(metric: Metric, hypotheses: Sequence[str], references: Sequence[str]) -> Score:
+def _corpus_score(metric: Metric, hypotheses: Sequence[str], references: Sequence[str]) -> Score:
     if len(hypotheses) != len(references):
         raise ValueError(f"{len(hypotheses)} hypotheses against {len(references)} references")
     value = metric.corpus_score(hypotheses, [references]).score
@@ -34,37 +35,43 @@ def _corpus(metric: Metric, hypotheses: Sequence[str], references: Sequence[str]
 
 
 def bleu_from_counts(counts: Sequence[int]) -> Score:
-    """Corpus BLEU from summed counts: words, reference words, 4 of matched n-grams, 4 of all n-grams."""
+    """Return corpus BLEU from the sums of 10 counts, those of `sentence_bleu.counts`.
+
+    They are: words, words of the reference, matched n-grams of 1 to 4 words, all n-grams of 1 to 4 words.
+    """
     if len(counts) != 10:
         raise ValueError(f"{len(counts)} counts; BLEU has 10")
-    words, reference_words, *rest = counts
-    score = BLEU.compute_bleu(rest[:4], rest[4:], sys_len=words, ref_len=reference_words, smooth_method="exp")
+    words, reference_words, *ngrams = counts
+    score = BLEU.compute_bleu(ngrams[:4], ngrams[4:], sys_len=words, ref_len=reference_words, smooth_method="exp")
     return Score(float(score.score), bleu([""], [""]).signature)
 
 
 def sentence_chrf(hypothesis: str, reference: str) -> float:
-    """chrF2 of one sentence, 0 to 100."""
+    """Return chrF2 of one sentence, 0 to 100."""
     return float(_CHRF.sentence_score(hypothesis, [reference]).score)
 
 
 def tokenize(text: str) -> list[str]:
-    """The 13a words of one line of text, as BLEU counts them."""
-    return list(chain.from_iterable(map(_SPACED.__getitem__, text.split())))
+    """Return the 13a tokens of one line of text, which are the words that BLEU counts."""
+    return list(chain.from_iterable(map(_CACHE.__getitem__, text.split())))
 
 
-class _Spaced(dict[str, tuple[str, ...]]):
-    """Each spaced word tokenised once: 13a never looks across white space, and its regular expressions are slow."""
+class _TokenCache(dict[str, tuple[str, ...]]):
+    """The tokens of each string without spaces, computed once.
 
-    def __missing__(self, spaced: str) -> tuple[str, ...]:
-        if len(self) >= 1 << 20:
+    13a never looks across white space, and its regular expressions are slow.
+    """
+
+    def __missing__(self, string: str) -> tuple[str, ...]:
+        if len(self) >= CACHE_SIZE:
             self.clear()
-        found = self[spaced] = (spaced,) if spaced.isalnum() else tuple(_BLEU.tokenizer(spaced).split())
-        return found
+        tokens = self[string] = (string,) if string.isalnum() else tuple(_BLEU.tokenizer(string).split())
+        return tokens
 
 
-_SPACED = _Spaced()
+_CACHE = _TokenCache()
 
 
 def length_ratio(hypotheses: Sequence[str], references: Sequence[str]) -> float:
-    """13a words of the hypotheses to those of the references."""
+    """Return the number of 13a tokens of the hypotheses divided by that of the references."""
     return sum(len(tokenize(text)) for text in hypotheses) / max(1, sum(len(tokenize(text)) for text in references))

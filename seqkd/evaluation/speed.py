@@ -1,4 +1,4 @@
-"""Words per second of several models, measured alternately so that a busy machine slows all of them alike."""
+"""Translation speed of several models, measured in turn so that a busy machine slows all of them alike."""
 
 import statistics
 import time
@@ -6,42 +6,47 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 
 from seqkd.decoding import beam_search
+from seqkd.evaluation.measurements import Speed
 from seqkd.models.checkpoint import Model
 from seqkd.ops import devices
 from seqkd.utils.progress import Progress
 
+WARM_UP_SENTENCES = 8
+
 
 def measure(
     models: Mapping[str, Model], sources: Sequence[str], *, beams: Sequence[int], length_penalty: float, rounds: int
-) -> list[dict[str, str | int | float]]:
-    """For each model and beam: source words per second from text to text, the median of the rounds, in this process.
+) -> list[Speed]:
+    """Return the speed of each model at each beam size: source words per second, the median of the rounds.
 
-    normalise: of the search, that of the BLEU beside it. measured: on what, and when. The models' weights may not
-    change any more.
+    One process encodes, translates and decodes the text. The networks are frozen: do not train them afterwards.
     """
     words = sum(len(source.split()) for source in sources)
-    pairs = [(name, beam) for name in models for beam in beams]
-    speeds: dict[tuple[str, int], list[float]] = {pair: [] for pair in pairs}
+    runs = [(name, beam) for name in models for beam in beams]
+    speeds: dict[tuple[str, int], list[float]] = {run: [] for run in runs}
     device = next(iter(models.values())).network.output.device
     for model in models.values():
         model.network.freeze()
-    for name, beam in pairs:  # the first call loads and compiles, and on a GPU records
-        _seconds(models[name], sources if device.type == "cuda" else sources[:8], beam, length_penalty)
-    with Progress(rounds * len(pairs), unit="runs", label="speed") as progress:
+    warm_up = sources if device.type == "cuda" else sources[:WARM_UP_SENTENCES]
+    for name, beam in runs:  # untimed: the first call loads and compiles code, and on a GPU captures its graphs
+        _seconds(models[name], warm_up, beam=beam, length_penalty=length_penalty)
+    with Progress(rounds * len(runs), unit="runs", label="speed") as progress:
         for _ in range(rounds):
-            for name, beam in pairs:
-                speeds[name, beam].append(words / _seconds(models[name], sources, beam, length_penalty))
+            for name, beam in runs:
+                seconds = _seconds(models[name], sources, beam=beam, length_penalty=length_penalty)
+                speeds[name, beam].append(words / seconds)
                 progress.add(1, note=f"{name}, beam {beam}")
-    where = f"{devices.device_name(device)}, one process, {date.today().isoformat()}"
+    measured = f"{devices.device_name(device)}, one process, {date.today().isoformat()}"
     return [
-        {"model": name, "beam": beam, "words_per_second": round(statistics.median(found), 1), "measured": where}
-        for (name, beam), found in speeds.items()
+        Speed(model=name, beam=beam, words_per_second=round(statistics.median(values), 1), measured=measured)
+        for (name, beam), values in speeds.items()
     ]
 
 
-def _seconds(model: Model, sources: Sequence[str], beam: int, length_penalty: float) -> float:
+def _seconds(model: Model, sources: Sequence[str], *, beam: int, length_penalty: float) -> float:
+    """Translate the sources and return how long it took."""
     began = time.perf_counter()
-    coded = [model.vocab.encode(source) for source in sources]
-    for best, *_ in beam_search.decode(model.network, coded, beam=beam, length_penalty=length_penalty):
+    encoded = [model.vocab.encode(source) for source in sources]
+    for best, *_ in beam_search.decode(model.network, encoded, beam=beam, length_penalty=length_penalty):
         model.vocab.decode(best.ids)
     return time.perf_counter() - began

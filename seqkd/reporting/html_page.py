@@ -1,4 +1,4 @@
-"""reports/index.html: tables, plots, audits and data on one page; the plots are links, so they renew themselves."""
+"""reports/index.html: tables, plots, audits and data on one page, which links to the plots' files."""
 
 from collections.abc import Mapping
 from html import escape
@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from seqkd.data import bitext
-from seqkd.reporting import results, tables
-from seqkd.reporting.results import Audit
+from seqkd.evaluation import measurements
+from seqkd.reporting import tables
+from seqkd.selection.audit import Audit
 from seqkd.utils import atomic
 
 STYLE = """
@@ -37,53 +38,55 @@ dd { margin: 0; overflow-wrap: anywhere }
 
 
 def write(reports: Path, *, audits: Path, about: Path) -> None:
-    """The page, from the tables in reports (Table 2 only if it was measured), the audits and about.json.
+    """Write index.html into reports from its tables (Table 2 only where it was measured), the audits and about.json.
 
-    Raises InputError where one of them is missing.
+    Raises InputError where one of them is missing or broken.
     """
-    told = bitext.read_about(about)
-    title = f"{told.get('source', 'source')} to {told.get('target', 'target')}"
+    corpus = bitext.read_about(about)
+    languages = f"{corpus.get('source', 'source')} to {corpus.get('target', 'target')}"
     body = [
-        f"<h1>Sequence-level knowledge distillation, {escape(title)}</h1>",
+        f"<h1>Sequence-level knowledge distillation, {escape(languages)}</h1>",
         "<p class=lead>Students that learn from a teacher's translations (Kim &amp; Rush 2016).</p>",
         *_tables(reports),
-        "<h2>What the students read</h2>",
-        *(f"<p>{_audit(results.audit(audits / f'{row}.json'))}</p>" for row in _texts(reports)),
-        _figure("ranks", "The hypotheses chosen for the human target's sake, by their rank."),
+        "<h2>What the students train on</h2>",
+        *(f"<p>{_audit(measurements.read(Audit, audits / f'{row}.json'))}</p>" for row in _selected_texts(reports)),
+        _figure("ranks", "The ranks of the hypotheses that were chosen by comparison with the reference."),
         "<h2>Data</h2>",
-        _provenance(told),
+        _provenance(corpus),
     ]
     with atomic.open_text(reports / "index.html") as file:
         file.write('<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n')
         file.write('<meta name="viewport" content="width=device-width">\n')
-        file.write(f"<title>Distillation, {escape(title)}</title>\n<style>\n{STYLE}\n</style>\n")
+        file.write(f"<title>Distillation, {escape(languages)}</title>\n<style>\n{STYLE}\n</style>\n")
         file.write("\n".join(body) + "\n</html>\n")
 
 
 def _tables(reports: Path) -> list[str]:
-    first, second = tables.read_methods(reports / "table1.csv"), reports / "table2.csv"
-    if second.exists():
-        speed = [tables.page(tables.read(second)), _figure("speed", "Right is faster, up is better.")]
+    """Return the headline and the three tables, each with its plots."""
+    methods, speeds = tables.read_methods(reports / "table1.csv"), reports / "table2.csv"
+    if speeds.exists():
+        caption = "BLEU against speed: the best models are at the top right."
+        speed = [tables.to_html(tables.read(speeds)), _figure("speed", caption)]
     else:
         speed = ["<p>Not measured yet: run dvc repro.</p>"]
     return [
-        *(f"<p>{escape(sentence)}</p>" for sentence in tables.headline(first)),
+        *(f"<p>{escape(sentence)}</p>" for sentence in tables.headline(methods)),
         "<h2>Table 1: every method</h2>",
-        tables.page(first),
-        _figure("beams", "A short bar is a model that hardly needs the beam."),
-        _figure("curves", "A model that follows the teacher may grow worse at human targets and yet translate better."),
-        _figure("size", "Joined: the pruned models and the one they were pruned from."),
+        tables.to_html(methods),
+        _figure("beams", "BLEU without and with a beam. A short bar: the model hardly needs the beam."),
+        _figure("curves", "A student's perplexity of the references may rise while its translations get better."),
+        _figure("size", "BLEU against size. The line joins a model and its pruned versions."),
         "<h2>Table 2: speed</h2>",
         *speed,
         "<h2>Table 3: pruning</h2>",
-        tables.page(tables.read(reports / "table3.csv")),
-        _figure("pruning", "The smallest weights of the whole model are gone and stay gone while it is trained again."),
+        tables.to_html(tables.read(reports / "table3.csv")),
+        _figure("pruning", "The smallest weights of the whole model become zero and stay zero while it is retrained."),
     ]
 
 
-def _texts(reports: Path) -> list[str]:
-    """The chosen texts that a model of Table 1 trained on."""
-    return [row for row in dict.fromkeys(tables.read_methods(reports / "table1.csv")["text"]) if row != "human"]
+def _selected_texts(reports: Path) -> list[str]:
+    """Return the rows of select whose texts a model of Table 1 trained on."""
+    return [text for text in dict.fromkeys(tables.read_methods(reports / "table1.csv")["text"]) if text != "human"]
 
 
 def _figure(name: str, caption: str) -> str:
@@ -91,44 +94,46 @@ def _figure(name: str, caption: str) -> str:
     return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
-def _audit(found: Audit) -> str:
-    """An audit in words."""
-    settings, sizes, length = found.settings, found.hypotheses_per_line, found.length_ratio
+def _audit(audit: Audit) -> str:
+    """Return an audit as a paragraph."""
+    settings, sizes, length = audit.settings, audit.hypotheses_per_line, audit.length_ratio
     smoothing = settings.smoothing + (f" {settings.smoothing_value:g}" if settings.smoothing_value else "")
-    closest = {
-        "score": "the one the teacher thinks likeliest",
-        "bleu": f"the one closest to the human target by sentence BLEU (smoothing {smoothing})",
-        "chrf": "the one closest to the human target by chrF",
+    criterion = {
+        "score": "the one with the teacher's best score",
+        "bleu": f"the one closest to the reference by sentence BLEU (smoothing {smoothing})",
+        "chrf": "the one closest to the reference by chrF",
     }[settings.metric]
-    first = found.ranks[0] / found.lines
-    faults = escape(", ".join(f"{name} {share:.2%}" for name, share in found.chosen.items()))
+    first = audit.ranks[0] / audit.lines
+    faults = escape(", ".join(f"{name} {fraction:.2%}" for name, fraction in audit.chosen.items()))
     sentences = [
-        f"<b>{escape(found.row)}</b> takes for each of {found.lines:,} lines, from {sizes.mean:.1f} hypotheses"
-        f" of {escape(settings.nbest)} ({sizes.distinct:.1f} different texts), {escape(closest)}.",
-        f"That is the first in {first:.0%} of the lines, number {found.mean_rank + 1:.1f} on average;",
-        f"in {found.ties:.1%} several were equally close,",
-        f"in {found.no_overlap:.1%} the choice shares no word with the human target.",
-        f"Against the human text, BLEU is {found.bleu_chosen:.1f} where the first have {found.bleu_first:.1f}",
-        f"({found.oracle_gain:+.1f}), and the length {length.chosen:.3f} of it, the first {length.first:.3f}.",
-        f"Faults among the chosen: {faults}.",
+        f"<b>{escape(audit.row)}</b> takes for each of {audit.lines:,} lines, from {sizes.mean:.1f} hypotheses"
+        f" of {escape(settings.nbest)} ({sizes.distinct:.1f} different texts), {escape(criterion)}.",
+        f"This is the first hypothesis in {first:.0%} of the lines, and number {audit.mean_rank + 1:.1f} on average.",
+        f"In {audit.ties:.1%} of the lines several texts are equally good;",
+        f"in {audit.no_overlap:.1%} the chosen text shares no word with the reference.",
+        f"Against the reference, the chosen texts have BLEU {audit.bleu_chosen:.1f}, the first hypotheses"
+        f" {audit.bleu_first:.1f} ({audit.oracle_gain:+.1f}); the length ratios are {length.chosen:.3f} and"
+        f" {length.first:.3f}.",
+        f"Faults of the chosen texts: {faults}.",
     ]
     return " ".join(sentences)
 
 
-def _provenance(told: Mapping[str, Any]) -> str:
-    """Where the text is from, how much of it there is, and what was dropped."""
-    pairs = ", ".join(f"{name} {count:,}" for name, count in told.get("pairs", {}).items())
-    rows = [("corpus", told.get("corpus", "")), ("pairs", pairs), ("split by seed", told.get("seed", ""))]
-    rows += [("", ""), *_facts(told.get("origin", {}))]
-    dropped = sorted(told.get("dropped", {}).items(), key=lambda item: -item[1])
+def _provenance(corpus: Mapping[str, Any]) -> str:
+    """Return where the text is from, how much of it there is, and what was dropped, as a description list."""
+    pairs = ", ".join(f"{name} {count:,}" for name, count in corpus.get("pairs", {}).items())
+    rows = [("corpus", corpus.get("corpus", "")), ("pairs", pairs), ("split by seed", corpus.get("seed", ""))]
+    rows += [("", ""), *_flatten(corpus.get("origin", {}))]
+    dropped = sorted(corpus.get("dropped", {}).items(), key=lambda item: -item[1])
     rows += [("", ""), *((f"dropped: {cause}", f"{count:,}") for cause, count in dropped)]
-    return "<dl>" + "".join(f"<dt>{escape(str(it))}</dt><dd>{escape(str(value))}</dd>" for it, value in rows) + "</dl>"
+    items = "".join(f"<dt>{escape(str(name))}</dt><dd>{escape(str(value))}</dd>" for name, value in rows)
+    return f"<dl>{items}</dl>"
 
 
-def _facts(value: Any, name: str = "") -> list[tuple[str, Any]]:
-    """A nested record as lines of name and value."""
+def _flatten(value: Any, name: str = "") -> list[tuple[str, Any]]:
+    """Return a nested record as pairs of name and value."""
     if isinstance(value, dict):
-        return [fact for key, inner in value.items() for fact in _facts(inner, f"{name} {key}".strip())]
+        return [pair for key, inner in value.items() for pair in _flatten(inner, f"{name} {key}".strip())]
     if isinstance(value, list):
-        return [fact for inner in value for fact in _facts(inner, name)]
+        return [pair for inner in value for pair in _flatten(inner, name)]
     return [(name, value)]

@@ -11,13 +11,13 @@ ODD = [
 ]
 
 
-def test_words_are_those_of_sacrebleus_13a_whatever_the_text() -> None:
-    tokenise = sacrebleu.BLEU(tokenize="13a").tokenizer
+def test_tokenize_gives_the_words_of_sacrebleus_13a_for_any_text() -> None:
+    tokenizer = sacrebleu.BLEU(tokenize="13a").tokenizer
     generator = random.Random(1)
     for _ in range(5000):
         pieces = [generator.choice(ODD) + generator.choice(["", " ", "  "]) for _ in range(generator.randint(0, 9))]
         text = "".join(pieces)
-        assert metrics.tokenize(text) == tokenise(text.rstrip()).split(), text
+        assert metrics.tokenize(text) == tokenizer(text.rstrip()).split(), text
 
 
 def test_corpus_scores_carry_the_signature_that_makes_them_comparable() -> None:
@@ -29,7 +29,7 @@ def test_corpus_scores_carry_the_signature_that_makes_them_comparable() -> None:
     assert chrf.startswith("nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:")
 
 
-def test_a_hypothesis_without_a_reference_is_refused() -> None:
+def test_bleu_refuses_a_hypothesis_without_a_reference() -> None:
     with pytest.raises(ValueError, match="2 hypotheses against 1 references"):
         metrics.bleu(["a", "b"], ["a"])
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from seqkd.config.schema import Params
+from seqkd.evaluation.measurements import Speed
 from seqkd.reporting import html_page, plots, tables
-from seqkd.reporting.results import Results, Speed
+from seqkd.reporting.results import Results
 from seqkd.utils.errors import InputError
 
 ABOUT = {
@@ -22,12 +23,12 @@ ABOUT = {
 
 
 @pytest.fixture
-def reports(measured: Path, found: Results, params: Params) -> Path:
-    tables.write(tables.methods(params, found.scores), measured, "table1")
-    tables.write(tables.pruning(params, found.scores), measured, "table3")
-    plots.write(params, found, measured / "plots")
-    (measured / "about.json").write_text(json.dumps(ABOUT))
-    return measured
+def reports(results_folder: Path, all_results: Results, params: Params) -> Path:
+    tables.write(tables.method_table(params, all_results.scores), results_folder, "table1")
+    tables.write(tables.pruning_table(params, all_results.scores), results_folder, "table3")
+    plots.write(params, all_results, results_folder / "plots")
+    (results_folder / "about.json").write_text(json.dumps(ABOUT))
+    return results_folder
 
 
 def _write(reports: Path) -> str:
@@ -35,7 +36,7 @@ def _write(reports: Path) -> str:
     return (reports / "index.html").read_text()
 
 
-def test_the_page_holds_the_tables_the_audits_and_the_data(reports: Path) -> None:
+def test_html_page_holds_the_tables_the_audits_and_the_data(reports: Path) -> None:
     text = _write(reports)
     assert "80% of the way" in text
     assert "takes for each of 100 lines" in text
@@ -45,10 +46,10 @@ def test_the_page_holds_the_tables_the_audits_and_the_data(reports: Path) -> Non
     assert "Not measured yet" in text
 
 
-def test_the_page_shows_speed_once_it_is_measured(reports: Path, found: Results) -> None:
+def test_html_page_shows_speed_once_it_is_measured(reports: Path, all_results: Results) -> None:
     speeds = [Speed(model="teacher", beam=beam, words_per_second=400.0 / beam, measured="mine") for beam in (1, 5)]
-    tables.write(tables.speed_table(speeds, found.scores), reports, "table2")
-    plots.speed(speeds, found.scores, reports / "plots")
+    tables.write(tables.speed_table(speeds, all_results.scores), reports, "table2")
+    plots.write_speed(speeds, all_results.scores, reports / "plots")
     text = _write(reports)
     assert "Not measured yet" not in text
     images = re.findall(r'src="([^"]+)"', text)
@@ -56,42 +57,42 @@ def test_the_page_shows_speed_once_it_is_measured(reports: Path, found: Results)
     assert all((reports / image).exists() for image in images)
 
 
-def test_the_page_needs_nothing_from_elsewhere(reports: Path) -> None:
+def test_html_page_loads_nothing_from_elsewhere(reports: Path) -> None:
     assert not re.search(r"https?://|<script|@import", _write(reports))
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
-        (lambda it: it.pop("hypotheses_per_line"), "hypotheses_per_line is missing"),
-        (lambda it: it.update(settings={}), "settings.nbest is missing"),
-        (lambda it: it["settings"].update(metric="x"), "settings.pick is 'x'"),
-        (lambda it: it.update(lines=0), "lines is 0"),
-        (lambda it: it.update(ranks=[10**300]), "ranks.0 is 100000000000000000...0000000000000000000"),
+        (lambda record: record.pop("hypotheses_per_line"), "hypotheses_per_line is missing"),
+        (lambda record: record.update(settings={}), "settings.nbest is missing"),
+        (lambda record: record["settings"].update(metric="x"), "settings.metric is 'x'"),
+        (lambda record: record.update(lines=0), "lines is 0"),
+        (lambda record: record.update(ranks=[10**300]), "ranks.0 is 100000000000000000...0000000000000000000"),
     ],
 )
-def test_an_audit_that_was_edited_is_refused_by_file_and_key(
-    reports: Path, change: Callable[[dict[str, Any]], object], said: str
+def test_html_page_refuses_an_edited_audit_by_file_and_key(
+    reports: Path, change: Callable[[dict[str, Any]], object], message: str
 ) -> None:
     path = reports / "audit" / "near.json"
-    told = json.loads(path.read_text())
-    change(told)
-    path.write_text(json.dumps(told))
-    with pytest.raises(InputError, match=f"^{re.escape(f'{path}: {said}; make it anew with dvc repro.')}$"):
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+    with pytest.raises(InputError, match=f"^{re.escape(f'{path}: {message}; make it anew with dvc repro.')}$"):
         _write(reports)
 
 
 @pytest.mark.parametrize(
     "change", [("closed_5", "clsoed_5"), ("\nbaseline", "\nbaselime"), ("text", "test"), ("28", "x")]
 )
-def test_a_table_1_that_was_edited_is_refused(reports: Path, change: tuple[str, str]) -> None:
+def test_html_page_refuses_an_edited_table_1(reports: Path, change: tuple[str, str]) -> None:
     path = reports / "table1.csv"
     path.write_text(path.read_text().replace(*change))
     with pytest.raises(InputError, match=r"table1\.csv: not a table that seqkd wrote; make it anew with dvc repro\.$"):
         _write(reports)
 
 
-def test_a_page_without_its_tables_is_refused(tmp_path: Path) -> None:
+def test_html_page_refuses_a_folder_without_tables(tmp_path: Path) -> None:
     (tmp_path / "about.json").write_text(json.dumps(ABOUT))
     with pytest.raises(InputError, match="no such table yet; run dvc repro"):
         _write(tmp_path)

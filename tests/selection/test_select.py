@@ -20,42 +20,42 @@ BLEU, SCORE = SelectSettings(nbest="k35", metric="bleu"), SelectSettings(nbest="
 WORDS = ["der", "die", "Hund", "Katze", "schläft", "3.5", "am", "See.", "(ja)", "e.g.,", "a-b", "&amp;"]
 
 
-def _picked(texts: list[str], reference: str, settings: SelectSettings) -> int:
-    (rated,) = select.score([texts], [reference], settings)
-    return rated.best
+def _best_rank(texts: list[str], reference: str, settings: SelectSettings) -> int:
+    (scored,) = select.score([texts], [reference], settings)
+    return scored.best_rank
 
 
-def test_the_text_closest_to_the_human_target_is_picked() -> None:
+def test_score_prefers_the_text_closest_to_the_reference() -> None:
     texts = ["eine Katze schläft", "der Hund schläft", "der Hund schläft am See", "ein Hund"]
-    assert _picked(texts, "der Hund schläft am See", BLEU) == 2
-    assert _picked(texts, "der Hund schläft am See", SelectSettings(nbest="k35", metric="chrf")) == 2
-    assert _picked(texts, "der Hund schläft am See", SCORE) == 0
+    assert _best_rank(texts, "der Hund schläft am See", BLEU) == 2
+    assert _best_rank(texts, "der Hund schläft am See", SelectSettings(nbest="k35", metric="chrf")) == 2
+    assert _best_rank(texts, "der Hund schläft am See", SCORE) == 0
 
 
-def test_of_equally_close_texts_the_better_rank_is_picked() -> None:
-    assert _picked(["x", "der Hund", "der Hund", "Hund der"], "der Hund", BLEU) == 1
-    assert _picked(["u", "v", "w"], "der Hund", BLEU) == 0
+def test_score_prefers_the_lower_rank_of_equally_close_texts() -> None:
+    assert _best_rank(["x", "der Hund", "der Hund", "Hund der"], "der Hund", BLEU) == 1
+    assert _best_rank(["u", "v", "w"], "der Hund", BLEU) == 0
 
 
 @pytest.mark.parametrize("metric", get_args(SelectSettings.model_fields["metric"].annotation))
-def test_an_empty_text_is_picked_only_when_there_is_nothing_else(metric: str) -> None:
+def test_score_prefers_an_empty_text_only_to_other_empty_ones(metric: str) -> None:
     settings = SelectSettings.model_validate({"nbest": "k5", "metric": metric})
-    assert _picked(["", "xyz", "v"], "der Hund", settings) == 1
-    assert _picked(["", ""], "der Hund", settings) == 0
+    assert _best_rank(["", "xyz", "v"], "der Hund", settings) == 1
+    assert _best_rank(["", ""], "der Hund", settings) == 0
 
 
-def test_chrf_ratings_are_sacrebleus() -> None:
+def test_score_by_chrf_is_sacrebleus() -> None:
     texts = ["der Hunde", "ein Hund"]
-    (found,) = select.score([texts], ["der Hund"], SelectSettings(nbest="k5", metric="chrf"))
-    assert found.ratings == [sacrebleu.sentence_chrf(text, ["der Hund"]).score for text in texts]
+    (scored,) = select.score([texts], ["der Hund"], SelectSettings(nbest="k5", metric="chrf"))
+    assert scored.scores == [sacrebleu.sentence_chrf(text, ["der Hund"]).score for text in texts]
 
 
-def test_lists_of_different_lengths_are_rated_each_against_its_own_reference() -> None:
+def test_score_rates_lists_of_different_lengths_each_against_its_own_reference() -> None:
     lists, references = [["ein Hund"], ["die Katze", "der Hund", "Hund"]], ["ein Hund", "der Hund"]
     first, second = select.score(lists, references, BLEU)
-    assert first.ratings == pytest.approx([100.0])
-    assert second.ratings[1] == pytest.approx(100.0)
-    assert (first.best, second.best) == (0, 1)
+    assert first.scores == pytest.approx([100.0])
+    assert second.scores[1] == pytest.approx(100.0)
+    assert (first.best_rank, second.best_rank) == (0, 1)
     assert second.counts.tolist() == [
         [2, 2, 0, 0, 0, 0, 2, 1, 0, 0],
         [2, 2, 2, 1, 0, 0, 2, 1, 0, 0],
@@ -65,7 +65,7 @@ def test_lists_of_different_lengths_are_rated_each_against_its_own_reference() -
 
 @pytest.fixture(scope="module")
 def lists(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[Pair]]:
-    """An n-best list of 1200 lines, its vocabulary and the human pairs."""
+    """An n-best list of 1200 lines, its vocabulary and the reference pairs."""
     folder = tmp_path_factory.mktemp("lists")
     generator = random.Random(3)
     pairs = [Pair(3 * line, "", " ".join(generator.choices(WORDS, k=6))) for line in range(1200)]
@@ -75,58 +75,58 @@ def lists(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[Pa
         for pair in pairs[nbest.positions(index)]:
             texts = [" ".join(generator.choices(WORDS, k=6)), "", pair.target, pair.target]
             ids = [tuple(pieces.encode(text)) for text in texts]
-            entries.append((pair, [Hypothesis(it, -1.0 - rank, rank < 3) for rank, it in enumerate(ids)]))
+            entries.append((pair, [Hypothesis(ids[rank], -1.0 - rank, rank < 3) for rank in range(4)]))
         nbest.write_part(folder, index, entries)
     return folder, folder / "joint.model", pairs
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_text_is_chosen_line_by_line_with_its_audit(lists: tuple[Path, Path, list[Pair]], processes: int) -> None:
+def test_choose_gives_a_text_and_the_audit_of_all_parts(lists: tuple[Path, Path, list[Pair]], processes: int) -> None:
     folder, model, pairs = lists
-    tally, chosen = SelectionStats(), list[Pair]()
+    stats, chosen = SelectionStats(), list[Pair]()
     choose = partial(select.choose, model=model, settings=BLEU)
     parts = select.parts(folder, pairs, lines=1200)
-    for found_pairs, counts in pool.map_ordered(choose, parts, processes=processes):
-        chosen += found_pairs
-        tally.add(counts)
+    for part_pairs, part_stats in pool.map_ordered(choose, parts, processes=processes):
+        chosen += part_pairs
+        stats.add(part_stats)
     assert chosen == pairs
-    found = audit.record(tally, "closest", BLEU)
-    assert found["lines"] == 1200
-    assert found["ranks"] == [0, 0, 1200, 0]
-    assert found["hypotheses_per_line"] == {"least": 4, "mean": 4.0, "most": 4, "distinct": 3.0}
-    assert found["bleu_chosen"] == 100.0
-    assert found["oracle_gain"] == pytest.approx(100.0 - found["bleu_first"])
-    assert found["length_ratio"]["chosen"] == 1.0
-    assert found["chosen"] == {"empty": 0.0, "truncated": 0.0, "unknown": 0.0}
-    assert found["all"] == {"empty": 0.25, "truncated": 0.25, "unknown": 0.0}
-    assert "1,200 lines" in audit.summary(found)
+    result = audit.summarize(stats, "closest", BLEU)
+    assert result.lines == 1200
+    assert result.ranks == [0, 0, 1200, 0]
+    assert result.hypotheses_per_line.model_dump() == {"least": 4, "mean": 4.0, "most": 4, "distinct": 3.0}
+    assert result.bleu_chosen == 100.0
+    assert result.oracle_gain == pytest.approx(100.0 - result.bleu_first)
+    assert result.length_ratio.chosen == 1.0
+    assert result.chosen == {"empty": 0.0, "truncated": 0.0, "unknown": 0.0}
+    assert result.all == {"empty": 0.25, "truncated": 0.25, "unknown": 0.0}
+    assert "1,200 lines" in audit.describe(result)
 
 
-def test_the_audits_bleu_is_the_corpus_bleu_of_the_texts(lists: tuple[Path, Path, list[Pair]]) -> None:
+def test_choose_counts_the_corpus_bleu_of_its_texts(lists: tuple[Path, Path, list[Pair]]) -> None:
     folder, model, pairs = lists
-    chosen, tally = select.choose(next(select.parts(folder, pairs, lines=1200)), model=model, settings=SCORE)
+    chosen, stats = select.choose(next(select.parts(folder, pairs, lines=1200)), model=model, settings=SCORE)
     targets = [pair.target for pair in pairs[:1000]]
-    assert metrics.bleu_from_counts(tally.chosen) == pytest.approx(
+    assert metrics.bleu_from_counts(stats.chosen) == pytest.approx(
         metrics.bleu([pair.target for pair in chosen], targets)
     )
-    assert tally.chosen == tally.first
+    assert stats.chosen == stats.first
 
 
-def test_many_lines_are_decoded_as_each_alone(lists: tuple[Path, Path, list[Pair]]) -> None:
+def test_decode_all_gives_what_decode_gives_for_each_line(lists: tuple[Path, Path, list[Pair]]) -> None:
     pieces = vocab.load(lists[1])
     many = [pieces.encode(pair.target) for pair in lists[2][:50]] + [[], [vocab.UNK, vocab.EOS, 7], [vocab.PAD]]
     assert pieces.decode_all(many) == [pieces.decode(ids) for ids in many]
     assert pieces.decode_all([]) == []
 
 
-def test_a_list_of_another_text_is_refused(lists: tuple[Path, Path, list[Pair]]) -> None:
+def test_choose_refuses_a_list_of_another_text(lists: tuple[Path, Path, list[Pair]]) -> None:
     folder, model, pairs = lists
     other = [*pairs[:500], *pairs[501:], Pair(9999, "", "x")]
     with pytest.raises(InputError, match="id 1500 stands where the text has id 1503"):
         select.choose(next(select.parts(folder, other, lines=1200)), model=model, settings=BLEU)
 
 
-def test_a_text_that_has_more_or_fewer_lines_than_were_counted_is_not_cut_to_them(
+def test_parts_refuses_a_text_with_more_or_fewer_lines_than_were_counted(
     lists: tuple[Path, Path, list[Pair]],
 ) -> None:
     folder, _, pairs = lists
@@ -135,7 +135,7 @@ def test_a_text_that_has_more_or_fewer_lines_than_were_counted_is_not_cut_to_the
             list(select.parts(folder, other, lines=1200))
 
 
-def test_parts_are_taken_as_they_are_needed(lists: tuple[Path, Path, list[Pair]]) -> None:
+def test_parts_reads_no_more_of_a_text_than_it_needs(lists: tuple[Path, Path, list[Pair]]) -> None:
     folder, _, pairs = lists
     text = iter(pairs)
     parts = select.parts(folder, text, lines=1200)

@@ -23,28 +23,28 @@ SMOOTHINGS: list[tuple[sentence_bleu.Smoothing, float]] = [
 Pairs = list[tuple[str, str]]
 
 
-def _sentences(longest: int) -> Pairs:
+def _sentences(max_words: int) -> Pairs:
     """Random sentences, half of them with a reference close to them."""
     generator = random.Random(5)
-    found = []
+    pairs = []
     for _ in range(1500):
-        one = generator.choices(WORDS, k=generator.randint(0, longest))
-        other = generator.choices(WORDS, k=generator.randint(1, longest))
+        one = generator.choices(WORDS, k=generator.randint(0, max_words))
+        other = generator.choices(WORDS, k=generator.randint(1, max_words))
         if generator.random() < 0.5 and one:
             other = [word if generator.random() < 0.8 else generator.choice(WORDS) for word in one]
-        found.append((" ".join(one), " ".join(other)))
-    return found
+        pairs.append((" ".join(one), " ".join(other)))
+    return pairs
 
 
 def _noise(kinds: Sequence[str], count: int) -> Pairs:
     """Strings of random characters and their copies with some of them exchanged."""
     generator = random.Random(7)
-    found = []
+    pairs = []
     for _ in range(count):
         one = generator.choices(kinds, k=generator.randint(0, 40))
         other = [mark if generator.random() < 0.9 else generator.choice(kinds) for mark in one]
-        found.append(("".join(one), "".join(other)))
-    return found
+        pairs.append(("".join(one), "".join(other)))
+    return pairs
 
 
 def _any_character() -> list[str]:
@@ -56,17 +56,21 @@ def _any_character() -> list[str]:
 
 def _counts(pairs: Pairs) -> sentence_bleu.Integers:
     words = sentence_bleu.encode([text for pair in pairs for text in pair], metrics.tokenize)
-    places = np.arange(len(pairs), dtype=np.int32)
-    return sentence_bleu.counts(words, 2 * places, 2 * places + 1)
+    rows = np.arange(len(pairs), dtype=np.int32)
+    return sentence_bleu.counts(words, 2 * rows, 2 * rows + 1)
+
+
+def _ngrams(words: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
+    return Counter(zip(*[words[start:] for start in range(order)], strict=False))
 
 
 def _counts_by_definition(hypothesis: Sequence[str], reference: Sequence[str]) -> list[int]:
-    matched, seen = [], []
+    matched, total = [], []
     for order in range(1, 5):
-        one, other = (Counter(zip(*[it[at:] for at in range(order)], strict=False)) for it in (hypothesis, reference))
-        matched.append((one & other).total())
-        seen.append(one.total())
-    return [len(hypothesis), len(reference), *matched, *seen]
+        ours, theirs = (_ngrams(words, order) for words in (hypothesis, reference))
+        matched.append((ours & theirs).total())
+        total.append(ours.total())
+    return [len(hypothesis), len(reference), *matched, *total]
 
 
 CASES: dict[str, Callable[[], Pairs]] = {
@@ -91,10 +95,10 @@ def test_sentence_bleu_equals_sacrebleus_to_the_last_bit(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_counts_are_those_of_the_definition(case: str) -> None:
+def test_sentence_bleu_counts_are_those_of_the_definition(case: str) -> None:
     pairs = CASES[case]()
-    for (hypothesis, reference), found in zip(pairs, _counts(pairs).tolist(), strict=True):
-        assert found == _counts_by_definition(metrics.tokenize(hypothesis), metrics.tokenize(reference))
+    for (hypothesis, reference), counts in zip(pairs, _counts(pairs).tolist(), strict=True):
+        assert counts == _counts_by_definition(metrics.tokenize(hypothesis), metrics.tokenize(reference))
 
 
 def test_sentence_bleu_by_hand() -> None:
@@ -104,32 +108,32 @@ def test_sentence_bleu_by_hand() -> None:
     assert sentence_bleu.bleu(counts, smoothing="add-k", value=1.0).tolist() == [pytest.approx(add_one)]
 
 
-def test_repeated_words_match_no_oftener_than_the_reference_has_them() -> None:
-    found = _counts([("the the the the", "the cat the"), ("the the the the", "the cat")])
-    assert found.tolist() == [[4, 3, 2, 0, 0, 0, 4, 3, 2, 1], [4, 2, 1, 0, 0, 0, 4, 3, 2, 1]]
+def test_sentence_bleu_matches_repeated_words_no_oftener_than_the_reference_has_them() -> None:
+    counts = _counts([("the the the the", "the cat the"), ("the the the the", "the cat")])
+    assert counts.tolist() == [[4, 3, 2, 0, 0, 0, 4, 3, 2, 1], [4, 2, 1, 0, 0, 0, 4, 3, 2, 1]]
 
 
-def test_equal_words_have_equal_numbers_and_each_spaced_piece_is_tokenised_once() -> None:
-    asked: list[str] = []
+def test_encode_gives_equal_words_equal_ids_and_tokenizes_each_string_once() -> None:
+    tokenized: list[str] = []
 
-    def tokenise(piece: str) -> list[str]:
-        asked.append(piece)
-        return piece.split("-")
+    def tokenize(string: str) -> list[str]:
+        tokenized.append(string)
+        return string.split("-")
 
-    found = sentence_bleu.encode(["a  b-a", "", "b-a 🙂 a "], tokenise)
-    assert found.ids.tolist() == [0, 1, 0, 1, 0, 2, 0]
-    assert found.starts.tolist() == [0, 3, 3, 7]
-    assert asked == ["a", "b-a", "🙂"]
+    words = sentence_bleu.encode(["a  b-a", "", "b-a 🙂 a "], tokenize)
+    assert words.ids.tolist() == [0, 1, 0, 1, 0, 2, 0]
+    assert words.starts.tolist() == [0, 3, 3, 7]
+    assert tokenized == ["a", "b-a", "🙂"]
 
 
-def test_a_pair_may_name_any_texts_in_any_order() -> None:
+def test_sentence_bleu_counts_pairs_of_any_texts_in_any_order() -> None:
     words = sentence_bleu.encode(["a b", "b a", "c"], str.split)
     hypotheses, references = np.array([0, 1, 2, 0], np.int32), np.array([1, 0, 2, 1], np.int32)
-    found = sentence_bleu.counts(words, hypotheses, references)[:, 2:4].tolist()
-    assert found == [[2, 0], [2, 0], [1, 0], [2, 0]]
+    matched = sentence_bleu.counts(words, hypotheses, references)[:, 2:4].tolist()
+    assert matched == [[2, 0], [2, 0], [1, 0], [2, 0]]
 
 
-def test_nothing_to_compare_gives_nothing() -> None:
+def test_sentence_bleu_of_no_pairs_is_empty() -> None:
     nothing = np.zeros(0, np.int32)
     counts = sentence_bleu.counts(sentence_bleu.encode([], str.split), nothing, nothing)
     assert counts.shape == (0, sentence_bleu.COUNTS)

@@ -1,0 +1,86 @@
+"""Records of what was measured, as JSON files: the stages write them, the report reads them."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field
+
+from seqkd.config import schema
+from seqkd.config.schema import Record
+from seqkd.utils import atomic
+from seqkd.utils.errors import InputError
+
+# The bounds refuse a number that no run reaches, such as one of 300 digits: no plot can show it.
+Count = Annotated[int, Field(ge=1, le=1 << 53)]
+Number = Annotated[float, Field(ge=-1e9, le=1e9)]
+
+
+class Measurement(Record, extra="ignore"):
+    """A record that a stage wrote; keys that a later version adds are ignored."""
+
+
+M = TypeVar("M", bound=Measurement)
+
+
+class BeamScores(Measurement):
+    """Scores of the translations of the test set at one beam size."""
+
+    bleu: Number  # 0 to 100
+    chrf: Number  # 0 to 100
+    length_ratio: Number  # words of the translations to words of the references
+
+
+class ModelScores(Measurement):
+    """Size of one model and its scores on the test set."""
+
+    model: str
+    parameters: Count  # all
+    remaining: Count  # not pruned
+    bytes: Count  # of the weights file
+    perplexity: float  # of the references, per target token
+    mode_probability: Number  # p(t = y_hat): mean probability of the model's own output at the largest beam size
+    signature_bleu: str
+    signature_chrf: str
+    beams: dict[str, BeamScores]  # by beam size
+
+    def bleu(self, beam: int) -> float:
+        """Return BLEU at this beam size. Raises KeyError where it was not measured."""
+        return self.beams[str(beam)].bleu
+
+
+class Speed(Measurement):
+    """Translation speed of one model at one beam size."""
+
+    model: str
+    beam: int
+    words_per_second: float  # words of the source
+    measured: str  # device and date
+
+
+def write(path: Path, record: Measurement) -> None:
+    """Write the record as JSON with sorted keys, so that equal results give equal bytes."""
+    with atomic.open_text(path) as file:
+        json.dump(record.model_dump(), file, indent=2, sort_keys=True)
+        file.write("\n")
+
+
+def read(kind: type[M], path: Path) -> M:
+    """Return the record that `write` wrote. Raises InputError where the file is missing or broken."""
+    return schema.parse(kind, read_json(path), where=str(path), mend="make it anew with dvc repro")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file. Raises InputError where the file is missing or holds anything else."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: params.yaml has a row {path.stem} without results; run dvc repro.") from None
+    except (ValueError, RecursionError):
+        raise InputError(f"{path}: not valid JSON; delete it and run dvc repro.") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: not a JSON object; delete it and run dvc repro.")
+    return values
+
+
+__all__ = ["BeamScores", "Count", "Measurement", "ModelScores", "Number", "Speed", "read", "read_json", "write"]
