@@ -1,31 +1,36 @@
-# make repro   the environment, the whole pipeline, the table of results
-# make test    the environment, every check, every test
-# make bench   the peers' environments (2 GB) and every benchmark; BENCH="--data FOLDER --quick" for options
-# Another interpreter: make repro PYTHON=python3.12. More options for pip: make repro PIP_ARGS="--proxy http://host:3128".
+# make repro   make the environment, run the whole pipeline, print the tables of results
+# make quick   ruff, mypy and the fast tests: under a minute once the environment is there
+# make test    every check and every test; what CI runs
+# make bench   every benchmark, in environments of its own for the other toolkits (2 GB); BENCH="--data FOLDER --quick"
+# Another interpreter: make repro PYTHON=python3.12. Options for pip: make repro PIP_ARGS="--proxy http://host:3128".
 
 PYTHON ?= python3
 PIP_ARGS ?=
 BENCH ?=
 VENV := .venv
 BIN := $(VENV)/bin
-# --no-compile: Python compiles what it imports, which is a part of what is installed; a third of the time is saved
+# --no-compile: Python compiles each module when it is first imported, which saves a third of the installation's time.
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile $(PIP_ARGS) -c constraints.txt
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: repro test check bench
+.PHONY: repro quick test check bench
 
-# dvc starts each stage with the command `seqkd`, so the environment's commands must be on PATH.
-# Table 2 depends on the machine too, which DVC cannot see: the one that came with the clone is measured anew.
+# dvc starts each stage with `python -m seqkd`, so the environment's python must come first on PATH.
+# Table 2 holds timings of this machine, which DVC cannot see: the table that came with the clone is measured again.
 repro: .dvc/config $(VENV)/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 	@! git diff --quiet HEAD -- reports/table2.csv || PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro --single-item --force speed
 	@$(BIN)/seqkd show --reports reports
+
+quick: check
+	$(BIN)/python -m pytest -n 2 -m "not slow and not dvc and not gpu and not browser"
 
 test: check
 	$(BIN)/python -m pytest
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check
+	$(BIN)/ruff format --check
 	$(BIN)/mypy --strict
 
 bench: $(VENV)/installed
@@ -35,11 +40,11 @@ bench: $(VENV)/installed
 .dvc/config:
 	@echo "There is no .dvc/config here; run make in a whole clone of the project." >&2; exit 1
 
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/installed: pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c '$(NEW_ENOUGH)' || { \
 	  echo "seqkd needs Python 3.11 or newer, which $(PYTHON) is not; name one, such as: make PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(INSTALL) -e .
+	$(INSTALL) -e '.[pipeline]'
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed

@@ -91,7 +91,7 @@ def main() -> None:
         lines = [pair.source for pair in bitext.read(given.text)] if given.text else made_up(given.lines // 10)
         folder = given.model or random_model(Path(name), lines)
         command = [sys.executable, "-m", "seqkd", "translate", "--model", str(folder)]
-        command += ["--beam", str(given.beam), "--processes", str(given.threads)]
+        command += ["--beam", str(given.beam), "--processes", str(given.processes)]
         wrong = soak(command, lines, given.lines)
     print(f"{wrong:,} of {given.lines:,} lines other than in the first round")
     if wrong:

@@ -17,6 +17,7 @@ Row = Annotated[str, typer.Argument(parser=schema.row_name, help="A row of decod
 Teacher = Annotated[Path, typer.Option(help="The teacher's folder.")]
 Text = Annotated[Path, typer.Option(help="The pairs whose sources are decoded.")]
 Out = Annotated[Path, typer.Option(help="The folder of the n-best lists; the row's list is a folder in it.")]
+WRITES = "{out}/{row}"
 
 
 def main(row: Row, *, teacher: Teacher, text: Text, out: Out) -> None:

@@ -16,6 +16,7 @@ Texts = Annotated[Path, typer.Option(help="The folder of the texts to train on."
 Corpus = Annotated[Path, typer.Option(help="The folder of dev.tsv and about.json.")]
 Curves = Annotated[Path, typer.Option(help="The folder of the training curves.")]
 Models = Annotated[Path, typer.Option(help="The folder of the models; the row's is a folder in it.")]
+WRITES = "{models}/{row}"
 
 
 def main(row: Row, *, teacher: Teacher, texts: Texts, corpus: Corpus, curves: Curves, models: Models) -> None:

@@ -22,6 +22,7 @@ Models = Annotated[Path, typer.Option(help="The folder of all models.")]
 Test = Annotated[Path, typer.Option(help="The file of test pairs.")]
 Translations = Annotated[Path, typer.Option(help="The folder of translations; each model has a folder in it.")]
 Out = Annotated[Path, typer.Option(help="The folder of scores; the model's file is written there.")]
+WRITES = "{out}/{prefix}{row}"
 
 
 def main(row: Row, *, prefix: Prefix = "", models: Models, test: Test, translations: Translations, out: Out) -> None:

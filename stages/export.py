@@ -14,6 +14,7 @@ Precision = Annotated[
     WeightPrecision, typer.Option(help="int8: a quarter of the file size; each row of a matrix has its own scale.")
 ]
 Out = Annotated[Path, typer.Option(help="The folder to write.")]
+WRITES = "{out}"
 
 
 def main(*, model: Model, precision: Precision = "int8", out: Out) -> None:

@@ -14,6 +14,7 @@ from seqkd.utils import atomic
 Reference = Annotated[Path, typer.Option(help="The file of training pairs to write.")]
 Out = Annotated[Path, typer.Option(help="The folder for dev.tsv, test.tsv and about.json.")]
 Downloads = Annotated[Path, typer.Option(help="The folder that keeps downloads for the next run.")]
+WRITES = "{out}"
 
 
 def main(*, reference: Reference, out: Out, downloads: Downloads) -> None:

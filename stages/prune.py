@@ -15,6 +15,7 @@ Texts = Annotated[Path, typer.Option(help="The folder of the texts to retrain on
 Corpus = Annotated[Path, typer.Option(help="The folder of dev.tsv and about.json.")]
 Curves = Annotated[Path, typer.Option(help="The folder of the training curves.")]
 Models = Annotated[Path, typer.Option(help="The folder of the models; the pruned one is a folder in it.")]
+WRITES = "{models}/prune-{row}"
 
 
 def main(row: Row, *, texts: Texts, corpus: Corpus, curves: Curves, models: Models) -> None:

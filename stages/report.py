@@ -14,6 +14,7 @@ Scores = Annotated[Path, typer.Option(help="The folder of the scores.")]
 Curves = Annotated[Path, typer.Option(help="The folder of the training curves.")]
 Audits = Annotated[Path, typer.Option(help="The folder of the audits.")]
 Out = Annotated[Path, typer.Option(help="The folder of the reports; tables, plots and metrics.json are written there.")]
+WRITES = "{out}"
 
 
 def main(*, scores: Scores, curves: Curves, audits: Audits, out: Out) -> None:

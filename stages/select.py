@@ -21,6 +21,7 @@ Reference = Annotated[Path, typer.Option(help="The file of the human translation
 Vocab = Annotated[Path, typer.Option(help="The sentencepiece model of the n-best lists.")]
 Texts = Annotated[Path, typer.Option(help="The folder of the training texts; the chosen text is written there.")]
 Audits = Annotated[Path, typer.Option(help="The folder of the audits; the row's audit is written there.")]
+WRITES = "{texts}/{row}"
 
 
 def main(row: Row, *, lists: Lists, reference: Reference, vocab: Vocab, texts: Texts, audits: Audits) -> None:

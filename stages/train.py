@@ -17,6 +17,7 @@ Corpus = Annotated[Path, typer.Option(help="The folder of dev.tsv and about.json
 Vocab = Annotated[Path, typer.Option(help="The sentencepiece model.")]
 Curve = Annotated[Path, typer.Option(help="The training curve to write.")]
 Out = Annotated[Path, typer.Option(help="The model's folder to write.")]
+WRITES = "{out}"
 
 
 def main(name: Name, *, role: Role, text: Text, corpus: Corpus, vocabulary: Vocab, curve: Curve, out: Out) -> None:

@@ -18,53 +18,55 @@ from seqkd.utils.errors import InputError
 
 Source = Annotated[Path, typer.Option("--model", help="The model's folder.")]
 Beam = Annotated[int, typer.Option(min=1, max=10_000, help="Hypotheses kept; 1 is greedy.")]
-Threads = Annotated[int, typer.Option(min=1, max=1024, help="Processes of one thread each.")]
-Normalise = Annotated[
+Processes = Annotated[int, typer.Option(min=1, max=1024, help="Processes of one thread each.")]
+LengthPenalty = Annotated[
     float, typer.Option(min=0, max=1, help="Exponent of the length that divides the score; 0: the paper's plain sum.")
 ]
 
-AT_ONCE = 1 << 16  # bytes read in one go; what is there is translated without waiting for more
-LONGEST = 1 << 14  # bytes of a line that are translated
+READ_BYTES = 1 << 16  # read at once; what has arrived is translated without waiting for more
+MAX_LINE_BYTES = 1 << 14  # of a longer line only the beginning is translated
 
 
-def main(*, model: Source, beam: Beam = 5, threads: Threads = 1, length_penalty: Normalise = 1.0) -> None:
+def main(*, model: Source, beam: Beam = 5, processes: Processes = 1, length_penalty: LengthPenalty = 1.0) -> None:
     """Translate lines of standard input, detokenised and in order; of a line above 16 KiB only the beginning."""
-    machine = schema.load_machine().model_copy(update={"workers": threads} | ({"device": "cpu"} if threads > 1 else {}))
+    on_cpu = {"device": "cpu"} if processes > 1 else {}
+    machine = schema.load_machine().model_copy(update={"processes": processes} | on_cpu)
     vocab, job = checkpoint.load(model).vocab, DecodingJob(model, machine, beam, length_penalty=length_penalty)
-    jobs = (job._replace(sources=lines) for lines in _arriving())
-    for found in pool.map_streamed(translator.run, jobs, processes=threads):
-        for best, *_ in found:
+    jobs = (job._replace(sources=lines) for lines in _read_chunks())
+    for lists in pool.map_streamed(translator.run, jobs, processes=processes):
+        for best, *_ in lists:
             print(vocab.decode(best.ids))
         sys.stdout.flush()
 
 
-def _arriving() -> Iterator[list[str]]:
-    """The whole lines of standard input, as many as have arrived but no more than make a job."""
+def _read_chunks() -> Iterator[list[str]]:
+    """Yield the complete lines of standard input, as many as have arrived but no more than make a job."""
     rest, number = b"", 0
-    while read := _read():
-        *whole, rest = (rest + read).split(b"\n")
-        rest = rest[: LONGEST + 1]  # enough to know that it is too long
-        for at in range(0, len(whole), translator.CHUNK_SIZE):
-            lines = whole[at : at + translator.CHUNK_SIZE]
-            yield [_text(line, number + place) for place, line in enumerate(lines, start=1)]
+    while data := _read():
+        *complete, rest = (rest + data).split(b"\n")
+        rest = rest[: MAX_LINE_BYTES + 1]  # enough to know that it is too long
+        for start in range(0, len(complete), translator.CHUNK_SIZE):
+            lines = complete[start : start + translator.CHUNK_SIZE]
+            yield [_decode_line(line, number + offset) for offset, line in enumerate(lines, start=1)]
             number += len(lines)
     if rest:
-        yield [_text(rest, number + 1)]
+        yield [_decode_line(rest, number + 1)]
 
 
 def _read() -> bytes:
     try:
-        return os.read(sys.stdin.fileno(), AT_ONCE)
+        return os.read(sys.stdin.fileno(), READ_BYTES)
     except (AttributeError, OSError):  # Python has no sys.stdin where it was closed before the start
         raise InputError("standard input is closed or cannot be read; pipe text into it.") from None
 
 
-def _text(line: bytes, number: int) -> str:
+def _decode_line(line: bytes, number: int) -> str:
     try:
-        if len(line) <= LONGEST:
+        if len(line) <= MAX_LINE_BYTES:
             return line.decode("utf-8").strip()
-        told = f"standard input, line {number}: longer than {LONGEST:,} bytes, so only its beginning is translated"
-        print(f"{told}; break it into sentences.", file=sys.stderr, flush=True)
-        return codecs.getincrementaldecoder("utf-8")().decode(line[:LONGEST]).strip()  # without half a character
+        message = f"standard input, line {number}: longer than {MAX_LINE_BYTES:,} bytes, so only its beginning is"
+        print(f"{message} translated; break it into sentences.", file=sys.stderr, flush=True)
+        decoder = codecs.getincrementaldecoder("utf-8")()  # leaves out a character that is cut in half
+        return decoder.decode(line[:MAX_LINE_BYTES]).strip()
     except UnicodeDecodeError:
         raise InputError(f"standard input, line {number}: not UTF-8; convert the text first.") from None

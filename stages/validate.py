@@ -9,6 +9,7 @@ from seqkd.config import schema
 from seqkd.utils import atomic
 
 Out = Annotated[Path, typer.Option(help="The file to write; always the same, so that no stage runs anew for it.")]
+WRITES = "{out}"
 
 
 def main(*, out: Out) -> None:

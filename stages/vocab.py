@@ -10,6 +10,7 @@ from seqkd.data import bitext, vocab
 
 Text = Annotated[Path, typer.Option(help="The training pairs.")]
 Out = Annotated[Path, typer.Option(help="The sentencepiece model to write.")]
+WRITES = "{out}"
 
 
 def main(*, text: Text, out: Out) -> None:

@@ -11,7 +11,7 @@ import torch
 from bad_inputs import CASES, FINE
 from bad_project import ENGLISH, GERMAN, SETTINGS, TRANSLATE, Case, joined
 
-from seqkd import __main__
+from seqkd import cli
 from seqkd.data import bitext, nbest, vocab
 from seqkd.data.bitext import Pair
 from seqkd.data.nbest import Hypothesis
@@ -66,7 +66,7 @@ def seqkd(command: str, monkeypatch: pytest.MonkeyPatch) -> int:
     """Run the command line in this process and return its exit code."""
     monkeypatch.setattr(sys, "argv", ["seqkd", *command.split()])
     try:
-        return __main__.main()
+        return cli.main()
     except SystemExit as stop:
         return int(stop.code or 0)
 
@@ -101,7 +101,7 @@ def test_input_that_only_looks_wrong_works(case: Case, project: Path, monkeypatc
 @pytest.mark.slow
 def test_closed_standard_input_is_refused_in_one_sentence(project: Path) -> None:
     command = f'exec "{sys.executable}" -m seqkd {TRANSLATE} <&-'
-    environment = os.environ | {"PYTHONPATH": str(Path(__main__.__file__).parent.parent)}
+    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parent.parent)}
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, env=environment)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "seqkd translate: standard input is closed or cannot be read; pipe text into it.\n"

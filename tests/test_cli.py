@@ -1,17 +1,27 @@
+"""The command line: `python -m seqkd STAGE` in a checkout of its own, and the installed command."""
+
 import errno
+import inspect
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
+import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from source_tree import ROOT
 
+import seqkd
+from seqkd import cli
+
 HEAVY = ("torch", "pandas", "dvc", "numpy", "typer", "pydantic", "rich", "seqkd.config")
+PROGRAM = str(Path(sys.executable).with_name("seqkd"))
 
 STAGES = {
-    "__init__.py": "",
     "greet.py": '''"""greet: a word for every name.
 
 More about it.
@@ -20,8 +30,8 @@ from typing import Annotated
 
 import typer
 
-from source_tree import ROOT
-from seqkd.errors import InputError
+from stages import _shared
+from seqkd.utils.errors import InputError
 
 def main(*, name: Annotated[str, typer.Option()], max_times: int = 1) -> None:
     if name == "nobody":
@@ -29,34 +39,43 @@ def main(*, name: Annotated[str, typer.Option()], max_times: int = 1) -> None:
     if name == "bug":
         raise ValueError("a bug")
     for _ in range(max_times):
-        print(f"hello {name}")
+        print(f"{_shared.WORD} {name}")
 ''',
     "dead_end.py": '"""dead_end: imports what is not there."""\nimport not_there\n',
-    "sleep.py": '"""Waits for the user."""\nimport time\n\ndef main() -> None:\n'
-    '    print("ready", flush=True)\n    time.sleep(60)\n',
-    "_shared.py": "",
+    "sleep.py": '''"""Waits for the user."""
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+WRITES = "{out}/{row}"
+
+def main(row: Annotated[str, typer.Argument()] = "a", *, out: Path = Path("x")) -> None:
+    print("ready", flush=True)
+    time.sleep(60)
+''',
+    "_shared.py": 'WORD = "hello"\n',
 }
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """Another checkout than the installed one: the same front door, stages of its own."""
-    for name in ("__init__.py", "__main__.py", "errors.py", "lifetime.py", "resume.py", "whole.py"):
-        (tmp_path / "seqkd").mkdir(exist_ok=True)
-        (tmp_path / "seqkd" / name).write_bytes((ROOT / "seqkd" / name).read_bytes())
+    """Another checkout than the one that is installed: the same library, stages of its own."""
+    shutil.copytree(ROOT / "seqkd", tmp_path / "seqkd", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "stages").mkdir()
     for name, text in STAGES.items():
         (tmp_path / "stages" / name).write_text(text)
     return tmp_path
 
 
-def seqkd(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name("seqkd")), *arguments]
+def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "seqkd", *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
 def test_help_lists_every_stage_with_the_first_line_of_its_docstring_and_imports_none(checkout: Path) -> None:
-    done = seqkd("--help", cwd=checkout)
+    done = run("--help", cwd=checkout)
     assert done.stdout.splitlines()[2:5] == [
         "  dead_end  imports what is not there.",
         "  greet     a word for every name.",
@@ -64,58 +83,101 @@ def test_help_lists_every_stage_with_the_first_line_of_its_docstring_and_imports
     ]
     assert done.returncode == 0
     assert "_shared" not in done.stdout
-    assert seqkd(cwd=checkout).stdout == seqkd("-h", cwd=checkout).stdout == done.stdout
+    assert run(cwd=checkout).stdout == run("-h", cwd=checkout).stdout == done.stdout
 
 
 def test_help_names_the_stages_of_this_project() -> None:
     own = {path.stem for path in (ROOT / "stages").glob("[a-z]*.py")}
-    assert {line.split()[0] for line in seqkd("--help").stdout.splitlines() if line.startswith("  ")} == own
+    assert {line.split()[0] for line in run("--help").stdout.splitlines() if line.startswith("  ")} == own
 
 
 def test_help_loads_nothing_heavy() -> None:
-    code = f"import sys, seqkd.__main__ as m; m.overview(); print([n for n in {HEAVY} if n in sys.modules])"
+    code = f"import sys, seqkd.cli as cli; cli.overview(); print([n for n in {HEAVY} if n in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT) == "[]\n"
 
 
-def test_a_stage_runs_with_its_own_options(checkout: Path) -> None:
-    done = seqkd("greet", "--name", "Ada", "--max-times", "2", cwd=checkout)
+def test_version_is_that_of_the_package() -> None:
+    assert run("--version").stdout == f"seqkd {seqkd.__version__}\n"
+
+
+def test_the_changelog_and_the_citation_know_the_version() -> None:
+    newest = re.search(r"^## \[?(\d[^\]\s]*)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    cited = re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE)
+    assert newest is not None
+    assert cited is not None
+    assert newest[1] == cited[1] == seqkd.__version__
+
+
+def test_a_stage_runs_with_its_own_options_and_a_helper_file_beside_it(checkout: Path) -> None:
+    done = run("greet", "--name", "Ada", "--max-times", "2", cwd=checkout)
     assert (done.returncode, done.stdout, done.stderr) == (0, "hello Ada\nhello Ada\n", "")
 
 
 def test_a_stage_explains_its_options(checkout: Path) -> None:
-    done = seqkd("greet", "--help", cwd=checkout)
+    done = run("greet", "--help", cwd=checkout)
     assert done.returncode == 0
     assert done.stdout.startswith("Usage: seqkd greet [OPTIONS]\n\n  a word for every name.")
     assert "--max-times" in done.stdout
 
 
+def test_the_installed_command_runs_its_own_stages_in_any_folder(checkout: Path) -> None:
+    done = subprocess.run(
+        [PROGRAM, "greet", "--name", "Ada"], cwd=checkout, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (2, "seqkd: there is no stage greet; seqkd --help lists the stages.\n")
+
+
+def test_a_package_called_stages_in_the_working_folder_is_not_taken_for_the_projects(tmp_path: Path) -> None:
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages/__init__.py").write_text("raise SystemExit('run')\n")
+    (tmp_path / "stages/show.py").write_text("raise SystemExit('run')\n")
+    done = run("show", "--help", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_missing_option_is_a_usage_error(checkout: Path) -> None:
-    done = seqkd("greet", cwd=checkout)
+    done = run("greet", cwd=checkout)
     assert done.returncode == 2
     assert "Missing option '--name'" in done.stderr
 
 
 def test_an_input_error_is_one_line_and_no_traceback(checkout: Path) -> None:
-    done = seqkd("greet", "--name", "nobody", cwd=checkout)
+    done = run("greet", "--name", "nobody", cwd=checkout)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "seqkd greet: names.txt, line 3: nobody is not a name; write one.\n"
 
 
 def test_a_bug_keeps_its_plain_traceback(checkout: Path) -> None:
-    done = seqkd("greet", "--name", "bug", cwd=checkout)
+    done = run("greet", "--name", "bug", cwd=checkout)
     assert done.returncode == 1
     assert done.stderr.startswith("Traceback (most recent call last):\n")
     assert done.stderr.endswith("\nValueError: a bug\n")
 
 
 def test_an_unknown_stage_is_answered_with_the_nearest_name(checkout: Path) -> None:
-    done = seqkd("great", cwd=checkout)
+    done = run("great", cwd=checkout)
     assert (done.returncode, done.stderr) == (2, "seqkd: there is no stage great; did you mean greet?\n")
-    assert seqkd("xyz", cwd=checkout).stderr == "seqkd: there is no stage xyz; seqkd --help lists the stages.\n"
+    assert run("xyz", cwd=checkout).stderr == "seqkd: there is no stage xyz; seqkd --help lists the stages.\n"
 
 
 def test_a_hyphen_stands_for_an_underscore(checkout: Path) -> None:
-    assert "No module named 'not_there'" in seqkd("dead-end", cwd=checkout).stderr
+    assert "No module named 'not_there'" in run("dead-end", cwd=checkout).stderr
+
+
+@pytest.mark.parametrize("library", ["pandas", "matplotlib.axes"])
+def test_a_stage_without_a_library_of_the_pipeline_says_what_to_install(checkout: Path, library: str) -> None:
+    top = library.partition(".")[0]
+    (checkout / "stages/draw.py").write_text(f"import {library}\n\ndef main() -> None: ...\n")
+    hide = f"import sys; sys.modules[{top!r}] = None; sys.argv = ['seqkd', 'draw']\nfrom seqkd.cli import main"
+    command = [sys.executable, "-c", f"{hide}\nsys.exit(main())"]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, f"seqkd draw needs {top}; install seqkd[pipeline].\n")
+
+
+def test_the_libraries_of_the_pipeline_are_those_of_pyproject() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert {re.split(r"[<>=]", requirement)[0] for requirement in extras["pipeline"]} == cli.PIPELINE
+    assert all(find_spec(library) for library in cli.PIPELINE)
 
 
 @pytest.mark.parametrize(
@@ -125,41 +187,66 @@ def test_any_text_is_printed_whatever_the_locale(checkout: Path, locale: dict[st
     (checkout / "stages/say.py").write_text(
         "def main() -> None:\n    print('saß \\u05d0', '\\udcff')\n", encoding="utf-8"
     )
-    command = [str(Path(sys.executable).with_name("seqkd")), "say"]
+    command = [sys.executable, "-m", "seqkd", "say"]
     done = subprocess.run(command, cwd=checkout, env=os.environ | locale, capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "saß \u05d0 ".encode() + b"\xff\n", b"")
 
 
-def test_a_working_folder_that_is_gone_is_told(tmp_path: Path) -> None:
+def test_a_working_folder_that_is_gone_is_one_sentence(tmp_path: Path) -> None:
     command = 'mkdir gone; cd gone; rmdir ../gone; "$0" "$@"'
-    program = str(Path(sys.executable).with_name("seqkd"))
 
-    def there(*words: str) -> subprocess.CompletedProcess[str]:
-        started = ["sh", "-c", command, program, *words]
+    def run_in_it(*words: str) -> subprocess.CompletedProcess[str]:
+        started = ["sh", "-c", command, PROGRAM, *words]
         return subprocess.run(started, cwd=tmp_path, capture_output=True, text=True, check=False)
 
-    assert there("--help").stdout == seqkd("--help").stdout
-    told = there("validate", "--out", "x")
-    assert told.returncode == 1
-    assert told.stderr == "seqkd validate: the working folder is gone, or closed to you; change to another one.\n"
+    assert run_in_it("--help").stdout == run("--help").stdout
+    refused = run_in_it("validate", "--out", "x")
+    assert refused.returncode == 1
+    assert refused.stderr == "seqkd validate: the working folder is gone, or closed to you; change to another one.\n"
 
 
 def test_a_broken_configuration_of_dvc_is_no_hindrance_to_a_stage_that_needs_none(checkout: Path) -> None:
     (checkout / ".dvc").mkdir()
     (checkout / ".dvc/config").write_text("blah\n")
-    done = seqkd("greet", "--name", "Ada", cwd=checkout)
+    done = run("greet", "--name", "Ada", cwd=checkout)
     assert (done.returncode, done.stdout, done.stderr) == (0, "hello Ada\n", "")
 
 
+def sleeping(checkout: Path, *options: str) -> subprocess.Popen[str]:
+    """A stage at work."""
+    command = [sys.executable, "-m", "seqkd", "sleep", *options]
+    process = subprocess.Popen(command, cwd=checkout, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
 def test_an_interrupt_ends_in_one_word(checkout: Path) -> None:
-    command = [str(Path(sys.executable).with_name("seqkd")), "sleep"]
     signal.signal(signal.SIGINT, signal.default_int_handler)  # tests run in the background are deaf to it
-    with subprocess.Popen(command, cwd=checkout, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
-        assert running.stdout is not None
-        assert running.stdout.readline() == "ready\n"
+    with sleeping(checkout) as running:
         running.send_signal(signal.SIGINT)
         assert running.communicate(timeout=10)[1] == "seqkd sleep: stopped\n"
         assert running.returncode == 130
+
+
+def test_a_stage_locks_what_it_says_it_writes(checkout: Path) -> None:
+    with sleeping(checkout, "b", "--out", "models") as running:
+        second = run("sleep", "b", f"--out={checkout}/models", cwd=checkout)
+        assert (second.returncode, second.stdout) == (1, "")
+        assert second.stderr.startswith(f"seqkd sleep: process {running.pid} is at work on {checkout}/models/b; ")
+        with sleeping(checkout, "c", "--out", "models") as another:
+            another.kill()
+        running.kill()
+
+
+@pytest.mark.parametrize("name", sorted(cli.stage_files()))
+def test_what_a_stage_says_it_writes_is_made_of_its_parameters(name: str) -> None:
+    """And every stage that has `out` or a row says it."""
+    stage = cli.load_stage(name)
+    parameters = set(inspect.signature(stage.main).parameters)
+    named = set(re.findall(r"{(\w+)}", getattr(stage, "WRITES", "")))
+    assert named <= parameters
+    assert (parameters & {"out", "row"}) <= named
 
 
 @pytest.mark.parametrize("words", ["greet --name Ada --max-times 99999", "greet --name Ada", "--help"])
@@ -168,7 +255,7 @@ def test_a_reader_that_leaves_early_is_no_error(
     checkout: Path, monkeypatch: pytest.MonkeyPatch, *, words: str, unbuffered: str
 ) -> None:
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
-    command = [str(Path(sys.executable).with_name("seqkd")), *words.split()]
+    command = [sys.executable, "-m", "seqkd", *words.split()]
     reading, writing = os.pipe()
     os.close(reading)
     with pytest.raises(OSError, match=os.strerror(errno.EPIPE)):

@@ -155,11 +155,11 @@ def test_of_a_line_too_long_the_beginning_is_translated_and_this_is_said(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     given, taken = os.pipe()
-    monkeypatch.setattr(translate, "LONGEST", 15)
+    monkeypatch.setattr(translate, "MAX_LINE_BYTES", 15)
     monkeypatch.setattr("sys.stdin", os.fdopen(given))
     with os.fdopen(taken, "wb") as text:
         text.write(b"a dog ran\nthe cat sat on\xc3\xa9 the mat\nthe cat sat on\nthe dog")
-    assert list(translate._arriving()) == [["a dog ran", "the cat sat on", "the cat sat on"], ["the dog"]]
+    assert list(translate._read_chunks()) == [["a dog ran", "the cat sat on", "the cat sat on"], ["the dog"]]
     told = capfd.readouterr().err
     assert told.count("\n") == 1
     assert "line 2: longer than 15 bytes, so only its beginning is translated" in told

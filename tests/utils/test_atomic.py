@@ -13,7 +13,7 @@ import pytest
 import torch
 from source_tree import ROOT
 
-from seqkd import __main__
+from seqkd import cli
 from seqkd.data import bitext, nbest, vocab
 from seqkd.data.bitext import Pair
 from seqkd.data.nbest import Hypothesis
@@ -205,7 +205,7 @@ def _fill(disk: Path) -> Path:
 def seqkd(command: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(sys, "argv", ["seqkd", *command])
     try:
-        return __main__.main()
+        return cli.main()
     except SystemExit as stop:
         return int(stop.code or 0)
 
