@@ -35,9 +35,9 @@ class Batch(NamedTuple):
         return type(self)(self.rows, source, *padded)
 
     def target_positions(self) -> tuple[Tensor, Tensor]:
-        """Return the positions of the target tokens in labels.flatten(), and their ids (words,).
+        """Where in expected.flatten() the words to predict stand, and their ids (words,).
 
-        The first position is repeated up to a multiple of ROW_MULTIPLE, which makes the matrix product faster.
+        The places are filled up to a multiple of EVEN by the first one, for a product's sake.
         """
         flat = self.labels.flatten()
         places = (flat != PAD).nonzero()[:, 0]
