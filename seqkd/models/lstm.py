@@ -115,7 +115,7 @@ class LSTMNetwork(nn.Module):
         gates = self._shares(source, self.source_embedding, self.encoder_input[0], self.encoder_bias[0])
         states, cells = [], []
         for layer, weight in enumerate(self.encoder_state, start=1):
-            below, cell = lstm_ops.Layer.apply(gates, weight, live)
+            below, cell = lstm_ops.Layer.apply(gates, weight, live)  # type: ignore[no-untyped-call]
             states.append(below[-1])
             cells.append(cell)
             if layer < self.shape.layers:
@@ -146,7 +146,7 @@ class LSTMNetwork(nn.Module):
         memory = self.encode(source, keeps[:-1])
         keep = keeps[-1] if keeps else None
         words = self._shares(target, self.target_embedding, self.decoder_word, self.decoder_bias[0])
-        vectors: Tensor = lstm_ops.Decoder.apply(
+        vectors: Tensor = lstm_ops.Decoder.apply(  # type: ignore[no-untyped-call]
             words, *memory[:5], keep, self.combine, *self.decoder, *list(self.decoder_bias)[1:]
         )
         return vectors
@@ -169,7 +169,7 @@ class LSTMNetwork(nn.Module):
 
     def logits(self, vectors: Tensor) -> Tensor:
         """(..., H) -> (..., V)"""
-        return linear(vectors, self.output, self.output_bias, whole=True)
+        return linear(vectors, self.output, self.output_bias, keep_fp32=True)
 
     @contextmanager
     def inference(self) -> Iterator[InferenceModel]:
@@ -247,7 +247,7 @@ class LSTMNetwork(nn.Module):
             return DecoderState(*lstm_ops.decoder_step(*given, matrices, biases, combine))
 
         def logits(vectors: Tensor) -> Tensor:
-            return matmul_nt(vectors, output, self.output_bias, whole=True)
+            return matmul_nt(vectors, output, self.output_bias, keep_fp32=True)
 
         return InferenceModel(step, logits, self.encode, {})
 

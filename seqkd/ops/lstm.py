@@ -49,14 +49,13 @@ class Layer(torch.autograd.Function):
         hidden, matrix = width // 4, cast_weight(weight)
         states = inputs.new_zeros(time + 1, batch, hidden)
         activations = LayerActivations(
-            gates=inputs.new_empty(inputs.shape),
-            states=states,
-            matmul_states=states.to(matrix.dtype),
+            gates=inputs.new_empty(time, batch, width),
+            states=states.to(matrix.dtype),  # the same tensor if nothing is rounded
             cells=inputs.new_zeros(time + 1, batch, hidden),
             tanh_cell=inputs.new_empty(time, batch, hidden),
         )
         ctx.loops = _loops(inputs)
-        ctx.loops.layer(inputs, matrix, mask, activations=activations)
+        ctx.loops.layer(inputs, matrix, mask, activations=activations, out=states)
         ctx.save_for_backward(matrix, mask, *activations)
         return states[1:], activations.cells[time].clone()
 
@@ -70,7 +69,7 @@ class Layer(torch.autograd.Function):
         ctx.loops.layer_backward(
             grad_states, matrix, mask, activations=activations, grad_cell=grad_cell, grad_gates=grad_gates
         )
-        return grad_gates.to(gates.dtype), _weight_gradient(grad_gates, activations.matmul_states[:-1]), None
+        return grad_gates.to(gates.dtype), _weight_gradient(grad_gates, activations.states[:-1]), None
 
 
 class Decoder(torch.autograd.Function):

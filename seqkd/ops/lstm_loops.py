@@ -27,17 +27,19 @@ def cell_ops(tensor: Tensor) -> ModuleType:
     return lstm_cell_cuda if lstm_cell_cuda.supports(tensor) else lstm_cell
 
 
-def layer(inputs: Tensor, matrix: Tensor, mask: Tensor | None, *, activations: LayerActivations[Tensor]) -> None:
-    """Run one LSTM layer from a zero state; write activations, whose first state and cell must be zero.
+def layer(
+    inputs: Tensor, matrix: Tensor, mask: Tensor | None, *, activations: LayerActivations[Tensor], out: Tensor
+) -> None:
+    """Run one LSTM layer from a zero state; write activations, whose first state and cell must be zero, and out.
 
-    inputs: (T, B, 4H), the inputs' contribution to the gates; matrix: (4H, H); mask: (T, B, 1), 0 at padding.
+    inputs: (T, B, 4H), the inputs' contribution to the gates; matrix: (4H, H); mask: (T, B, 1), 0 at padding; out:
+    (T + 1, B, H), the states as they are before rounding, activations.states itself if nothing is rounded.
     """
-    ops, (gates, states, matmul_states, cells, tanh_cell) = cell_ops(inputs), activations
+    ops, (gates, states, cells, tanh_cell) = cell_ops(inputs), activations
     for t in range(len(inputs)):
-        matmul_out(gates[t], matmul_states[t], matrix)
-        rounded = None if matmul_states is states else matmul_states[t + 1]
-        old_cell, new_cell, state = cells[t], cells[t + 1], states[t + 1]
-        ops.cell(gates[t], inputs[t], _at(mask, t), old_cell, new_cell, tanh_cell[t], state, rounded, None, None)
+        matmul_out(gates[t], states[t], matrix)
+        state = out[t + 1], None if states is out else states[t + 1]
+        ops.cell(gates[t], inputs[t], _at(mask, t), cells[t], cells[t + 1], tanh_cell[t], *state, None, None)
 
 
 def layer_backward(
@@ -111,11 +113,8 @@ def decoder_backward(
     ops, top, hidden = cell_ops(grad_out), len(matrices.layers) - 1, grad_out.shape[2]
     gates, cells, tanh_cell, _, _, attn_vectors, attn_weights = activations
     grad_gates, grad_combined, grad_combine_inputs, grad_scores, grad_layer_input, grad_cell = gradients
-    transposed, combine, grad_top_state = (
-        [matrix.t() for matrix in matrices.layers],
-        matrices.combine.t(),
-        torch.empty_like(grad_out[0]),
-    )
+    transposed, combine = [matrix.t() for matrix in matrices.layers], matrices.combine.t()
+    grad_top_state = torch.empty_like(grad_out[0])
     for t in reversed(range(len(grad_out))):
         ops.attn_output_backward(
             grad_out[t],

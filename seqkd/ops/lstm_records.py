@@ -13,8 +13,7 @@ class LayerActivations(NamedTuple, Generic[Array]):
     """What the forward pass of one LSTM layer computes and its backward pass reads."""
 
     gates: Array  # (T, B, 4H), after sigmoid and tanh
-    states: Array  # (T + 1, B, H), the first one zero
-    matmul_states: Array  # states in the type that matrix products read; the same array where nothing is rounded
+    states: Array  # (T + 1, B, H), as matrix products read them, the first one zero
     cells: Array  # (T + 1, B, H), the first one zero
     tanh_cell: Array  # (T, B, H), tanh of all cells but the first
 
@@ -71,8 +70,8 @@ class DecoderWeights(NamedTuple, Generic[Array]):
 
     table: Array  # (V, 4H), the word's contribution to the first layer's gates
     biases: Array  # (L, 4H), the first one unused: it is part of table
-    layers: tuple[Array, Array, Array]  # panels, biases and scales of all layers' matrices, each (L, ...)
-    combine: tuple[Array, Array, Array]  # panels, bias and scale
+    layers: tuple[Array, ...]  # panels, biases and scales of all layers' matrices, each (L, ...)
+    combine: tuple[Array, ...]  # panels, bias and scale
 
 
 class SearchState(NamedTuple, Generic[Array]):

@@ -32,10 +32,12 @@ def supports(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu" and tensor.dtype == torch.float32
 
 
-def layer(inputs: Tensor, matrix: Tensor, mask: Tensor | None, *, activations: LayerActivations[Tensor]) -> None:
-    """Run `lstm_loops.layer`."""
-    mask_array = _mask(mask, inputs)
-    lstm_loops.layer(_array(inputs), pack_panels(matrix), mask_array, _arrays(activations))
+def layer(
+    inputs: Tensor, matrix: Tensor, mask: Tensor | None, *, activations: LayerActivations[Tensor], out: Tensor
+) -> None:
+    """Run `lstm_loops.layer`; out: activations.states itself."""
+    assert out is activations.states
+    lstm_loops.layer(_array(inputs), pack_panels(matrix), _mask(mask, inputs), _arrays(activations))
 
 
 def layer_backward(
