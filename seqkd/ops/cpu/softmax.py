@@ -21,8 +21,8 @@ BLOCK = 64  # logits that a beam skips together if their largest is too small
 def mixed_loss(logits, highest, gold, teacher, alpha):
     """Return (1 - alpha) NLL + alpha Word-KD, summed over words in float64, and turn logits into its gradient.
 
-    logits: (words or more, V), become p - (1 - alpha) onehot - alpha q, 0 in rows beyond the words; highest: the largest
-    of each row; gold: (words,) ids; teacher: (words, V) probabilities q, or an array of size 0 for NLL alone.
+    logits: (words or more, V), become p - (1 - alpha) onehot - alpha q, 0 in rows beyond the words; highest: each row's
+    largest; gold: (words,) ids; teacher: (words, V) probabilities q, or an array of size 0 for NLL alone.
     """
     words, size = gold.size, logits.shape[1]
     loss = 0.0
@@ -157,7 +157,7 @@ def beam_top_k(logits, scores, open_slots, forbidden_ids, best, parents, words):
 
 @jit
 def project_top_k(vectors, panels, bias, scale, size, scores, open_slots, forbidden_ids, best, parents, words):
-    """Find `beam_top_k` of the logits (B x R, size) that `gemm` computes of vectors (B x R, H), a few sentences at once.
+    """Find `beam_top_k` of the logits (B x R, size) that `gemm` computes of vectors (B x R, H), in blocks of sentences.
 
     So the logits are in a near cache when they are read, and a search never holds those of all its rows.
     """
