@@ -6,7 +6,6 @@ Sizes in comments: S source positions, T target positions, B sentences, H hidden
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import ModuleType
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -116,7 +115,7 @@ class LSTMNetwork(nn.Module):
         gates = self._shares(source, self.source_embedding, self.encoder_input[0], self.encoder_bias[0])
         states, cells = [], []
         for layer, weight in enumerate(self.encoder_state, start=1):
-            below, cell = self._loops().Layer.apply(gates, weight, live)
+            below, cell = lstm_ops.Layer.apply(gates, weight, live)  # type: ignore[no-untyped-call]
             states.append(below[-1])
             cells.append(cell)
             if layer < self.shape.layers:
@@ -147,7 +146,7 @@ class LSTMNetwork(nn.Module):
         memory = self.encode(source, keeps[:-1])
         keep = keeps[-1] if keeps else None
         words = self._shares(target, self.target_embedding, self.decoder_word, self.decoder_bias[0])
-        vectors: Tensor = self._loops().Decoder.apply(
+        vectors: Tensor = lstm_ops.Decoder.apply(  # type: ignore[no-untyped-call]
             words, *memory[:5], keep, self.combine, *self.decoder, *list(self.decoder_bias)[1:]
         )
         return vectors
@@ -158,9 +157,6 @@ class LSTMNetwork(nn.Module):
             return linear(F.embedding(words, embedding), weight, bias)
         distinct, places = torch.unique(words, return_inverse=True)
         return F.embedding(places, linear(F.embedding(distinct, embedding), weight, bias))
-
-    def _loops(self) -> ModuleType:
-        return lstm_cpu if lstm_cpu.supports(self.output) else lstm_ops
 
     def _dropped(self, size: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
         """Dropout multipliers: 0, or 1 / keep."""
@@ -173,7 +169,7 @@ class LSTMNetwork(nn.Module):
 
     def logits(self, vectors: Tensor) -> Tensor:
         """(..., H) -> (..., V)"""
-        return linear(vectors, self.output, self.output_bias, whole=True)
+        return linear(vectors, self.output, self.output_bias, keep_fp32=True)
 
     @contextmanager
     def inference(self) -> Iterator[InferenceModel]:
@@ -207,7 +203,7 @@ class LSTMNetwork(nn.Module):
                 PackedWeight.quantize if self.int8 and matmul.supports_int8(self.shape.hidden) else PackedWeight.pack
             )
             matrices, biases = [right(matrix) for matrix in self.decoder], list(self.decoder_bias)[1:]
-            steps = lstm_cpu.DecoderWeights.of(table, matrices, right(self.combine), biases)
+            steps = lstm_cpu.decoder_weights(table, matrices, right(self.combine), biases)
             output = right(self.output, self.output_bias)
             encoder = self._encoder() if matmul.uses_own_gemm() else None
 
@@ -251,7 +247,7 @@ class LSTMNetwork(nn.Module):
             return DecoderState(*lstm_ops.decoder_step(*given, matrices, biases, combine))
 
         def logits(vectors: Tensor) -> Tensor:
-            return matmul_nt(vectors, output, self.output_bias, whole=True)
+            return matmul_nt(vectors, output, self.output_bias, keep_fp32=True)
 
         return InferenceModel(step, logits, self.encode, {})
 

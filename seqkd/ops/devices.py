@@ -1,4 +1,4 @@
-"""Where and how this process computes."""
+"""The device that this process computes on, and its settings."""
 
 import ctypes
 import gc
@@ -14,58 +14,71 @@ from seqkd.ops.cuda import lstm_cell as lstm_cell_cuda
 from seqkd.ops.matmul import Precision
 from seqkd.utils.errors import InputError
 
-MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # of mallopt in glibc
-LARGE, ALL = 32 << 20, 1 << 30  # bytes
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt
+MAX_HEAP_BLOCK = 32 << 20  # bytes; larger blocks are returned to the system when freed
+MAX_FREE_HEAP = 1 << 30  # bytes
+
+
+def device_of(machine: Machine) -> torch.device:
+    """Return the device that machine.yaml asks for; change no setting.
+
+    Raises InputError if it asks for a GPU and torch finds none.
+    """
+    if machine.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("machine.yaml: device is cuda, but torch finds no GPU; write cpu or auto.")
+    on_gpu = machine.device != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda" if on_gpu else "cpu")
+
+
+def configure(machine: Machine, precision: Precision = "fp32") -> torch.device:
+    """Set this process up for computing: matrix products, memory and one thread. Return the device.
+
+    Raises InputError if machine.yaml asks for a GPU and torch finds none.
+    """
+    device = device_of(machine)
+    matmul.set_backend(machine.matmul_backend, precision)
+    _keep_freed_memory()
+    _freeze_loaded_modules()
+    torch.set_num_threads(1)
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of the GPU, or of the processor, with family and model where several share a name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    lines = (line.partition(":") for line in matmul.cpuinfo().splitlines())
+    values = {key.strip(): value.strip() for key, _, value in lines}
+    name = values.get("model name") or platform.processor() or platform.machine()
+    return f"{name} (family {values['cpu family']}, model {values['model']})" if "cpu family" in values else name
+
+
+def describe(device: torch.device) -> str:
+    """Return in words what computes on the device, as `configure` has set it up."""
+    if device.type != "cuda":
+        return matmul.describe_backend()
+    steps = (
+        "seqkd's own kernels"
+        if lstm_cell_cuda.available()
+        else "torch's operations, because this torch compiles no kernels"
+    )
+    return f"matrix products on {device_name(device)}, steps by {steps}"
 
 
 @cache
-def _spare_searches() -> None:
-    """What was loaded, Python looks through no more: hypotheses are tuples by the thousand, for which its collector of
-    circles went through all modules, 0.1 s every time."""
+def _freeze_loaded_modules() -> None:
+    """Keep all loaded modules out of full garbage collections, which took 0.1 s each and which a search's many tuples
+    start often."""
     gc.freeze()
 
 
 @cache
-def _keep_memory() -> None:
-    """What is freed stays with the process where the library is glibc.
+def _keep_freed_memory() -> None:
+    """Make glibc keep freed memory: a time step frees its buffers and the next one allocates as many.
 
-    A step frees its buffers, and the next one takes as many; to get the pages anew was 5 % of a training's time.
+    Getting the pages from the system again was 5 % of a training's time.
     """
-    with suppress(AttributeError, OSError, TypeError):  # another system's library
+    with suppress(AttributeError, OSError, TypeError):  # another system's C library
         library = ctypes.CDLL(None)
-        library.mallopt(MMAP_THRESHOLD, LARGE)
-        library.mallopt(TRIM_THRESHOLD, ALL)
-
-
-def configure(machine: Machine, precision: Precision = "fp32") -> torch.device:
-    """The device, with one thread and the fitting matrix products. Raises InputError for a GPU that is not there."""
-    matmul.set_backend(machine.matmul_backend, precision)
-    _keep_memory()
-    _spare_searches()
-    torch.set_num_threads(1)
-    if machine.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("machine.yaml: device is cuda, but torch finds no GPU; write cpu or auto.")
-    gpu = machine.device != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda" if gpu else "cpu")
-
-
-def device_name(where: torch.device) -> str:
-    """What computes there: the GPU, or the processor by name, and by family and model where several share a name."""
-    if where.type == "cuda":
-        return torch.cuda.get_device_name(where)
-    pairs = (line.partition(":") for line in matmul.cpuinfo().splitlines())
-    said = {key.strip(): value.strip() for key, _, value in pairs}
-    called = said.get("model name") or platform.processor() or platform.machine()
-    return f"{called} (family {said['cpu family']}, model {said['model']})" if "cpu family" in said else called
-
-
-def describe(where: torch.device) -> str:
-    """Where the products that settle chose are taken, in words."""
-    if where.type != "cuda":
-        return matmul.describe_backend()
-    steps = (
-        "kernels of seqkd's own"
-        if lstm_cell_cuda.available()
-        else "torch's operations, for this torch compiles no kernels"
-    )
-    return f"matrix products on {device_name(where)}, steps by {steps}"
+        library.mallopt(M_MMAP_THRESHOLD, MAX_HEAP_BLOCK)
+        library.mallopt(M_TRIM_THRESHOLD, MAX_FREE_HEAP)

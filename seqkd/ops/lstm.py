@@ -1,9 +1,8 @@
-"""The two loops over time, each one autograd function with its backward written by hand, and a step of a search.
+"""LSTM layer and decoder as autograd functions with hand-written gradients, and single steps in plain torch.
 
-Every buffer is made once for all time steps, and the gradient of a weight is one product at the end instead of one a
-step. `model.Network.step` says the same in plain torch; the tests compare values and gradients. The parts of a step
-between two products are `cuda`'s on a GPU where it can, or else `pointwise`'s.
-Gates stand in the order input, forget, output, candidate.
+The loops over time are compiled ones for float32 on a CPU (`seqkd.ops.cpu.lstm`), and plain torch or CUDA kernels
+otherwise (`seqkd.ops.lstm_loops`). Every buffer is allocated once for all time steps, and a weight's gradient is one
+matrix product at the end instead of one a step. Gates stand in the order input, forget, output, cell (i, f, o, g).
 """
 
 from collections.abc import Sequence
@@ -13,171 +12,139 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqkd.ops import lstm_cell
-from seqkd.ops.cuda import lstm_cell as lstm_cell_cuda
+from seqkd.ops import lstm_loops
+from seqkd.ops.cpu import lstm as lstm_cpu
+from seqkd.ops.lstm_records import (
+    AttentionSource,
+    DecoderActivations,
+    DecoderGradients,
+    DecoderMatrices,
+    LayerActivations,
+)
 from seqkd.ops.matmul import cast_weight, matmul_nt, matmul_out
 
 
-def cell_ops(tensor: Tensor) -> ModuleType:
-    """Where the pointwise parts of a step over such tensors are."""
-    return lstm_cell_cuda if lstm_cell_cuda.supports(tensor) else lstm_cell
+def lstm_step(gates: Tensor, added: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """Return state and cell (B, H) of one LSTM step, with autograd.
 
-
-def lstm_step(gates: Tensor, words: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    """One LSTM step with autograd; gates: (batch, 4 hidden) products; words: what is added to them, (batch or 1, same).
-
-    cell: (batch, hidden). Returns state and cell.
+    gates: (B, 4H), the products with the weights; added: (B or 1, 4H), what is added to them; cell: (B, H).
     """
-    enter, keep, show, candidate = (gates + words).chunk(4, -1)
-    cell = torch.sigmoid(keep) * cell + torch.sigmoid(enter) * torch.tanh(candidate)
-    return torch.sigmoid(show) * torch.tanh(cell), cell
+    i, f, o, g = (gates + added).chunk(4, -1)
+    cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(cell), cell
 
 
 class Layer(torch.autograd.Function):
     """One LSTM layer from a zero state.
 
-    inputs: (time, batch, 4 hidden), the input's share of the gates, bias included; weight: (4 hidden, hidden);
-    live: (time, batch, 1), 0 at the padding on the left, or None. Padding keeps cell and state at zero, so every
-    sentence starts from the zero state and ends at the last step.
-    Returns states (time, batch, hidden) and the last cell (batch, hidden).
+    inputs: (T, B, 4H), the inputs' contribution to the gates, bias included; weight: (4H, H), the recurrent weight;
+    mask: (T, B, 1), 0 at the padding on the left, or None. Padding keeps cell and state at zero, so every sentence
+    starts from the zero state and ends at the last step.
+    Returns states (T, B, H) and the last cell (B, H).
     """
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, live: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         time, batch, width = inputs.shape
-        hidden, matrix, part = width // 4, cast_weight(weight), cell_ops(inputs)
-        gates, tanh_cell = torch.empty_like(inputs), inputs.new_empty(time, batch, hidden)
-        states, cells = inputs.new_zeros(time + 1, batch, hidden), inputs.new_zeros(time + 1, batch, hidden)
-        rounded = states.to(matrix.dtype)  # the same buffer where nothing is rounded
-        for t in range(time):
-            matmul_out(gates[t], rounded[t], matrix)
-            out = states[t + 1], None if rounded is states else rounded[t + 1], None
-            part.cell(gates[t], inputs[t], _at(live, t), cells[t], cells[t + 1], tanh_cell[t], *out, None)
-        ctx.save_for_backward(matrix, gates, rounded, cells, tanh_cell, live)
-        return states[1:], cells[time].clone()
+        hidden, matrix = width // 4, cast_weight(weight)
+        states = inputs.new_zeros(time + 1, batch, hidden)
+        activations = LayerActivations(
+            gates=inputs.new_empty(time, batch, width),
+            states=states.to(matrix.dtype),  # the same tensor if nothing is rounded
+            cells=inputs.new_zeros(time + 1, batch, hidden),
+            tanh_cell=inputs.new_empty(time, batch, hidden),
+        )
+        ctx.loops = _loops(inputs)
+        ctx.loops.layer(inputs, matrix, mask, activations=activations, out=states)
+        ctx.save_for_backward(matrix, mask, *activations)
+        return states[1:], activations.cells[time].clone()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        matrix, gates, states, cells, tanh_cell, live = ctx.saved_tensors
-        time, part = len(gates), cell_ops(gates)
-        of_states, to_cell = gradients[0].contiguous(), gradients[1].clone()
-        to_gates, to_state, back = torch.empty_like(gates, dtype=matrix.dtype), torch.zeros_like(to_cell), matrix.t()
-        for t in range(time - 1, -1, -1):
-            saved = gates[t], _at(live, t), cells[t], tanh_cell[t]
-            part.cell_backward(*saved, of_states[t], None, to_state, to_cell, to_gates[t])
-            matmul_out(to_state, to_gates[t], back)
-        return to_gates.to(gates.dtype), _of_weight(to_gates, states[:time]), None
+        matrix, mask, *saved = ctx.saved_tensors
+        activations = LayerActivations(*saved)
+        gates, grad_states = activations.gates, gradients[0].contiguous()
+        grad_cell = gradients[1].clone(memory_format=torch.contiguous_format)
+        grad_gates = torch.empty_like(gates, dtype=matrix.dtype)
+        ctx.loops.layer_backward(
+            grad_states, matrix, mask, activations=activations, grad_cell=grad_cell, grad_gates=grad_gates
+        )
+        return grad_gates.to(gates.dtype), _weight_gradient(grad_gates, activations.states[:-1]), None
 
 
 class Decoder(torch.autograd.Function):
     """The decoder over all target positions: stacked LSTM, Luong's general attention, input feeding.
 
-    words: (time, batch, 4 hidden), the embeddings' share of the first layer's gates, bias included.
-    memory, keys: (batch, source, hidden), the encoder's states and their product with the attention's matrix.
-    closed: (batch, 1, source), 0 where the source is real and very negative at padding.
-    state, cell: (layers, batch, hidden), where the encoder ended.
-    keep: (time, layers, batch, hidden) dropout multipliers, or None; keep[:, l] for l < layers - 1 scales the input
-    of layer l + 1, keep[:, layers - 1] the attentional vector.
-    combine: (hidden, 2 hidden) over [context; top state]. weights: for each layer (4 hidden, 2 hidden) over
-    [fed vector or lower state; own state], then for each layer but the first its bias (4 hidden,).
-    Returns the attentional vectors (time, batch, hidden).
+    words: (T, B, 4H), the embeddings' contribution to the first layer's gates, bias included.
+    states, keys: (B, S, H), the encoder's states and their product with the attention's matrix.
+    mask_bias: (B, 1, S), 0 where the source is a word and very negative at padding.
+    state, cell: (L, B, H), the encoder's last ones.
+    dropout_masks: (T, L, B, H) dropout multipliers, or None; those of layer l < L - 1 scale the input of layer l + 1,
+    those of layer L - 1 the attentional vector.
+    combine: (H, 2H) over [context; top state]. weights: for each layer its matrix (4H, 2H) over [attentional vector or
+    lower layer's state; own state], then for each layer but the first its bias (4H,).
+    Returns the attentional vectors (T, B, H).
     """
 
     @staticmethod
     def forward(
         ctx: Any,
         words: Tensor,
-        memory: Tensor,
+        states: Tensor,
         keys: Tensor,
-        closed: Tensor,
+        mask_bias: Tensor,
         state: Tensor,
         cell: Tensor,
-        keep: Tensor | None,
+        dropout_masks: Tensor | None,
         combine: Tensor,
         *weights: Tensor,
     ) -> Tensor:
-        (time, batch, width), layers = words.shape, state.shape[0]
-        hidden, part, seen = width // 4, cell_ops(words), closed[:, 0].contiguous()
-        combine, *matrices = map(cast_weight, (combine, *weights[:layers]))
-        gates = words.new_empty(layers, time, batch, width)
-        cells, tanh_cell = (
-            words.new_empty(layers, time + 1, batch, hidden),
-            words.new_empty(layers, time, batch, hidden),
+        layers = len(state)
+        source = AttentionSource(states, keys, mask_bias[:, 0].contiguous())
+        matrices = DecoderMatrices([cast_weight(matrix) for matrix in weights[:layers]], cast_weight(combine))
+        activations = _decoder_activations(words, source, state, cell, kind=matrices.combine.dtype)
+        out = torch.empty_like(activations.attn_vectors)
+        ctx.loops = _loops(words)
+        ctx.loops.decoder(
+            words,
+            source,
+            matrices,
+            biases=weights[layers:],
+            dropout_masks=dropout_masks,
+            activations=activations,
+            out=out,
         )
-        below = words.new_empty(layers, time + 1, batch, 2 * hidden, dtype=combine.dtype)  # [input; own state]
-        above = words.new_empty(time, batch, 2 * hidden, dtype=combine.dtype)  # [context; top state]
-        raw = words.new_empty(time, batch, hidden)  # attentional vectors before dropout
-        out, attention = torch.empty_like(raw), words.new_empty(time, batch, memory.shape[1])
-        cells[:, 0] = cell
-        below[:, 0, :, hidden:] = state
-        below[0, 0, :, :hidden] = 0.0
-        for t in range(time):
-            for n in range(layers):
-                matmul_out(gates[n, t], below[n, t], matrices[n])
-                last = n == layers - 1
-                part.cell(
-                    gates[n, t],
-                    weights[layers + n - 1][None] if n else words[t],
-                    None,
-                    cells[n, t],
-                    cells[n, t + 1],
-                    tanh_cell[n, t],
-                    None,
-                    below[n, t + 1, :, hidden:],
-                    above[t, :, hidden:] if last else below[n + 1, t, :, :hidden],
-                    None if last else _at(keep, t, n),
-                )
-            part.attend(above[t], keys, memory, seen, attention[t])
-            matmul_out(raw[t], above[t], combine)
-            part.squash(raw[t], _at(keep, t, layers - 1), out[t], below[0, t + 1, :, :hidden])
-        ctx.save_for_backward(
-            memory, keys, keep, combine, gates, cells, tanh_cell, below, above, raw, attention, *matrices
-        )
+        ctx.save_for_backward(dropout_masks, *source, *activations, matrices.combine, *matrices.layers)
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        memory, keys, keep, combine, gates, cells, tanh_cell, below, above, raw, attention, *matrices = (
-            ctx.saved_tensors
+        dropout_masks, *saved = ctx.saved_tensors
+        source, saved = AttentionSource(*saved[:3]), saved[3:]
+        activations, (combine, *layers) = DecoderActivations(*saved[:7]), saved[7:]
+        grads = _decoder_gradients(activations, kind=combine.dtype)
+        ctx.loops.decoder_backward(
+            gradients[0].contiguous(),
+            source,
+            DecoderMatrices(layers, combine),
+            dropout_masks=dropout_masks,
+            activations=activations,
+            gradients=grads,
         )
-        (time, batch, hidden), layers, part, of_out = raw.shape, len(matrices), cell_ops(raw), gradients[0].contiguous()
-        to_gates, to_combined = (torch.empty_like(it, dtype=combine.dtype) for it in (gates, raw))
-        to_above, to_scores = raw.new_empty(time, batch, 2 * hidden), torch.empty_like(attention)
-        decoder_input = raw.new_zeros(layers, batch, 2 * hidden)  # gradients of [input; own state], those of step t + 1
-        to_cell, upper = raw.new_zeros(layers, batch, hidden), torch.empty_like(raw[0])
-        back, back_combine = [matrix.t() for matrix in matrices], combine.t()
-        for t in range(time - 1, -1, -1):
-            part.squash_backward(
-                of_out[t], decoder_input[0, :, :hidden], _at(keep, t, layers - 1), raw[t], to_combined[t]
-            )
-            matmul_out(to_above[t], to_combined[t], back_combine)
-            part.attend_backward(to_above[t], attention[t], keys, memory, to_scores[t], upper)
-            for n in range(layers - 1, -1, -1):
-                last = n == layers - 1
-                part.cell_backward(
-                    gates[n, t],
-                    None,
-                    cells[n, t],
-                    tanh_cell[n, t],
-                    upper if last else decoder_input[n + 1, :, :hidden],
-                    None if last else _at(keep, t, n),
-                    decoder_input[n, :, hidden:],
-                    to_cell[n],
-                    to_gates[n, t],
-                )
-                matmul_out(decoder_input[n], to_gates[n, t], back[n])
-        scores, tops = to_scores.permute(1, 2, 0), above[:, :, hidden:].transpose(0, 1).to(raw.dtype)
+        kind, hidden = activations.attn_vectors.dtype, combine.shape[0]
+        grad_context = grads.combine_inputs[:, :, :hidden].transpose(0, 1)
+        top_state = activations.combine_inputs[:, :, hidden:].transpose(0, 1).to(kind)
         return (
-            to_gates[0].to(raw.dtype),
-            torch.bmm(attention.permute(1, 2, 0), to_above[:, :, :hidden].transpose(0, 1)),
-            torch.bmm(scores, tops),
+            grads.gates[0].to(kind),
+            torch.bmm(activations.attn_weights.permute(1, 2, 0), grad_context),
+            torch.bmm(grads.scores.permute(1, 2, 0), top_state),
             None,
-            decoder_input[:, :, hidden:],
-            to_cell,
+            grads.layer_input[:, :, hidden:],
+            grads.cell,
             None,
-            _of_weight(to_combined, above),
-            *(_of_weight(to_gates[n], below[n, :time]) for n in range(layers)),
-            *(to_gates[n].sum((0, 1), dtype=raw.dtype) for n in range(1, layers)),
+            _weight_gradient(grads.combined, activations.combine_inputs),
+            *(_weight_gradient(grads.gates[n], activations.layer_inputs[n, :-1]) for n in range(len(layers))),
+            *(grads.gates[n].sum((0, 1), dtype=kind) for n in range(1, len(layers))),
         )
 
 
@@ -189,32 +156,68 @@ def decoder_step(
     biases: Sequence[Tensor],
     combine: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """model.Network.step without autograd; memory: states, keys, closed; last, and what returns: fed, state, cell.
+    """Return the attentional vectors (N, H), states and cells (L, N, H) of one decoder step, without autograd.
 
-    matrices, combine: as `narrow` leaves them.
+    words: (N, 4H), the embeddings' contribution to the first layer's gates; memory: states, keys and mask_bias of the
+    encoder output; last: the three of the step before; matrices, combine: as `cast_weight` returns them.
     """
-    (states, keys, closed), (attn_vector, state, cell), part = memory, last, cell_ops(words)
+    (states, keys, mask_bias), (attn_vector, state, cell), ops = memory, last, lstm_loops.cell_ops(words)
     (layers, rows, hidden), kind = cell.shape, combine.dtype
-    below = words.new_empty(layers, rows, 2 * hidden, dtype=kind)
-    above, gates = words.new_empty(rows, 2 * hidden, dtype=kind), words.new_empty(rows, 4 * hidden)
-    new_state, new_cell, new_fed = torch.empty_like(state), torch.empty_like(cell), words.new_empty(rows, hidden)
-    below[0, :, :hidden] = attn_vector
-    below[:, :, hidden:] = state
+    layer_inputs = words.new_empty(layers, rows, 2 * hidden, dtype=kind)
+    combine_input, gates = words.new_empty(rows, 2 * hidden, dtype=kind), words.new_empty(rows, 4 * hidden)
+    new_vector, new_state, new_cell = words.new_empty(rows, hidden), torch.empty_like(state), torch.empty_like(cell)
+    layer_inputs[0, :, :hidden] = attn_vector
+    layer_inputs[:, :, hidden:] = state
     for n in range(layers):
-        matmul_out(gates, below[n], matrices[n])
-        up = above[:, hidden:] if n == layers - 1 else below[n + 1, :, :hidden]
+        matmul_out(gates, layer_inputs[n], matrices[n])
+        next_input = combine_input[:, hidden:] if n == layers - 1 else layer_inputs[n + 1, :, :hidden]
         added = biases[n - 1][None] if n else words
-        part.cell(gates, added, None, cell[n], new_cell[n], None, new_state[n], None, up, None)
-    part.attend(above, keys, states, closed[:, 0], None)
-    matmul_out(new_fed, above, combine)
-    part.squash(new_fed, None, None, None)
-    return new_fed, new_state, new_cell
+        ops.cell(gates, added, None, cell[n], new_cell[n], None, new_state[n], None, next_input, None)
+    ops.attend(combine_input, keys, states, mask_bias[:, 0], None)
+    matmul_out(new_vector, combine_input, combine)
+    ops.attn_output(new_vector, None, None, None)
+    return new_vector, new_state, new_cell
 
 
-def _at(table: Tensor | None, *place: int) -> Tensor | None:
-    return None if table is None else table[place]
+def _loops(tensor: Tensor) -> ModuleType:
+    """Return the module whose loops compute with such tensors."""
+    return lstm_cpu if lstm_cpu.supports(tensor) else lstm_loops
 
 
-def _of_weight(outputs: Tensor, inputs: Tensor) -> Tensor:
-    """The gradient of a weight from those of its outputs (time, batch, out) and its inputs (time, batch, in)."""
+def _decoder_activations(
+    words: Tensor, source: AttentionSource[Tensor], state: Tensor, cell: Tensor, *, kind: torch.dtype
+) -> DecoderActivations[Tensor]:
+    """Allocate a decoder's activations and fill in those of step 0; kind: the type that matrix products read."""
+    (time, batch, width), layers = words.shape, len(state)
+    hidden = width // 4
+    activations = DecoderActivations(
+        gates=words.new_empty(layers, time, batch, width),
+        cells=words.new_empty(layers, time + 1, batch, hidden),
+        tanh_cell=words.new_empty(layers, time, batch, hidden),
+        layer_inputs=words.new_empty(layers, time + 1, batch, 2 * hidden, dtype=kind),
+        combine_inputs=words.new_empty(time, batch, 2 * hidden, dtype=kind),
+        attn_vectors=words.new_empty(time, batch, hidden),
+        attn_weights=words.new_empty(time, batch, source.states.shape[1]),
+    )
+    activations.cells[:, 0] = cell
+    activations.layer_inputs[:, 0, :, hidden:] = state
+    activations.layer_inputs[0, 0, :, :hidden] = 0.0
+    return activations
+
+
+def _decoder_gradients(activations: DecoderActivations[Tensor], *, kind: torch.dtype) -> DecoderGradients[Tensor]:
+    """Allocate a decoder's gradients; kind: the type that matrix products read."""
+    vectors, (layers, _, batch, width) = activations.attn_vectors, activations.layer_inputs.shape
+    return DecoderGradients(
+        gates=torch.empty_like(activations.gates, dtype=kind),
+        combined=torch.empty_like(vectors, dtype=kind),
+        combine_inputs=torch.empty_like(activations.combine_inputs, dtype=vectors.dtype),
+        scores=torch.empty_like(activations.attn_weights),
+        layer_input=vectors.new_zeros(layers, batch, width),
+        cell=vectors.new_zeros(layers, batch, width // 2),
+    )
+
+
+def _weight_gradient(outputs: Tensor, inputs: Tensor) -> Tensor:
+    """Return a weight's gradient from those of its outputs (T, B, out) and its inputs (T, B, in)."""
     return matmul_nt(outputs.flatten(0, 1).t(), inputs.flatten(0, 1).t())

@@ -1,7 +1,9 @@
-"""The pointwise parts of a time step in plain torch: what `kernels` compiles for a CPU and `cuda` for a GPU.
+"""The LSTM cell, attention and attentional vector of one time step in plain torch: the reference.
 
-Everything is written in place. Sizes: B sentences, H hidden units, S source positions, N rows of a search. States that
-a product reads may be of another type than the rest, which copying rounds to. None stands for "none".
+`seqkd.ops.cpu.lstm_cell` has the same functions compiled and `seqkd.ops.cuda.lstm_cell` as CUDA kernels. They write
+their results in place. Sizes: B sentences, H hidden units, S source positions, N rows of a search. What matrix products
+read may be of another type than the rest, to which copying rounds. An optional tensor that is written may be None.
+Gates stand in the order input, forget, output, cell (i, f, o, g).
 """
 
 import torch
@@ -11,104 +13,116 @@ from torch import Tensor
 def cell(
     gates: Tensor,
     added: Tensor,
-    live: Tensor | None,
-    old: Tensor,
-    new: Tensor,
+    mask: Tensor | None,
+    old_cell: Tensor,
+    new_cell: Tensor,
     tanh_cell: Tensor | None,
     state: Tensor | None,
-    own: Tensor | None,
-    above: Tensor | None,
-    keep: Tensor | None,
+    state_out: Tensor | None,
+    next_input: Tensor | None,
+    dropout_mask: Tensor | None,
 ) -> None:
-    """One LSTM step; gates: (B, 4H) products, become activations; added: (B or 1, 4H).
+    """Compute one LSTM step in place.
 
-    live: (B, 1), 0 at padding; old, new: (B, H) cells; squashed: (B, H), tanh of new. The state goes to state and own
-    and, times keep (B, H), to above.
+    gates: (B, 4H), the products with the weights, become activations; added: (B or 1, 4H), added to them before; mask:
+    (B, 1), 0 at padding; old_cell, new_cell, tanh_cell: (B, H). Writes the state to state and state_out (B, H) and,
+    times dropout_mask (B, H), to next_input (B, H).
     """
-    hidden = old.shape[1]
+    hidden = old_cell.shape[1]
     gates += added
     gates[:, : 3 * hidden].sigmoid_()
     gates[:, 3 * hidden :].tanh_()
-    enter, forget, show, candidate = torch.split(gates, hidden, 1)
-    torch.mul(forget, old, out=new)
-    new.addcmul_(enter, candidate)
-    if live is not None:
-        new.mul_(live)
-    top = torch.tanh(new)
-    value = show * top
-    for place, found in ((tanh_cell, top), (state, value), (own, value)):
-        if place is not None:
-            place.copy_(found)
-    if above is not None:
-        above.copy_(value if keep is None else value * keep)
+    i, f, o, g = torch.split(gates, hidden, 1)
+    torch.mul(f, old_cell, out=new_cell)
+    new_cell.addcmul_(i, g)
+    if mask is not None:
+        new_cell.mul_(mask)
+    tanh_new = torch.tanh(new_cell)
+    new_state = o * tanh_new
+    for out, value in ((tanh_cell, tanh_new), (state, new_state), (state_out, new_state)):
+        if out is not None:
+            out.copy_(value)
+    if next_input is not None:
+        next_input.copy_(new_state if dropout_mask is None else new_state * dropout_mask)
 
 
 def cell_backward(
     gates: Tensor,
-    live: Tensor | None,
-    old: Tensor,
+    mask: Tensor | None,
+    old_cell: Tensor,
     tanh_cell: Tensor,
-    upper: Tensor,
-    keep: Tensor | None,
-    later: Tensor,
-    to_cell: Tensor,
-    out: Tensor,
+    grad_next_input: Tensor,
+    dropout_mask: Tensor | None,
+    grad_state: Tensor,
+    grad_cell: Tensor,
+    grad_gates: Tensor,
 ) -> None:
-    """Gradients through cell; that of the state is upper * keep + later, all (B, H), that of the new cell to_cell.
+    """Compute the gradients of `cell`.
 
-    Writes the gates' to out (B, 4H) and the old cell's to to_cell.
+    The state's gradient is grad_next_input * dropout_mask + grad_state, all (B, H). grad_cell (B, H) holds that of the
+    new cell and becomes that of the old cell. Writes grad_gates (B, 4H), of the gates before their activation.
     """
-    enter, forget, show, candidate = torch.split(gates, old.shape[1], 1)
-    state = (upper if keep is None else upper * keep) + later
-    if live is not None:
-        state, to_cell[:] = state * live, to_cell * live
-    to_cell += state * show * (1 - tanh_cell * tanh_cell)
-    found = (
-        to_cell * candidate * enter * (1 - enter),
-        to_cell * old * forget * (1 - forget),
-        state * tanh_cell * show * (1 - show),
-        to_cell * enter * (1 - candidate * candidate),
+    i, f, o, g = torch.split(gates, old_cell.shape[1], 1)
+    grad = (grad_next_input if dropout_mask is None else grad_next_input * dropout_mask) + grad_state
+    if mask is not None:
+        grad, grad_cell[:] = grad * mask, grad_cell * mask
+    grad_cell += grad * o * (1 - tanh_cell * tanh_cell)
+    each = (
+        grad_cell * g * i * (1 - i),
+        grad_cell * old_cell * f * (1 - f),
+        grad * tanh_cell * o * (1 - o),
+        grad_cell * i * (1 - g * g),
     )
-    out.copy_(torch.cat(found, 1))
-    to_cell *= forget
+    grad_gates.copy_(torch.cat(each, 1))
+    grad_cell *= f
 
 
-def attend(above: Tensor, keys: Tensor, memory: Tensor, closed: Tensor, weights: Tensor | None) -> None:
-    """Luong's general attention; above: (N, 2H) holds the top state on the right and gets the context on the left.
+def attend(combine_input: Tensor, keys: Tensor, states: Tensor, mask_bias: Tensor, weights: Tensor | None) -> None:
+    """Compute Luong's general attention.
 
-    keys, memory: (B, S, H); closed: (B, S), 0 at words and very negative at padding; weights: (N, S), written; N / B
-    rows of each sentence stand together.
+    combine_input: (N, 2H), holds the top state in its right half and gets the context in its left half. keys, states:
+    (B, S, H). mask_bias: (B, S), 0 at words and very negative at padding. weights: (N, S), written. The N / B rows of
+    a sentence are adjacent.
     """
     sentences, _, hidden = keys.shape
-    query = above[:, hidden:].to(keys.dtype).reshape(sentences, -1, hidden)
-    share = torch.softmax(torch.baddbmm(closed[:, None], query, keys.transpose(1, 2)), -1)
-    above[:, :hidden] = torch.bmm(share, memory).flatten(0, 1)
+    query = combine_input[:, hidden:].to(keys.dtype).reshape(sentences, -1, hidden)
+    probabilities = torch.softmax(torch.baddbmm(mask_bias[:, None], query, keys.transpose(1, 2)), -1)
+    combine_input[:, :hidden] = torch.bmm(probabilities, states).flatten(0, 1)
     if weights is not None:
-        weights.copy_(share.flatten(0, 1))
+        weights.copy_(probabilities.flatten(0, 1))
 
 
 def attend_backward(
-    combined: Tensor, weights: Tensor, keys: Tensor, memory: Tensor, to_scores: Tensor, upper: Tensor
+    grad_combine_input: Tensor, weights: Tensor, keys: Tensor, states: Tensor, grad_scores: Tensor, grad_state: Tensor
 ) -> None:
-    """Gradients through attend; combined: (B, 2H) of [context; top state]; writes to_scores (B, S), upper (B, H)."""
+    """Compute the gradients of `attend`.
+
+    grad_combine_input: (B, 2H), of [context; top state]. Writes grad_scores (B, S) and grad_state (B, H), that of the
+    top state.
+    """
     hidden = keys.shape[2]
-    scaled = weights * torch.bmm(memory, combined[:, :hidden, None])[:, :, 0]
-    torch.addcmul(scaled, weights, scaled.sum(-1, keepdim=True), value=-1, out=to_scores)
-    torch.add(combined[:, hidden:], torch.bmm(to_scores[:, None], keys)[:, 0], out=upper)
+    weighted = weights * torch.bmm(states, grad_combine_input[:, :hidden, None])[:, :, 0]
+    torch.addcmul(weighted, weights, weighted.sum(-1, keepdim=True), value=-1, out=grad_scores)
+    torch.add(grad_combine_input[:, hidden:], torch.bmm(grad_scores[:, None], keys)[:, 0], out=grad_state)
 
 
-def attn_output(raw: Tensor, keep: Tensor | None, out: Tensor | None, attn_vector: Tensor | None) -> None:
-    """The attentional vector: raw (B, H) becomes its tanh; times keep it goes to out and fed (B, H)."""
-    raw.tanh_()
-    value = raw if keep is None else raw * keep
-    for place in (out, attn_vector):
-        if place is not None:
-            place.copy_(value)
+def attn_output(
+    attn_vector: Tensor, dropout_mask: Tensor | None, out: Tensor | None, next_input: Tensor | None
+) -> None:
+    """Compute the attentional vector: attn_vector (B, H) becomes its tanh.
+
+    Times dropout_mask it is written to out and next_input (B, H).
+    """
+    attn_vector.tanh_()
+    dropped = attn_vector if dropout_mask is None else attn_vector * dropout_mask
+    for copy in (out, next_input):
+        if copy is not None:
+            copy.copy_(dropped)
 
 
 def attn_output_backward(
-    of_out: Tensor, attn_vector: Tensor, keep: Tensor | None, raw: Tensor, to_combined: Tensor
+    grad_out: Tensor, grad_next_input: Tensor, dropout_mask: Tensor | None, attn_vector: Tensor, grad_combined: Tensor
 ) -> None:
-    """to_combined = (of_out + fed) * keep * (1 - raw^2), all (B, H)"""
-    value = of_out + attn_vector
-    to_combined.copy_((value if keep is None else value * keep) * (1 - raw * raw))
+    """Compute grad_combined = (grad_out + grad_next_input) * dropout_mask * (1 - attn_vector^2), all (B, H)."""
+    grad = grad_out + grad_next_input
+    grad_combined.copy_((grad if dropout_mask is None else grad * dropout_mask) * (1 - attn_vector * attn_vector))

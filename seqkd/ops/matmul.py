@@ -1,15 +1,17 @@
-"""Matrix products: each by what computes it fastest, in the precision that was chosen.
+"""Matrix products (GEMM), each by the fastest code for it, in the precision that was set.
 
-- On a CPU by the compiled loops of `tiles`: as fast as the processor multiplies and adds, from a dozen rows on, where
-  a library needs hundreds. torch's own, MKL's as a rule, picks AVX2 kernels on AMD, up to 2.3 times slower.
+- On a CPU, seqkd's own compiled loops (`seqkd.ops.cpu.gemm`): as fast as the processor multiplies and adds, from a
+  dozen rows on, where a library needs hundreds. torch's library, as a rule MKL, chooses AVX2 kernels on AMD, up to 2.3
+  times slower.
 - bf16 on a CPU that has it: inputs are rounded to bfloat16, sums and results are fp32, about twice as fast on Zen 5.
-  There is one kind of product for every size, so a row's bits depend on no other row. torch's, with its matrix tiles
-  (AMX), rounds results and changes kernels with the size, so it is used only for `matmul_backend: torch`.
+  All sizes use the same kind of product, so a row's bits depend on no other row. torch, with its matrix tiles (AMX),
+  rounds results and changes kernels with the size, so it is used only for `matmul_backend: torch`.
 - bf16 on a GPU: inputs are rounded, sums and results are fp32, as on a CPU (before torch 2.8 results are rounded too,
-  but for the logits, which are not rounded at all).
-- int8: for the search of a model that was exported so, where the processor has it, up to twice as fast again. The
+  except the logits, whose products are fp32).
+- int8: for the search of a model that was exported so, on a processor that has it, up to twice as fast again. The
   inputs of a step are states, within (-1, 1).
-What is chosen follows the processor and the sizes, never a timing, so that a run repeats bit for bit.
+
+The choice follows the processor and the sizes, never a timing, so that a run repeats bit for bit.
 """
 
 from functools import cache
@@ -26,7 +28,7 @@ from seqkd.ops.cpu import gemm
 
 Backend = Literal["auto", "own", "torch"]
 Precision = Literal["fp32", "bf16"]
-FP32_RESULTS = hasattr(torch.ops.aten.mm, "dtype")  # torch gives products of bfloat16 in fp32, on a GPU
+FP32_RESULTS = hasattr(torch.ops.aten.mm, "dtype")  # on a GPU, torch can return products of bfloat16 in fp32
 ROW_MULTIPLE = 32  # rows of a batch's logits are a multiple of this
 
 _own = True
@@ -35,7 +37,7 @@ _bf16 = False
 
 @cache
 def cpuinfo() -> str:
-    """What Linux says of the processor, flags and all; elsewhere nothing."""
+    """Return /proc/cpuinfo, Linux's description of the processor; on other systems an empty string."""
     try:
         return Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -43,114 +45,76 @@ def cpuinfo() -> str:
 
 
 def has_bf16() -> bool:
-    """Whether the processor multiplies bfloat16 itself."""
+    """Return whether the processor multiplies bfloat16."""
     return bool(gemm.HAS_BF16)
 
 
-def set_backend(library: Backend = "auto", precision: Precision = "fp32") -> None:
-    """Settles every later product of this process and of the processes it forks."""
+def supports_int8(hidden: int) -> bool:
+    """Return whether the processor multiplies int8, and a network of this size in it: four numbers at a time."""
+    return bool(gemm.HAS_INT8) and hidden % 4 == 0
+
+
+def set_backend(backend: Backend = "auto", precision: Precision = "fp32") -> None:
+    """Set backend and precision of all later products of this process and of those it forks."""
     global _own, _bf16
-    _own, _bf16 = library != "torch", precision == "bf16"
+    _own, _bf16 = backend != "torch", precision == "bf16"
 
 
 def uses_own_gemm() -> bool:
-    """Whether choose has settled that on a CPU every product is the compiled loops', whatever its size."""
+    """Return whether every float32 product on a CPU is computed by seqkd's own loops."""
     return _own
 
 
 def describe_backend() -> str:
-    """What choose has settled for a CPU, in words."""
-    library = "seqkd's own loops" if _own else "torch"
-    return f"matrix products by {library}, {'bfloat16' if _bf16 and has_bf16() else 'float32'}"
+    """Return in words what computes products on a CPU."""
+    backend = "seqkd's own loops" if _own else "torch"
+    return f"matrix products by {backend}, {'bfloat16' if _bf16 and has_bf16() else 'float32'}"
 
 
-def pack_panels(weight: Tensor) -> NDArray[Any]:
-    """weight (out, in), any strides, as the right side x weight^T of tiles.times, in the precision that was chosen."""
-    depth, columns = weight.shape[1], weight.shape[0]
-    pairs = _bf16 and has_bf16() and depth % 2 == 0
-    form = (-(-columns // gemm.PANEL_COLUMNS), depth // 2 if pairs else depth, gemm.PANEL_COLUMNS)
-    found = (np.zeros if columns % gemm.PANEL_COLUMNS else np.empty)(form, np.int32 if pairs else np.float32)
-    gemm.pack(weight.detach().numpy().T, found)
-    return found
+def matmul_nt(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, keep_fp32: bool = False) -> Tensor:
+    """Return x weight^T + bias (rows, out), without autograd; x: (rows, in), weight: (out, in), bias: (out,).
 
-
-class PackedWeight(NamedTuple):
-    """A weight (out, in) as compiled code multiplies with it: what tiles.product takes. P x W >= out."""
-
-    panels: NDArray[Any]  # (P, in or half or a quarter of it, W)
-    start: NDArray[Any]  # (P x W,), the bias, or for int8 what undoes the zero of its inputs
-    scale: NDArray[np.float32]  # (2, P x W): for int8 the value of a step, and the bias
-
-    @classmethod
-    def pack(cls, weight: Tensor, bias: Tensor | None = None) -> Self:
-        """In the precision that was chosen."""
-        right = pack_panels(weight)
-        start = np.zeros(len(right) * gemm.PANEL_COLUMNS, np.float32)
-        if bias is not None:
-            start[: len(bias)] = bias.detach().numpy()
-        return cls(right, start, np.empty((2, 0), np.float32))
-
-    @classmethod
-    def quantize(cls, weight: Tensor, bias: Tensor | None = None) -> Self:
-        """In int8: a row has its own scale, x, which is within (-1, 1), the scale 1 / STEPS. Sums are exact."""
-        out, depth = weight.shape
-        step = (weight.detach().abs().amax(1) / gemm.INT8_MAX).clamp(min=1e-30)
-        steps = (weight.detach() / step[:, None]).round().to(torch.int8).numpy()
-        form = (-(-out // gemm.PANEL_COLUMNS), depth // 4, gemm.PANEL_COLUMNS)
-        columns = np.zeros((form[0] * gemm.PANEL_COLUMNS, depth), np.int8)
-        columns[:out] = steps
-        four = columns.view(np.uint32)  # four numbers that follow each other along the depth
-        right = np.ascontiguousarray(four.reshape(form[0], gemm.PANEL_COLUMNS, form[1]).transpose(0, 2, 1))
-        scale = np.zeros((2, len(columns)), np.float32)
-        scale[0, :out] = (step / gemm.INT8_MAX).numpy()
-        if bias is not None:
-            scale[1, :out] = bias.detach().numpy()
-        return cls(right, -(gemm.INT8_MAX + 1) * columns.sum(1, dtype=np.int32), scale)
-
-    def apply(self, x: Tensor, columns: int) -> Tensor:
-        """x (rows, in), whose rows are contiguous, -> (rows, columns)"""
-        out = torch.empty(len(x), columns)
-        gemm.gemm_call(x.detach().numpy(), *self, out.numpy())
-        return out
-
-
-def supports_int8(hidden: int) -> bool:
-    """Whether the processor multiplies int8 itself, and a network of this size in it: four numbers at once."""
-    return bool(gemm.HAS_INT8) and hidden % 4 == 0
-
-
-def matmul_nt(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, whole: bool = False) -> Tensor:
-    """x weight^T + bias without autograd; x: (rows, in), weight: (out, in), bias: (out,) -> (rows, out).
-
-    whole: the result is not rounded to bfloat16, as the logits need it: that would be 3 % of a probability.
+    keep_fp32: never round the result to bfloat16. The logits need this: rounding would be 3 % of a probability.
     """
-    if x.is_cuda and (x.dtype == torch.bfloat16 or (_bf16 and x.dtype == torch.float32)):
-        if whole and not FP32_RESULTS:
-            return F.linear(x, weight, bias)
-        matmul_out(out := x.new_empty(len(x), len(weight), dtype=torch.float32), x.bfloat16(), weight.bfloat16())
-        return out if bias is None else out.add_(bias)
-    if x.is_cuda or x.dtype != torch.float32:
+    if x.is_cuda:
+        return _matmul_on_gpu(x, weight, bias, keep_fp32=keep_fp32)
+    if x.dtype != torch.float32:
         return F.linear(x, weight, bias)
-    if not _own and _bf16 and not whole and has_bf16():
-        filled = (
-            F.pad(x, (0, 0, 0, -len(x) % ROW_MULTIPLE)) if len(x) % ROW_MULTIPLE else x
-        )  # a kernel is compiled for each number
-        found = F.linear(filled.bfloat16(), weight.bfloat16())[: len(x)].float()
-        return found if bias is None else found.add_(bias)
-    if not _own:
+    if _own:
+        return _matmul_by_own_gemm(x, weight, bias)
+    return _matmul_by_torch(x, weight, bias, keep_fp32=keep_fp32)
+
+
+def _matmul_on_gpu(x: Tensor, weight: Tensor, bias: Tensor | None, *, keep_fp32: bool) -> Tensor:
+    rounds = x.dtype == torch.bfloat16 or (_bf16 and x.dtype == torch.float32)
+    if not rounds or (keep_fp32 and not FP32_RESULTS):
         return F.linear(x, weight, bias)
-    right, out = PackedWeight.pack(weight, bias), torch.empty(len(x), len(weight))
-    gemm.gemm_packed(_pack_left(x.detach().numpy(), like=right.panels), right.panels, right.start, out.numpy())
+    out = x.new_empty(len(x), len(weight), dtype=torch.float32)
+    matmul_out(out, x.bfloat16(), weight.bfloat16())
+    return out if bias is None else out.add_(bias)
+
+
+def _matmul_by_own_gemm(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    packed, out = PackedWeight.pack(weight, bias), torch.empty(len(x), len(weight))
+    gemm.gemm_packed(_pack_rows(x.detach().numpy(), like=packed.panels), packed.panels, packed.bias, out.numpy())
     return out
 
 
+def _matmul_by_torch(x: Tensor, weight: Tensor, bias: Tensor | None, *, keep_fp32: bool) -> Tensor:
+    if keep_fp32 or not (_bf16 and has_bf16()):
+        return F.linear(x, weight, bias)
+    padded = F.pad(x, (0, 0, 0, -len(x) % ROW_MULTIPLE)) if len(x) % ROW_MULTIPLE else x  # torch compiles a kernel for
+    out = F.linear(padded.bfloat16(), weight.bfloat16())[: len(x)].float()  # each number of rows
+    return out if bias is None else out.add_(bias)
+
+
 def cast_weight(weight: Tensor) -> Tensor:
-    """A weight as the loops on a GPU multiply with it: rounded to bfloat16 where that was chosen."""
+    """Return a weight as the loops on a GPU multiply with it: rounded to bfloat16 if that precision is set."""
     return weight.detach().bfloat16() if _bf16 and weight.is_cuda and weight.dtype == torch.float32 else weight.detach()
 
 
 def matmul_out(out: Tensor, x: Tensor, weight: Tensor) -> None:
-    """x weight^T by torch, x and weight both rounded or neither, to out, which is not."""
+    """Write x weight^T to out, by torch; x and weight have the same type, that of out or bfloat16."""
     if x.dtype == out.dtype:
         torch.mm(x, weight.t(), out=out)
     elif FP32_RESULTS:
@@ -159,42 +123,94 @@ def matmul_out(out: Tensor, x: Tensor, weight: Tensor) -> None:
         out.copy_(torch.mm(x, weight.t()))
 
 
-def _pack_left(x: NDArray[np.float32], *, like: NDArray[Any]) -> NDArray[Any]:
-    """x (rows, in) as the left side of tiles.times with these panels."""
-    if like.dtype == np.float32:
-        return x
-    rows, depth = x.shape
-    if x.strides[0] < x.strides[1]:
-        down = np.empty((depth // 2, rows), np.int32)
-        gemm.pack_bf16_rows(x.T, down)
-        return down.T
-    out = np.empty((rows, depth // 2), np.int32)
-    gemm.pack_bf16(x, out)
-    return out
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, keep_fp32: bool = False) -> Tensor:
+    """Return `matmul_nt` (..., out) with autograd; x: (..., in)."""
+    rows = x.reshape(-1, x.shape[-1])
+    out: Tensor = _Linear.apply(rows, weight, bias, keep_fp32)  # type: ignore[no-untyped-call]
+    return out.view(*x.shape[:-1], -1)
 
 
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: torch.autograd.function.FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor | None, whole: bool
+        ctx: torch.autograd.function.FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor | None, keep_fp32: bool
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return matmul_nt(x, weight, bias, whole=whole)
+        return matmul_nt(x, weight, bias, keep_fp32=keep_fp32)
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (x, weight), gradient = ctx.saved_tensors, gradients[0]  # type: ignore[attr-defined]
-        to_x, to_weight, to_bias, _ = ctx.needs_input_grad  # type: ignore[attr-defined]
+        needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad  # type: ignore[attr-defined]
         return (
-            matmul_nt(gradient, weight.t()) if to_x else None,
-            matmul_nt(gradient.t(), x.t()) if to_weight else None,
-            gradient.sum(0) if to_bias else None,
+            matmul_nt(gradient, weight.t()) if needs_x else None,
+            matmul_nt(gradient.t(), x.t()) if needs_weight else None,
+            gradient.sum(0) if needs_bias else None,
             None,
         )
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, whole: bool = False) -> Tensor:
-    """product with autograd; x: (..., in) -> (..., out)."""
-    rows = x.reshape(-1, x.shape[-1])
-    found: Tensor = _Linear.apply(rows, weight, bias, whole)  # type: ignore[no-untyped-call]
-    return found.view(*x.shape[:-1], -1)
+class PackedWeight(NamedTuple):
+    """A weight (out, in) packed for `gemm.gemm`; W = PANEL_COLUMNS, P x W >= out."""
+
+    panels: NDArray[Any]  # (P, in, W), or half or a quarter of in
+    bias: NDArray[Any]  # (P x W,); for int8 the correction for the zero of its inputs
+    scale: NDArray[np.float32]  # (2, P x W), for int8 alone: the factors and biases of the results
+
+    @classmethod
+    def pack(cls, weight: Tensor, bias: Tensor | None = None) -> Self:
+        """Pack a weight in the precision that is set."""
+        panels = pack_panels(weight)
+        padded_bias = np.zeros(len(panels) * gemm.PANEL_COLUMNS, np.float32)
+        if bias is not None:
+            padded_bias[: len(bias)] = bias.detach().numpy()
+        return cls(panels, padded_bias, np.empty((2, 0), np.float32))
+
+    @classmethod
+    def quantize(cls, weight: Tensor, bias: Tensor | None = None) -> Self:
+        """Quantize a weight to int8 and pack it: each row has its own scale, x within (-1, 1) the scale 1 / INT8_MAX.
+
+        Sums are exact.
+        """
+        out, depth = weight.shape
+        row_scale = (weight.detach().abs().amax(1) / gemm.INT8_MAX).clamp(min=1e-30)
+        shape = (-(-out // gemm.PANEL_COLUMNS), depth // 4, gemm.PANEL_COLUMNS)
+        columns = np.zeros((shape[0] * gemm.PANEL_COLUMNS, depth), np.int8)
+        columns[:out] = (weight.detach() / row_scale[:, None]).round().to(torch.int8).numpy()
+        quads = columns.view(np.uint32)  # four numbers that are adjacent along the depth
+        panels = np.ascontiguousarray(quads.reshape(shape[0], gemm.PANEL_COLUMNS, shape[1]).transpose(0, 2, 1))
+        scale = np.zeros((2, len(columns)), np.float32)
+        scale[0, :out] = (row_scale / gemm.INT8_MAX).numpy()
+        if bias is not None:
+            scale[1, :out] = bias.detach().numpy()
+        return cls(panels, -(gemm.INT8_MAX + 1) * columns.sum(1, dtype=np.int32), scale)
+
+    def apply(self, x: Tensor, columns: int) -> Tensor:
+        """Return x weight^T + bias (rows, columns); x: (rows, in), each row contiguous; columns: out."""
+        out = torch.empty(len(x), columns)
+        gemm.gemm_call(x.detach().numpy(), *self, out.numpy())
+        return out
+
+
+def pack_panels(weight: Tensor) -> NDArray[Any]:
+    """Return the panels of weight (out, in), any strides, for products x weight^T in the precision that is set."""
+    depth, columns = weight.shape[1], weight.shape[0]
+    pairs = _bf16 and has_bf16() and depth % 2 == 0
+    shape = (-(-columns // gemm.PANEL_COLUMNS), depth // 2 if pairs else depth, gemm.PANEL_COLUMNS)
+    panels = (np.zeros if columns % gemm.PANEL_COLUMNS else np.empty)(shape, np.int32 if pairs else np.float32)
+    gemm.pack(weight.detach().numpy().T, panels)
+    return panels
+
+
+def _pack_rows(x: NDArray[np.float32], *, like: NDArray[Any]) -> NDArray[Any]:
+    """Return x (rows, in), any strides, packed as these panels are."""
+    if like.dtype == np.float32:
+        return x
+    rows, depth = x.shape
+    if x.strides[0] < x.strides[1]:
+        transposed = np.empty((depth // 2, rows), np.int32)
+        gemm.pack_bf16_rows(x.T, transposed)
+        return transposed.T
+    packed = np.empty((rows, depth // 2), np.int32)
+    gemm.pack_bf16(x, packed)
+    return packed

@@ -61,7 +61,7 @@ class FullTargets:
             vectors = self.network(batch.source, batch.decoder_input)[batch.labels != PAD]
         else:
             vectors = self.store[_flat_positions(batch, self.starts)]
-        return matmul_nt(vectors, self.network.output, self.network.output_bias, whole=True).softmax(-1)
+        return matmul_nt(vectors, self.network.output, self.network.output_bias, keep_fp32=True).softmax(-1)
 
 
 class TopKCache(NamedTuple):
@@ -114,7 +114,7 @@ class TopKTargets:
         for rows in batches.make_batches(text, BATCH_SIZE):
             batch = batches.collate(text, rows).to(self.network.output.device)
             vectors = self.network(batch.source, batch.decoder_input)[batch.labels != PAD]
-            logits = matmul_nt(vectors, self.network.output, self.network.output_bias, whole=True)
+            logits = matmul_nt(vectors, self.network.output, self.network.output_bias, keep_fp32=True)
             values, listed = logits.topk(self.top_k, -1)
             values = (values - logits.logsumexp(-1, keepdim=True)).exp()
             places = _flat_positions(batch, self.starts[first : first + LINES_PER_FILE]).cpu()

@@ -1,7 +1,8 @@
-"""The forms in which a tile reads its matrices, and the tile of a processor with shorter vectors."""
+"""Packing, quantization and the micro-kernels, on this processor and on one with shorter vectors; compiled code."""
 
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,88 +16,90 @@ from source_tree import ROOT
 from seqkd.ops.cpu import gemm
 
 
-def test_panels_hold_the_columns_side_by_side_and_zeros_beyond_them() -> None:
+def test_pack_puts_columns_side_by_side_in_panels_and_leaves_zeros_beyond_them() -> None:
     matrix = np.arange(2 * 40, dtype=np.float32).reshape(2, 40)
     for given in (matrix, np.asfortranarray(matrix)):
         panels = np.zeros((-(-40 // gemm.PANEL_COLUMNS), 2, gemm.PANEL_COLUMNS), np.float32)
         gemm.pack(given, panels)
-        beside = panels.transpose(1, 0, 2).reshape(2, -1)
-        assert np.array_equal(beside[:, :40], matrix)
-        assert not beside[:, 40:].any()
+        columns = panels.transpose(1, 0, 2).reshape(2, -1)
+        assert np.array_equal(columns[:, :40], matrix)
+        assert not columns[:, 40:].any()
 
 
-def test_a_pair_is_two_bfloat16_the_first_in_the_lower_half_rounded_as_torch_does() -> None:
+def test_pack_bf16_puts_the_first_number_in_the_lower_half_and_rounds_as_torch_does() -> None:
     special = [0.0, -0.0, 1.0, 1.00390625, 1.01171875, 3.0e38, float("inf"), -float("inf"), float("nan"), 1e-40]
     values = np.array(special + np.random.default_rng(1).standard_normal(90).tolist(), np.float32).reshape(10, 10)
     expected = torch.from_numpy(values).bfloat16().float().numpy()
     across, down = np.empty((10, 5), np.int32), np.empty((5, 10), np.int32)
     gemm.pack_bf16(values, across)
     gemm.pack_bf16_rows(values, down)
-    for found, low, high in ((across, expected[:, ::2], expected[:, 1::2]), (down, expected[::2], expected[1::2])):
-        np.testing.assert_array_equal((found << 16).view(np.float32), low)
-        np.testing.assert_array_equal((found & ~0xFFFF).view(np.float32), high)
+    for pairs, low, high in ((across, expected[:, ::2], expected[:, 1::2]), (down, expected[::2], expected[1::2])):
+        np.testing.assert_array_equal((pairs << 16).view(np.float32), low)
+        np.testing.assert_array_equal((pairs & ~0xFFFF).view(np.float32), high)
 
 
-def test_four_numbers_stand_in_one_lowest_first_with_zero_at_128() -> None:
+def test_quantize_u8_packs_four_numbers_in_one_lowest_first_with_zero_at_128() -> None:
     out = np.empty((1, 1), np.uint32)
     gemm.quantize_u8(np.array([[0.0, 1.0, -1.0, 0.5]], np.float32), out)
     assert out.view(np.uint8).tolist() == [[128, 255, 1, 192]]
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.int32, np.uint32])
-def test_a_row_comes_out_the_same_to_the_last_bit_whatever_tile_holds_it(kind: type[np.generic]) -> None:
+def test_gemm_gives_a_row_the_same_bits_in_every_micro_kernel(kind: type[np.generic]) -> None:
     if (kind is np.int32 and not gemm.HAS_BF16) or (kind is np.uint32 and not gemm.HAS_INT8):
-        pytest.skip("this processor does not multiply such numbers itself")
+        pytest.skip("this processor does not multiply such numbers")
     generator, columns = np.random.default_rng(1), gemm.PANEL_COLUMNS + 5
     raw = [
         generator.standard_normal(size, np.float32) for size in ((2, 12, gemm.PANEL_COLUMNS), (3 * gemm.BLOCK_ROWS, 12))
     ]
-    start = np.zeros(2 * gemm.PANEL_COLUMNS, np.int32 if kind is np.uint32 else np.float32)
-    panels, left = (part.view(kind) for part in raw)
+    bias = np.zeros(2 * gemm.PANEL_COLUMNS, np.int32 if kind is np.uint32 else np.float32)
+    panels, x = (part.view(kind) for part in raw)
     if kind is np.int32:
-        panels, left = panels & 0x3FFF3FFF, left & 0x3FFF3FFF  # bfloat16 from 0 to 2
-    alone = np.empty((len(left), columns), np.float32)
-    for row in range(len(left)):
-        gemm.gemm_packed(left[row : row + 1], panels, start, alone[row : row + 1])
+        panels, x = panels & 0x3FFF3FFF, x & 0x3FFF3FFF  # bfloat16 from 0 to 2
+    alone = np.empty((len(x), columns), np.float32)
+    for row in range(len(x)):
+        gemm.gemm_packed(x[row : row + 1], panels, bias, alone[row : row + 1])
     for count in (*range(1, 30), gemm.BLOCK_ROWS + 1, 3 * gemm.BLOCK_ROWS - 5):
         out = np.empty((count, columns), np.float32)
-        gemm.gemm_packed(left[:count], panels, start, out)
+        gemm.gemm_packed(x[:count], panels, bias, out)
         assert out.tobytes() == alone[:count].tobytes()
     assert kind is np.uint32 or np.isfinite(alone).all()
 
 
-OLDER = """
+WITHOUT_AVX512 = """
 from llvmlite import binding
-binding.get_host_cpu_features = binding.FeatureMap  # it has nothing
+binding.get_host_cpu_features = binding.FeatureMap  # it has no features
 import numpy as np
-from seqkd import tiles
-assert (tiles.LANES, tiles.TALL, tiles.HAS_PAIRS, tiles.HAS_QUADS) == (8, False, False, False)
+from seqkd.ops.cpu import gemm
+assert (gemm.LANES, gemm.MAX_ROWS, gemm.HAS_BF16, gemm.HAS_INT8) == (8, 4, False, False)
 draw = np.random.default_rng(1).standard_normal
 for rows, depth, columns in ((1, 3, 5), (7, 20, 16), (101, 33, 45)):
-    left, right = draw((rows, depth), np.float32), draw((columns, depth), np.float32)
-    panels = np.zeros((-(-columns // tiles.WIDE), depth, tiles.WIDE), np.float32)
-    start, out = draw(len(panels) * tiles.WIDE, np.float32), np.empty((rows, columns), np.float32)
-    tiles.fill(right.T, panels)
-    tiles.times(left, panels, start, out)
-    np.testing.assert_allclose(out, left @ right.T + start[:columns], rtol=1e-5, atol=1e-5)
+    x, weight = draw((rows, depth), np.float32), draw((columns, depth), np.float32)
+    panels = np.zeros((-(-columns // gemm.PANEL_COLUMNS), depth, gemm.PANEL_COLUMNS), np.float32)
+    bias, out = draw(len(panels) * gemm.PANEL_COLUMNS, np.float32), np.empty((rows, columns), np.float32)
+    gemm.pack(weight.T, panels)
+    gemm.gemm_packed(x, panels, bias, out)
+    np.testing.assert_allclose(out, x @ weight.T + bias[:columns], rtol=1e-5, atol=1e-5)
 """
 
 
-def test_a_processor_with_vectors_of_half_the_length_has_the_same_products(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_gemm_is_right_on_a_processor_with_vectors_of_half_the_length(tmp_path: Path) -> None:
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}  # what is compiled here is for no other process
-    subprocess.run([sys.executable, "-c", OLDER], cwd=ROOT, env=environment, check=True)
+    subprocess.run([sys.executable, "-c", WITHOUT_AVX512], cwd=ROOT, env=environment, check=True)
 
 
 TRAIN = """
 import hashlib
 import torch
-from seqkd import losses, products
-from seqkd.model import Network, Shape
+from seqkd.models import losses
+from seqkd.models.lstm import LSTMNetwork, NetworkShape
+from seqkd.ops import matmul
 torch.set_num_threads(1)
-products.choose("auto", "bf16")
+matmul.set_backend("auto", "bf16")
 draw = torch.Generator().manual_seed(3)
-network = Network(Shape(160, 1, 16, 0.1))
-network.init_weights(torch.Generator().manual_seed(1), embedding_spread=0.5)
+network = LSTMNetwork(NetworkShape(160, 1, 16, 0.1))
+network.init_weights(torch.Generator().manual_seed(1), embedding_init_range=0.5)
 source, target = torch.randint(4, 160, (43, 4), generator=draw), torch.randint(4, 160, (47, 4), generator=draw)
 source[:7, 1] = source[:20, 2] = 0
 for _ in range(2):
@@ -110,8 +113,9 @@ print(hashlib.sha256(b"".join(weight.detach().numpy().tobytes() for weight in ne
 TUNINGS = ["", "sapphirerapids"] if gemm.LANES == 16 else [""]  # "": this processor's; LLVM orders sums by the tuning
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tuning", TUNINGS)
-def test_a_training_by_code_just_compiled_and_one_by_code_from_the_cache_give_the_same_bits(
+def test_compiled_code_gives_a_training_the_same_bits_when_just_compiled_and_when_cached(
     tuning: str, tmp_path: Path
 ) -> None:
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
@@ -124,36 +128,36 @@ def test_a_training_by_code_just_compiled_and_one_by_code_from_the_cache_give_th
 
     assert not any(tmp_path.iterdir())
     compiled = weights()
-    assert any(tmp_path.rglob("*.nbc")), "nothing was kept, so the second run compiles too"
+    assert any(tmp_path.rglob("*.nbc")), "nothing was cached, so the second run compiles too"
     assert weights() == compiled
 
 
 LAYER = """
 import numpy as np
-from seqkd import loops, tiles
-panels = np.zeros((1, 1, tiles.WIDE), np.float32)
-gates, squashed = np.zeros((1, 1, 4), np.float32), np.zeros((1, 1, 1), np.float32)
+from seqkd.ops.cpu import gemm, lstm_loops
+panels = np.zeros((1, 1, gemm.PANEL_COLUMNS), np.float32)
+gates, tanh_cell = np.zeros((1, 1, 4), np.float32), np.zeros((1, 1, 1), np.float32)
 states, cells = np.zeros((2, 1, 1), np.float32), np.zeros((2, 1, 1), np.float32)
-added = np.full((1, 1, 4), 2.0, np.float32)
-loops.layer(added, panels, np.ones((1, 1), np.float32), gates, states, cells, squashed)
+inputs, mask = np.full((1, 1, 4), 2.0, np.float32), np.ones((1, 1), np.float32)
+lstm_loops.layer(inputs, panels, mask, (gates, states, cells, tanh_cell))
 print(gates[0, 0, 0])
 """
 
 
-def test_an_edit_of_one_module_is_compiled_into_the_others(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_compiled_code_follows_an_edit_of_a_module_that_it_is_built_from(tmp_path: Path) -> None:
     package = tmp_path / "seqkd"
-    package.mkdir()
-    for name in ("__init__", "whole", *gemm.BUILT_FROM):
-        (package / f"{name}.py").write_bytes((ROOT / "seqkd" / f"{name}.py").read_bytes())
+    shutil.copytree(ROOT / "seqkd", package, ignore=shutil.ignore_patterns("__pycache__"))
     environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
     environment["PYTHONPATH"] = str(tmp_path)
 
-    def entering() -> float:
+    def input_gate() -> float:
         command = [sys.executable, "-c", LAYER]
         return float(subprocess.check_output(command, cwd=tmp_path, env=environment, text=True))
 
-    assert entering() == pytest.approx(1 / (1 + math.exp(-2.0)))
-    kernels = (package / "kernels.py").read_text()
-    assert "    return ONE / (ONE + exp(-x))\n" in kernels
-    (package / "kernels.py").write_text(kernels.replace("    return ONE / (ONE + exp(-x))\n", "    return HALF\n"))
-    assert entering() == 0.5
+    assert input_gate() == pytest.approx(1 / (1 + math.exp(-2.0)))
+    edited = package / "ops" / "cpu" / "lstm_cell.py"
+    code = edited.read_text()
+    assert "    return ONE / (ONE + exp(-x))\n" in code
+    edited.write_text(code.replace("    return ONE / (ONE + exp(-x))\n", "    return HALF\n"))
+    assert input_gate() == 0.5

@@ -1,4 +1,4 @@
-"""The hand-written loops against torch.nn.LSTM, against the plain step, and by hand."""
+"""The LSTM loops against torch.nn.LSTM, against single steps in plain torch, and by hand."""
 
 import math
 
@@ -19,45 +19,47 @@ TEXT = batches.TokenizedCorpus([[5, 6, 7], [8, 9], [4]], [[5, 6], [7], [8, 9, 10
 
 
 def network(layers: int, dropout: float = 0.0) -> lstm.LSTMNetwork:
+    """Return a network in float64, whose loops are the plain ones."""
     made = lstm.LSTMNetwork(lstm.NetworkShape(20, layers, 6, dropout)).double()
     made.init_weights(torch.Generator().manual_seed(1))
     return made
 
 
-def reordered(weight: Tensor) -> Tensor:
-    """Gates from our order (input, forget, output, candidate) to torch's (input, forget, candidate, output)."""
-    enter, keep, show, candidate = weight.chunk(4)
-    return torch.cat((enter, keep, candidate, show))
+def torch_order(weight: Tensor) -> Tensor:
+    """Reorder gates from ours (input, forget, output, cell) to torch's (input, forget, cell, output)."""
+    i, f, o, g = weight.chunk(4)
+    return torch.cat((i, f, g, o))
 
 
-def test_a_layer_equals_nn_lstm_in_values_and_gradients() -> None:
+def test_layer_equals_nn_lstm_in_values_and_gradients() -> None:
     torch.manual_seed(2)
     x = torch.randn(4, 3, 5, dtype=torch.double)
-    into = torch.randn(20, 5, dtype=torch.double, requires_grad=True)
+    input_weight = torch.randn(20, 5, dtype=torch.double, requires_grad=True)
     weight = torch.randn(20, 5, dtype=torch.double, requires_grad=True)
-    states, cell = lstm_ops.Layer.apply(x @ into.t(), weight, None)  # type: ignore[no-untyped-call]
-    lstm = torch.nn.LSTM(5, 5, bias=False).double()
-    lstm.load_state_dict({"weight_ih_l0": reordered(into.detach()), "weight_hh_l0": reordered(weight.detach())})
-    expected, (_, expected_cell) = lstm(x)
+    states, cell = lstm_ops.Layer.apply(x @ input_weight.t(), weight, None)  # type: ignore[no-untyped-call]
+    peer = torch.nn.LSTM(5, 5, bias=False).double()
+    weights = {"weight_ih_l0": input_weight, "weight_hh_l0": weight}
+    peer.load_state_dict({name: torch_order(value.detach()) for name, value in weights.items()})
+    expected, (_, expected_cell) = peer(x)
     assert states.shape == (4, 3, 5)
     assert cell.shape == (3, 5)
     torch.testing.assert_close(states, expected)
     torch.testing.assert_close(cell, expected_cell[0])
-    ours = torch.autograd.grad(states.sin().sum() + cell.cos().sum(), (into, weight))
-    trained = [weight for _, weight in lstm.named_parameters()]
+    ours = torch.autograd.grad(states.sin().sum() + cell.cos().sum(), (input_weight, weight))
+    trained = [value for _, value in peer.named_parameters()]
     theirs = torch.autograd.grad(expected.sin().sum() + expected_cell.cos().sum(), trained)
     for one, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(reordered(one), other)
+        torch.testing.assert_close(torch_order(one), other)
 
 
-def test_one_lstm_step_by_hand() -> None:
-    gates = torch.tensor([[[0.0, math.log(3.0), 0.0, 1.0]]])  # input 1/2, forget 3/4, output 1/2, candidate tanh 1
+def test_layer_computes_one_step_as_by_hand() -> None:
+    gates = torch.tensor([[[0.0, math.log(3.0), 0.0, 1.0]]])  # input 1/2, forget 3/4, output 1/2, cell tanh 1
     states, cell = lstm_ops.Layer.apply(gates, torch.zeros(4, 1), None)  # type: ignore[no-untyped-call]
     assert cell.item() == pytest.approx(0.5 * math.tanh(1.0))
     assert states.item() == pytest.approx(0.5 * math.tanh(0.5 * math.tanh(1.0)))
 
 
-def test_one_attention_step_by_hand() -> None:
+def test_attention_computes_one_step_as_by_hand() -> None:
     """Two source states, scores h W s, their softmax, and tanh of the combined vector."""
     net = network(1)
     memory = lstm.EncoderOutput(
@@ -80,7 +82,7 @@ def test_one_attention_step_by_hand() -> None:
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
-def test_the_decoder_loop_equals_the_plain_steps_in_values_and_gradients(layers: int) -> None:
+def test_decoder_equals_single_steps_in_values_and_gradients(layers: int) -> None:
     net = network(layers)
     batch = batches.collate(TEXT, [0, 1, 2])
     fast = net(batch.source, batch.decoder_input)
@@ -93,10 +95,10 @@ def test_the_decoder_loop_equals_the_plain_steps_in_values_and_gradients(layers:
     plain = torch.stack(vectors)
     assert fast.shape == (5, 3, 6)
     torch.testing.assert_close(fast, plain)
-    begun = lstm.DecoderState(torch.zeros_like(memory.state[0]), memory.state, memory.cell)
+    first_state = lstm.DecoderState(torch.zeros_like(memory.state[0]), memory.state, memory.cell)
     with torch.no_grad(), net.inference() as ready:
         torch.testing.assert_close(
-            ready.step(batch.decoder_input[0], memory, begun, torch.arange(3)).attn_vector, plain[0]
+            ready.step(batch.decoder_input[0], memory, first_state, torch.arange(3)).attn_vector, plain[0]
         )
     trained = [(name, weight) for name, weight in net.named_parameters() if not name.startswith("output")]
     ours = torch.autograd.grad(fast.sin().sum(), [weight for _, weight in trained])
@@ -105,7 +107,7 @@ def test_the_decoder_loop_equals_the_plain_steps_in_values_and_gradients(layers:
         torch.testing.assert_close(one, other, msg=lambda text, name=name: f"{name}: {text}")  # type: ignore[misc]
 
 
-def test_the_gradient_with_dropout_matches_finite_differences() -> None:
+def test_gradient_with_dropout_matches_finite_differences() -> None:
     net = network(2, dropout=0.5)
     batch = batches.collate(TEXT, [0, 2])
 
@@ -125,7 +127,7 @@ def test_the_gradient_with_dropout_matches_finite_differences() -> None:
         assert float(gradient.reshape(-1)[at]) == pytest.approx(float(above - below) / 2e-5, rel=1e-5)
 
 
-def test_a_sentence_reads_the_same_alone_and_padded() -> None:
+def test_network_gives_a_sentence_the_same_values_alone_and_padded() -> None:
     net = network(2)
     together = net(*batches.collate(TEXT, [0, 1, 2])[1:3])
     for row in range(3):
@@ -133,30 +135,29 @@ def test_a_sentence_reads_the_same_alone_and_padded() -> None:
         torch.testing.assert_close(alone[:, 0], together[: len(alone), row])
 
 
-def test_more_padding_changes_neither_loss_nor_gradient() -> None:
+def test_padding_changes_neither_loss_nor_gradient() -> None:
     net = network(2)
-    plain, found = batches.collate(TEXT, [0, 1, 2]), []
+    plain, results = batches.collate(TEXT, [0, 1, 2]), []
     for batch in (plain, plain.padded(4), plain.padded(11)):
-        places, gold = batch.target_positions()
-        loss = losses.nll(net.logits(net(batch.source, batch.decoder_input).flatten(0, 1)[places]), gold)
+        positions, gold = batch.target_positions()
+        loss = losses.nll(net.logits(net(batch.source, batch.decoder_input).flatten(0, 1)[positions]), gold)
         net.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        found.append(
-            torch.cat([loss.detach()[None], *(it.grad.flatten() for it in net.parameters() if it.grad is not None)])
-        )
+        gradients = [weight.grad.flatten() for weight in net.parameters() if weight.grad is not None]
+        results.append(torch.cat([loss.detach()[None], *gradients]))
     assert [len(plain.padded(11).source), len(plain.padded(11).labels)] == [11, 11]
-    for other in found[1:]:
-        torch.testing.assert_close(other, found[0])
+    for other in results[1:]:
+        torch.testing.assert_close(other, results[0])
 
 
-def test_batches_are_padded_left_and_right_with_marks_on_the_target() -> None:
+def test_batches_are_padded_left_and_right_and_mark_the_target() -> None:
     batch = batches.collate(TEXT, [0, 1])
     assert batch.source.t().tolist() == [[5, 6, 7], [PAD, 8, 9]]
     assert batch.decoder_input.t().tolist() == [[BOS, 5, 6], [BOS, 7, PAD]]
     assert batch.labels.t().tolist() == [[5, 6, EOS], [7, EOS, PAD]]
 
 
-def test_a_plan_holds_every_row_once_in_batches_alike_in_length() -> None:
+def test_make_batches_uses_every_row_once_in_batches_of_like_length() -> None:
     text = batches.TokenizedCorpus([[1] * (1 + row * 7 % 5) for row in range(50)], [[1]] * 50)
     planned = batches.make_batches(text, 8, torch.Generator().manual_seed(1))
     assert sorted(row for rows in planned for row in rows) == list(range(50))
@@ -167,24 +168,44 @@ def test_a_plan_holds_every_row_once_in_batches_alike_in_length() -> None:
     assert sorted(row for share in dealt for rows in share for row in rows) == list(range(50))
 
 
+def vectors_and_gradients(net: lstm.LSTMNetwork) -> list[Tensor]:
+    batch = batches.collate(TEXT, [0, 1, 2])
+    vectors = net(batch.source, batch.decoder_input, torch.Generator().manual_seed(5))
+    trained = [weight for name, weight in net.named_parameters() if not name.startswith("output")]
+    return [vectors, *torch.autograd.grad((vectors * 3).sin().sum(), trained)]
+
+
 @pytest.mark.parametrize(("layers", "hidden", "dropout"), [(1, 6, 0.0), (2, 16, 0.4), (3, 33, 0.4)])
-def test_the_compiled_loops_equal_the_plain_ones_in_values_and_gradients(
+def test_compiled_loops_equal_the_plain_ones_in_values_and_gradients(
     layers: int, hidden: int, dropout: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     net = lstm.LSTMNetwork(lstm.NetworkShape(20, layers, hidden, dropout))
     net.init_weights(torch.Generator().manual_seed(1))
-    batch = batches.collate(TEXT, [0, 1, 2])
-    found = []
-    for usable in (True, False):
-        monkeypatch.setattr(lstm_cpu, "supports", lambda tensor, usable=usable: usable)
-        vectors = net(batch.source, batch.decoder_input, torch.Generator().manual_seed(5))
-        trained = [weight for name, weight in net.named_parameters() if not name.startswith("output")]
-        found.append([vectors, *torch.autograd.grad((vectors * 3).sin().sum(), trained)])
-    for one, other in zip(*found, strict=True):
+    compiled = vectors_and_gradients(net)
+    monkeypatch.setattr(lstm_cpu, "supports", lambda tensor: False)
+    plain = vectors_and_gradients(net)
+    assert not all(torch.equal(*pair) for pair in zip(compiled, plain, strict=True)), "both are of the same loops"
+    for one, other in zip(compiled, plain, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
-def test_the_compiled_exp_is_exact_to_float32_over_its_range() -> None:
+def test_backward_runs_the_loops_of_its_forward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = torch.Generator().manual_seed(4)
+    inputs = torch.randn(9, 3, 64, generator=draw).requires_grad_()
+    weight = torch.randn(64, 16, generator=draw).requires_grad_()
+
+    def gradients(*, supported: bool) -> tuple[Tensor, ...]:
+        """supported: what `supports` returns in the backward pass; in the forward pass, True."""
+        states, cell = lstm_ops.Layer.apply(inputs, weight, None)  # type: ignore[no-untyped-call]
+        with monkeypatch.context() as patch:
+            patch.setattr(lstm_cpu, "supports", lambda tensor: supported)
+            return torch.autograd.grad((states * 3).sin().sum() + cell.sum(), (inputs, weight))
+
+    for one, other in zip(gradients(supported=True), gradients(supported=False), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_compiled_exp_is_exact_to_float32_over_its_range() -> None:
     x = np.linspace(-86.0, 88.0, 20_001, dtype=np.float32)
     ours = np.array([lstm_cell_cpu.exp(value) for value in x[::50]])
     np.testing.assert_allclose(ours, np.exp(x[::50].astype(np.float64)), rtol=1e-5)
@@ -192,26 +213,26 @@ def test_the_compiled_exp_is_exact_to_float32_over_its_range() -> None:
     np.testing.assert_allclose([lstm_cell_cpu.exp(value) for value in near], np.exp(near.astype(np.float64)), rtol=3e-7)
 
 
-def test_the_words_of_a_batch_are_found_where_they_stand_and_filled_up_to_an_even_number() -> None:
+def test_target_positions_are_those_of_the_words_padded_to_a_row_multiple() -> None:
     batch = batches.collate(TEXT, [0, 1, 2])
-    places, gold = batch.target_positions()
-    assert len(places) == matmul.ROW_MULTIPLE
+    positions, gold = batch.target_positions()
+    assert len(positions) == matmul.ROW_MULTIPLE
     assert gold.tolist() == batch.labels[batch.labels != PAD].tolist()
-    assert batch.labels.flatten()[places[: len(gold)]].tolist() == gold.tolist()
-    assert set(places[len(gold) :].tolist()) == {0}
+    assert batch.labels.flatten()[positions[: len(gold)]].tolist() == gold.tolist()
+    assert set(positions[len(gold) :].tolist()) == {0}
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
-def test_a_step_of_a_search_on_a_gpu_is_the_plain_one(layers: int) -> None:
-    """The same code on a CPU, two rows a sentence."""
+def test_decoder_step_without_autograd_equals_the_plain_one(layers: int) -> None:
+    """A GPU's step of a search, here on a CPU with two rows a sentence."""
     net = network(layers)
     memory = net.encode(batches.collate(TEXT, [0, 1, 2]).source)
     draw = torch.Generator().manual_seed(4)
     last = [torch.randn(*size, 6, 6, generator=draw).double()[..., :6] for size in ((), (layers,), (layers,))]
     words = torch.randn(6, 24, generator=draw).double()
     with torch.no_grad():
-        found = lstm_ops.decoder_step(
+        result = lstm_ops.decoder_step(
             words, memory[:3], last, list(net.decoder), list(net.decoder_bias)[1:], net.combine
         )
-    for one, other in zip(found, net.step(words, memory, lstm.DecoderState(*last)), strict=True):
+    for one, other in zip(result, net.step(words, memory, lstm.DecoderState(*last)), strict=True):
         torch.testing.assert_close(one, other)

@@ -1,7 +1,10 @@
-"""`recurrence` for float32 on a CPU: the same two functions, and the parts of a search, as compiled loops."""
+"""The compiled LSTM loops, called with float32 torch tensors on a CPU: of a training, and the parts of a search.
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+The functions of a training are those of `seqkd.ops.lstm_loops`, with the same arguments.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,213 +12,196 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seqkd.ops.cpu import lstm_loops, softmax
-from seqkd.ops.matmul import PackedWeight, matmul_nt, pack_panels
+from seqkd.ops.lstm_records import (
+    AttentionSource,
+    DecoderActivations,
+    DecoderGradients,
+    DecoderMatrices,
+    DecoderWeights,
+    EncoderWeights,
+    LayerActivations,
+)
+from seqkd.ops.matmul import PackedWeight, pack_panels
 
 Array = NDArray[Any]
 EMPTY: Array = np.empty((0, 0), np.float32)
 
 
 def supports(tensor: Tensor) -> bool:
+    """Return whether the compiled loops compute with such tensors."""
     return tensor.device.type == "cpu" and tensor.dtype == torch.float32
 
 
-def _array(tensor: Tensor) -> Array:
-    return (tensor.detach() if tensor.requires_grad else tensor).contiguous().numpy()  # detaching costs a microsecond
+def layer(
+    inputs: Tensor, matrix: Tensor, mask: Tensor | None, *, activations: LayerActivations[Tensor], out: Tensor
+) -> None:
+    """Run `lstm_loops.layer`; out: activations.states itself."""
+    assert out is activations.states
+    lstm_loops.layer(_array(inputs), pack_panels(matrix), _mask(mask, inputs), _arrays(activations))
 
 
-def _kept(keep: Tensor | None) -> Array:
-    """(T, L, B, H) dropout multipliers, or none."""
-    return np.empty((0, 0, 0, 0), np.float32) if keep is None else _array(keep)
+def layer_backward(
+    grad_states: Tensor,
+    matrix: Tensor,
+    mask: Tensor | None,
+    *,
+    activations: LayerActivations[Tensor],
+    grad_cell: Tensor,
+    grad_gates: Tensor,
+) -> None:
+    """Run `lstm_loops.layer_backward`."""
+    panels, written = pack_panels(matrix.t()), map(_array, (grad_cell, grad_gates))
+    lstm_loops.layer_backward(_array(grad_states), panels, _mask(mask, grad_gates), _arrays(activations), *written)
 
 
-def _biases(biases: Sequence[Tensor], width: int) -> Array:
-    """(L, 4H), the first one zero: it is part of the words'."""
-    return _array(torch.stack((torch.zeros(width), *biases)))
+def decoder(
+    words: Tensor,
+    source: AttentionSource[Tensor],
+    matrices: DecoderMatrices,
+    *,
+    biases: Sequence[Tensor],
+    dropout_masks: Tensor | None,
+    activations: DecoderActivations[Tensor],
+    out: Tensor,
+) -> None:
+    """Run `lstm_loops.decoder`."""
+    panels = _panels(matrices.layers, matrices.combine)
+    read = panels, _biases(biases, words.shape[2]), _dropout_masks(dropout_masks)
+    lstm_loops.decoder(_array(words), _arrays(source), *read, _arrays(activations), _array(out))
 
 
-class DecoderWeights(NamedTuple):
-    """The weights of a search's steps, as loops.step reads them."""
-
-    table: Array  # (V, 4H), the words' shares of the first layer's gates
-    biases: Array
-    rights: Array
-    starts: Array
-    scales: Array
-    combine: PackedWeight
-
-    @classmethod
-    def of(
-        cls, table: Tensor, matrices: Sequence[PackedWeight], combine: PackedWeight, biases: Sequence[Tensor]
-    ) -> Self:
-        rights, starts, scales = map(np.stack, zip(*matrices, strict=True))
-        return cls(_array(table), _biases(biases, table.shape[1]), rights, starts, scales, combine)
+def decoder_backward(
+    grad_out: Tensor,
+    source: AttentionSource[Tensor],
+    matrices: DecoderMatrices,
+    *,
+    dropout_masks: Tensor | None,
+    activations: DecoderActivations[Tensor],
+    gradients: DecoderGradients[Tensor],
+) -> None:
+    """Run `lstm_loops.decoder_backward`."""
+    panels = _panels((matrix.t() for matrix in matrices.layers), matrices.combine.t())
+    read = panels, _dropout_masks(dropout_masks), _arrays(activations)
+    lstm_loops.decoder_backward(_array(grad_out), _arrays(source), *read, _arrays(gradients))
 
 
 class Encoder:
-    """model.Network.encode without autograd, to the last bit: what loops.encoder multiplies with.
+    """The encoder of a search, without autograd; its results are bitwise those of a network's `encode`.
 
-    A word's share of the first layer's gates is multiplied when a search first meets the word, and kept.
+    A word's contribution to the first layer's gates is computed when a search first meets the word, and cached.
     """
 
     def __init__(
         self,
         embedding: Tensor,
         inputs: Sequence[Tensor],
-        own: Sequence[Tensor],
+        recurrent: Sequence[Tensor],
         biases: Sequence[Tensor],
         *,
         attention: Tensor,
     ) -> None:
+        """Pack the weights: embedding (V, H); for each layer inputs, recurrent (4H, H) and biases; attention (H, H)."""
         self._embedding, self._first = embedding, PackedWeight.pack(inputs[0], biases[0])
-        weights = [*map(PackedWeight.pack, own), *map(PackedWeight.pack, inputs[1:], biases[1:])]
-        self._rights, self._starts, _ = map(np.stack, zip(*weights, strict=True))
-        self._attention = pack_panels(attention.t())
-        self._layers, self._hidden = len(own), own[0].shape[1]
+        self._layers, self._hidden = len(recurrent), recurrent[0].shape[1]
         self._table = torch.empty(len(embedding), 4 * self._hidden)
-        self._met = torch.zeros(len(embedding), dtype=torch.bool)
+        self._cached = torch.zeros(len(embedding), dtype=torch.bool)  # (V,), which rows of the table are filled
+        packed = [*map(PackedWeight.pack, recurrent), *map(PackedWeight.pack, inputs[1:], biases[1:])]
+        panels, starts, _ = map(np.stack, zip(*packed, strict=True))
+        self._weights = tuple(EncoderWeights(_array(self._table), panels, starts, pack_panels(attention.t())))
 
-    def run(self, source: Tensor, live: Tensor) -> tuple[Tensor, ...]:
-        """source, live: (S, B) -> states and keys (B, S, H), state and cell (L, B, H)."""
+    def run(self, source: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        """Return states and keys (B, S, H), last state and cell (L, B, H); source, mask: (S, B), mask 0 at padding."""
         (time, batch), layers, hidden = source.shape, self._layers, self._hidden
-        met = torch.zeros_like(self._met)
-        met[source.flatten()] = True
-        new = (met & ~self._met).nonzero()[:, 0]
-        self._table[new] = self._first.apply(self._embedding[new], 4 * hidden)
-        self._met |= met
+        self._fill_table(source)
         state, cells = torch.zeros(layers, batch, hidden), torch.zeros(2, layers, batch, hidden)
         states, keys = torch.empty(batch, time, hidden), torch.empty(batch, time, hidden)
-        weights = self._rights, self._starts, self._attention
         written = map(_array, (state, cells, states, keys))
-        lstm_loops.encoder(*map(_array, (source, live, self._table)), *weights, *written)
+        lstm_loops.encoder(_array(source), _array(mask), self._weights, *written)
         return states, keys, state, cells[time % 2]
+
+    def _fill_table(self, source: Tensor) -> None:
+        needed = torch.zeros_like(self._cached)
+        needed[source.flatten()] = True
+        new = (needed & ~self._cached).nonzero()[:, 0]
+        self._table[new] = self._first.apply(self._embedding[new], 4 * self._hidden)
+        self._cached |= needed
+
+
+def decoder_weights(
+    table: Tensor, matrices: Sequence[PackedWeight], combine: PackedWeight, biases: Sequence[Tensor]
+) -> tuple[Any, ...]:
+    """Return the weights of `decoder_step`: the fields of DecoderWeights.
+
+    table: (V, 4H), the words' contribution to the first layer's gates, bias included; matrices: of each layer, over
+    [layer input; own state]; combine: over [context; top state]; biases: (4H,) of each layer but the first.
+    """
+    panels, starts, scales = map(np.stack, zip(*matrices, strict=True))
+    weights = (panels, starts, scales), tuple(combine)
+    return tuple(DecoderWeights(_array(table), _biases(biases, table.shape[1]), *weights))
 
 
 def decoder_step(
-    words: Tensor, memory: Sequence[Tensor], last: Sequence[Tensor], parents: Tensor, steps: DecoderWeights
+    words: Tensor, memory: Sequence[Tensor], last: Sequence[Tensor], parents: Tensor, weights: tuple[Any, ...]
 ) -> tuple[Tensor, ...]:
-    """model.Network.step without autograd, after the words (N,) and from the parents' rows (N,) of last.
+    """Return the attentional vectors (N, H), states and cells (L, N, H) of one decoder step, without autograd.
 
-    memory: states, keys, closed, places; last, and what returns: fed, state, cell.
+    words: (N,) ids; parents: (N,), the rows of last that the rows continue; memory: states, keys, mask_bias and
+    batch_indices of the encoder output; last: the three of the step before.
     """
-    states, keys, closed, places = map(_array, memory)
-    attn_vector, state, cell = map(_array, last)
-    out = tuple(it.new_empty(*it.shape[:-2], len(words), it.shape[-1]) for it in last)
-    new_fed, new_state, new_cell = map(_array, out)
-    weights = steps.rights, steps.starts, steps.scales, tuple(steps.combine)
-    given = steps.table, steps.biases, keys, states, closed[:, 0], places, *weights, _array(parents)
-    lstm_loops.decoder_step(_array(words), *given, attn_vector, state, cell, new_state, new_cell, new_fed)
-    return out
+    new = tuple(part.new_empty(*part.shape[:-2], len(words), part.shape[-1]) for part in last)
+    states, keys, mask_bias, batch_indices = _arrays(memory)
+    source, old_state, new_state = (states, keys, mask_bias[:, 0]), _arrays(last), _arrays(new)
+    lstm_loops.decoder_step(_array(words), _array(parents), source, batch_indices, weights, old_state, new_state)
+    return new
 
 
 def beam_top_k(
-    vectors: Tensor, output: PackedWeight, scores: Tensor, room: Tensor, *, size: int, forbidden_ids: tuple[int, ...]
+    vectors: Tensor,
+    output: PackedWeight,
+    scores: Tensor,
+    open_slots: Tensor,
+    *,
+    size: int,
+    forbidden_ids: tuple[int, ...],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """search.best of the logits (B x R, size) that output makes of vectors (B x R, H), without holding them all."""
-    width = min(int(room.max()), scores.shape[1] * (size - len(forbidden_ids)))
-    found = scores.new_empty(scores.shape[0], width)
-    parents, words = torch.empty(found.shape, dtype=torch.int64), torch.empty(found.shape, dtype=torch.int64)
-    given, made = map(_array, (scores, room.clamp(max=width))), map(_array, (found, parents, words))
-    softmax.project_top_k(_array(vectors), *output, size, *given, forbidden_ids, *made)
-    return found, parents, words
+    """Return the best continuations of each sentence's beam: log-probabilities, parents and words, each (B, W).
+
+    The same as beam search's `top_k_continuations` of the logits (B x R, size) that output makes of vectors (B x R, H),
+    without holding them all.
+    """
+    width = min(int(open_slots.max()), scores.shape[1] * (size - len(forbidden_ids)))
+    best = scores.new_empty(scores.shape[0], width)
+    parents, words = torch.empty(best.shape, dtype=torch.int64), torch.empty(best.shape, dtype=torch.int64)
+    read, written = map(_array, (scores, open_slots.clamp(max=width))), map(_array, (best, parents, words))
+    softmax.project_top_k(_array(vectors), *output, size, *read, forbidden_ids, *written)
+    return best, parents, words
 
 
-class Layer(torch.autograd.Function):
-    """recurrence.Layer: one LSTM layer from a zero state, padding on the left."""
-
-    @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, live: Tensor | None) -> tuple[Tensor, Tensor]:
-        time, batch, width = inputs.shape
-        hidden = width // 4
-        gates, tanh_cell = torch.empty_like(inputs), inputs.new_empty(time, batch, hidden)
-        states, cells = inputs.new_zeros(time + 1, batch, hidden), inputs.new_zeros(time + 1, batch, hidden)
-        live = inputs.new_ones(time, batch) if live is None else live[:, :, 0]
-        lstm_loops.layer(_array(inputs), pack_panels(weight), *map(_array, (live, gates, states, cells, tanh_cell)))
-        ctx.save_for_backward(weight, gates, states, cells, tanh_cell, live)
-        return states[1:], cells[time].clone()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        weight, gates, states, cells, tanh_cell, live = ctx.saved_tensors
-        of_states, of_cell = gradients
-        time, batch, width = gates.shape
-        to_inputs, to_state, to_cell = torch.empty_like(gates), torch.zeros_like(of_cell), of_cell.clone()
-        given = map(_array, (live, gates, cells, tanh_cell, to_state, to_cell, to_inputs))
-        lstm_loops.layer_backward(_array(of_states), pack_panels(weight.t()), *given)
-        flat = to_inputs.view(time * batch, width)
-        return to_inputs, matmul_nt(flat.t(), states[:time].reshape(time * batch, -1).t()), None
+def _array(tensor: Tensor) -> Array:
+    """Return the tensor's memory as an array, or a copy if it is not contiguous."""
+    return (tensor.detach() if tensor.requires_grad else tensor).contiguous().numpy()  # detach takes a microsecond
 
 
-class Decoder(torch.autograd.Function):
-    """recurrence.Decoder: stacked LSTM, general attention, input feeding, over all target positions."""
+def _arrays(record: Iterable[Tensor]) -> tuple[Array, ...]:
+    """Return the arrays of a record's tensors, as a plain tuple: numba takes it faster than a named one."""
+    return tuple(map(_array, record))
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        words: Tensor,
-        memory: Tensor,
-        keys: Tensor,
-        closed: Tensor,
-        state: Tensor,
-        cell: Tensor,
-        keep: Tensor | None,
-        combine: Tensor,
-        *weights: Tensor,
-    ) -> Tensor:
-        (time, batch, width), layers = words.shape, state.shape[0]
-        hidden = width // 4
-        gates = words.new_empty(layers, time, batch, width)
-        cells, tanh_cell = (
-            words.new_empty(layers, time + 1, batch, hidden),
-            words.new_empty(layers, time, batch, hidden),
-        )
-        below = words.new_empty(layers, time + 1, batch, 2 * hidden)  # [input; own state] of each layer
-        above, raw = words.new_empty(time, batch, 2 * hidden), words.new_empty(time, batch, hidden)
-        out, attention = torch.empty_like(raw), words.new_empty(time, batch, memory.shape[1])
-        cells[:, 0] = cell
-        below[:, 0, :, hidden:] = state
-        below[0, 0, :, :hidden] = 0.0
-        lstm_loops.decoder(
-            _array(words),
-            _biases(weights[layers:], width),
-            *map(_array, (keys, memory, closed[:, 0])),
-            _kept(keep),
-            np.stack([pack_panels(matrix) for matrix in weights[:layers]]),
-            pack_panels(combine),
-            *map(_array, (gates, cells, tanh_cell, below, above, raw, out, attention)),
-        )
-        ctx.save_for_backward(
-            memory, keys, keep, combine, gates, cells, tanh_cell, below, above, raw, attention, *weights[:layers]
-        )
-        return out
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        memory, keys, keep, combine, gates, cells, tanh_cell, below, above, raw, attention, *matrices = (
-            ctx.saved_tensors
-        )
-        (time, batch, hidden), layers = raw.shape, len(matrices)
-        to_gates, to_combined = torch.empty_like(gates), torch.empty_like(raw)
-        to_above, to_scores = torch.empty_like(above), torch.empty_like(attention)
-        decoder_input = raw.new_zeros(layers, batch, 2 * hidden)  # gradients of [input; own state], those of step t + 1
-        to_cell = raw.new_zeros(layers, batch, hidden)
-        lstm_loops.decoder_backward(
-            *map(_array, (gradients[0], keys, memory)),
-            _kept(keep),
-            np.stack([pack_panels(matrix.t()) for matrix in matrices]),
-            pack_panels(combine.t()),
-            *map(_array, (gates, cells, tanh_cell, raw, attention)),
-            *map(_array, (to_gates, to_combined, to_above, to_scores, decoder_input, to_cell)),
-        )
-        scores, tops = to_scores.permute(1, 2, 0), above[:, :, hidden:].transpose(0, 1)
-        return (
-            to_gates[0],
-            torch.bmm(attention.permute(1, 2, 0), to_above[:, :, :hidden].transpose(0, 1)),
-            torch.bmm(scores, tops),
-            None,
-            decoder_input[:, :, hidden:],
-            to_cell,
-            None,
-            matmul_nt(to_combined.flatten(0, 1).t(), above.flatten(0, 1).t()),
-            *(matmul_nt(to_gates[at].flatten(0, 1).t(), below[at, :time].flatten(0, 1).t()) for at in range(layers)),
-            *(to_gates[at].sum((0, 1)) for at in range(1, layers)),
-        )
+def _mask(mask: Tensor | None, like: Tensor) -> Array:
+    """Return a mask (T, B, 1) as an array (T, B), of ones for None."""
+    return np.ones(like.shape[:2], np.float32) if mask is None else _array(mask[:, :, 0])
+
+
+def _dropout_masks(dropout_masks: Tensor | None) -> Array:
+    """Return (T, L, B, H) dropout multipliers as an array, of size 0 for None."""
+    return np.empty((0, 0, 0, 0), np.float32) if dropout_masks is None else _array(dropout_masks)
+
+
+def _panels(layers: Iterable[Tensor], combine: Tensor) -> tuple[Array, Array]:
+    """Return the fields of DecoderMatrices, packed."""
+    return np.stack([pack_panels(matrix) for matrix in layers]), pack_panels(combine)
+
+
+def _biases(biases: Sequence[Tensor], width: int) -> Array:
+    """Return biases (L, 4H), the first one zero: it is part of the words' contribution."""
+    return _array(torch.stack((torch.zeros(width), *biases)))

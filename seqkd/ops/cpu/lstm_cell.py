@@ -1,9 +1,10 @@
 # mypy: disable-error-code="no-untyped-def"
-"""The pointwise parts of a time step, each chain one compiled pass over float32 arrays on a CPU.
+"""The LSTM cell, attention and attentional vector of one time step, compiled for float32 arrays on a CPU.
 
-exp is 2^k times a polynomial of the rest, exact to 2e-7; sigmoid and tanh come from it. `pointwise` is the same in
-plain torch. Sizes: B sentences, H hidden units, S source positions, N rows of a search. An array of size 0 stands for
-"none".
+`seqkd.ops.lstm_cell` has the same functions in plain torch and `seqkd.ops.cuda.lstm_cell` as CUDA kernels. exp is 2^k
+times a polynomial, with a relative error of at most 3e-7 near zero and 1e-5 everywhere; sigmoid and tanh use it.
+Sizes: B sentences, H hidden units, S source positions, N rows of a search. An array of size 0 stands for "none".
+Gates stand in the order input, forget, output, cell (i, f, o, g).
 """
 
 from typing import Any
@@ -20,12 +21,14 @@ jit_forceinline, jit_inline = compiler(__name__, **FORCE_INLINE), compiler(__nam
 
 ONE, HALF, TWO = np.float32(1.0), np.float32(0.5), np.float32(2.0)
 LOG2_E, LN_2 = np.float32(1.4426950408889634), np.float32(0.6931471805599453)
-LOWEST, HIGHEST = np.float32(-87.0), np.float32(88.0)
-FACTORIALS = tuple(np.float32(1.0 / f) for f in (720.0, 120.0, 24.0, 6.0, 2.0))
+MIN_EXPONENT, MAX_EXPONENT = np.float32(-87.0), np.float32(88.0)  # beyond them exp is not a normal float32
+INVERSE_FACTORIALS = tuple(np.float32(1.0 / f) for f in (720.0, 120.0, 24.0, 6.0, 2.0))
 
 
 @intrinsic
 def float_of_bits(_: Any, bits: Any) -> Any:
+    """Return the float32 that has the bits of an int32."""
+
     def generate(__: Any, builder: Any, ___: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], ir.FloatType())
 
@@ -34,10 +37,10 @@ def float_of_bits(_: Any, bits: Any) -> Any:
 
 @jit_inline
 def exp(x):
-    x = min(max(x, LOWEST), HIGHEST)
+    x = min(max(x, MIN_EXPONENT), MAX_EXPONENT)
     power = np.int32(np.floor(x * LOG2_E + HALF))
     x = x - np.float32(power) * LN_2
-    f6, f5, f4, f3, f2 = FACTORIALS
+    f6, f5, f4, f3, f2 = INVERSE_FACTORIALS
     series = ((((f6 * x + f5) * x + f4) * x + f3) * x + f2) * x * x + x + ONE
     return series * float_of_bits(np.int32((power + np.int32(127)) << np.int32(23)))  # type: ignore[call-arg]
 
@@ -52,110 +55,123 @@ def tanh(x):
     return ONE - TWO / (exp(TWO * x) + ONE)
 
 
-# The bodies below are short loops over slices that begin at 0: only such ones become vector instructions.
+# The bodies below are short loops over slices that begin at 0: LLVM turns only such loops into vector instructions.
 
 
 @jit_forceinline
-def cell(gates, added, which, live, old, new, tanh_cell, own, own_at, up, up_at, keep):
-    """One LSTM step; gates: (B, 4H) products, become activations; added: (B or 1, 4H), or which: (B,) rows of it.
+def cell(
+    gates,
+    added,
+    added_rows,
+    mask,
+    old_cell,
+    new_cell,
+    tanh_cell,
+    state_out,
+    state_at,
+    next_input,
+    next_at,
+    dropout_mask,
+):
+    """Compute one LSTM step in place.
 
-    live: (B,) or none; old, new: (B, H) cells; squashed: (B, H). The state goes to own[:, own_at:] and, times keep
-    (B, H), to up[:, up_at:].
+    gates: (B, 4H), the products with the weights, become activations. added: (B or 1, 4H), added to them before; if
+    added_rows (B,) is given, row b gets added[added_rows[b]]. mask: (B,), 0 at padding, or none. old_cell, new_cell,
+    tanh_cell: (B, H). Writes the state to state_out[:, state_at:] and, times dropout_mask (B, H), to
+    next_input[:, next_at:].
     """
-    batch, hidden = old.shape
+    batch, hidden = old_cell.shape
     for b in range(batch):
-        gate, plus = gates[b], added[which[b] if which.size else b if added.shape[0] > 1 else 0]
-        enter, forget, show, candidate = gate[:hidden], gate[hidden:], gate[2 * hidden :], gate[3 * hidden :]
-        before, after, top, state = old[b], new[b], tanh_cell[b], own[b, own_at:]
+        gate, plus = gates[b], added[added_rows[b] if added_rows.size else b if added.shape[0] > 1 else 0]
+        i, f, o, g = gate[:hidden], gate[hidden:], gate[2 * hidden :], gate[3 * hidden :]
+        old, new, tanh_new, state = old_cell[b], new_cell[b], tanh_cell[b], state_out[b, state_at:]
         for j in range(3 * hidden):
             gate[j] = sigmoid(gate[j] + plus[j])
         plus = plus[3 * hidden :]
         for j in range(hidden):
-            candidate[j] = tanh(candidate[j] + plus[j])
-        alive = live[b] if live.size else ONE
+            g[j] = tanh(g[j] + plus[j])
+        unmasked = mask[b] if mask.size else ONE
         for j in range(hidden):
-            after[j] = (forget[j] * before[j] + enter[j] * candidate[j]) * alive
+            new[j] = (f[j] * old[j] + i[j] * g[j]) * unmasked
         for j in range(hidden):
-            top[j] = tanh(after[j])
+            tanh_new[j] = tanh(new[j])
         for j in range(hidden):
-            state[j] = show[j] * top[j]
-        if keep.size:
-            higher, kept = up[b, up_at:], keep[b]
+            state[j] = o[j] * tanh_new[j]
+        if dropout_mask.size:
+            upper, factor = next_input[b, next_at:], dropout_mask[b]
             for j in range(hidden):
-                higher[j] = state[j] * kept[j]
-        elif up.size:
-            higher = up[b, up_at:]
+                upper[j] = state[j] * factor[j]
+        elif next_input.size:
+            upper = next_input[b, next_at:]
             for j in range(hidden):
-                higher[j] = state[j]
+                upper[j] = state[j]
 
 
 @jit_forceinline
-def cell_backward(gates, live, old, tanh_cell, upper, keep, later, to_cell, out):
-    """Gradients through cell; that of the state is upper[:, :H] * keep + later[:, -H:], that of the new cell to_cell.
+def cell_backward(gates, mask, old_cell, tanh_cell, grad_next_input, dropout_mask, grad_state, grad_cell, grad_gates):
+    """Compute the gradients of `cell`.
 
-    Writes the gates' to out (B, 4H) and the old cell's to to_cell (B, H).
+    The state's gradient is grad_next_input[:, :H] * dropout_mask + grad_state[:, -H:]. grad_cell (B, H) holds that of
+    the new cell and becomes that of the old cell. Writes grad_gates (B, 4H), of the gates before their activation.
     """
-    batch, hidden = old.shape
-    state = np.empty(hidden, np.float32)
+    batch, hidden = old_cell.shape
+    grad = np.empty(hidden, np.float32)  # of the state
     for b in range(batch):
-        gate, to = gates[b], out[b]
-        enter, forget, show, candidate = gate[:hidden], gate[hidden:], gate[2 * hidden :], gate[3 * hidden :]
-        to_enter, to_forget, to_show, to_candidate = to[:hidden], to[hidden:], to[2 * hidden :], to[3 * hidden :]
-        above, after, before, top, inner = (
-            upper[b],
-            later[b, later.shape[1] - hidden :],
-            old[b],
-            tanh_cell[b],
-            to_cell[b],
-        )
-        alive = live[b] if live.size else ONE
-        if keep.size:
-            kept = keep[b]
+        gate, grad_gate = gates[b], grad_gates[b]
+        i, f, o, g = gate[:hidden], gate[hidden:], gate[2 * hidden :], gate[3 * hidden :]
+        grad_i, grad_f = grad_gate[:hidden], grad_gate[hidden:]
+        grad_o, grad_g = grad_gate[2 * hidden :], grad_gate[3 * hidden :]
+        upper, later = grad_next_input[b], grad_state[b, grad_state.shape[1] - hidden :]
+        old, tanh_new, inner = old_cell[b], tanh_cell[b], grad_cell[b]
+        unmasked = mask[b] if mask.size else ONE
+        if dropout_mask.size:
+            factor = dropout_mask[b]
             for j in range(hidden):
-                state[j] = (above[j] * kept[j] + after[j]) * alive
+                grad[j] = (upper[j] * factor[j] + later[j]) * unmasked
         else:
             for j in range(hidden):
-                state[j] = (above[j] + after[j]) * alive
+                grad[j] = (upper[j] + later[j]) * unmasked
         for j in range(hidden):
-            to_show[j] = state[j] * top[j] * show[j] * (ONE - show[j])
+            grad_o[j] = grad[j] * tanh_new[j] * o[j] * (ONE - o[j])
         for j in range(hidden):
-            inner[j] = inner[j] * alive + state[j] * show[j] * (ONE - top[j] * top[j])
+            inner[j] = inner[j] * unmasked + grad[j] * o[j] * (ONE - tanh_new[j] * tanh_new[j])
         for j in range(hidden):
-            to_enter[j] = inner[j] * candidate[j] * enter[j] * (ONE - enter[j])
+            grad_i[j] = inner[j] * g[j] * i[j] * (ONE - i[j])
         for j in range(hidden):
-            to_candidate[j] = inner[j] * enter[j] * (ONE - candidate[j] * candidate[j])
+            grad_g[j] = inner[j] * i[j] * (ONE - g[j] * g[j])
         for j in range(hidden):
-            to_forget[j] = inner[j] * before[j] * forget[j] * (ONE - forget[j])
+            grad_f[j] = inner[j] * old[j] * f[j] * (ONE - f[j])
         for j in range(hidden):
-            inner[j] *= forget[j]
+            inner[j] *= f[j]
 
 
 @jit_forceinline
 def gather(table, rows, out, out_at):
-    """Rows (N,) of table (any, H) to out[:, out_at:]."""
+    """Copy rows (N,) of table (any, H) to out[:, out_at:]."""
     for n in range(rows.size):
-        line, to = table[rows[n]], out[n, out_at:]
-        for j in range(line.size):
-            to[j] = line[j]
+        row, copy = table[rows[n]], out[n, out_at:]
+        for j in range(row.size):
+            copy[j] = row[j]
 
 
 @jit_forceinline
-def attend(above, keys, memory, closed, places, weights):
-    """Luong's general attention; above: (N, 2H) holds the top state on the right and gets the context on the left.
+def attend(combine_input, keys, states, mask_bias, weights, batch_indices):
+    """Compute Luong's general attention.
 
-    keys, memory: (any, S, H); closed: (any, S), 0 from a sentence's first word on; places: (B,) where the sentences
-    stand in these; weights: (N, S), written; N / B rows of each sentence stand together. Padding is passed over, so a
-    sentence's sums are the same bits in every batch.
+    combine_input: (N, 2H), holds the top state in its right half and gets the context in its left half. keys, states:
+    (any, S, H). mask_bias: (any, S), 0 from a sentence's first word on. weights: (N, S), written. batch_indices: (B,),
+    where each sentence stands in keys, states and mask_bias; the N / B rows of a sentence are adjacent.
+    Padding is skipped, so a sentence's sums have the same bits in every batch.
     """
     source, hidden = keys.shape[1:]
-    rows = above.shape[0] // places.size
-    for n in range(above.shape[0]):
-        b = places[n // rows]
+    rows = combine_input.shape[0] // batch_indices.size
+    for n in range(combine_input.shape[0]):
+        b = batch_indices[n // rows]
         first = 0
-        while first < source - 1 and closed[b, first] < 0:
+        while first < source - 1 and mask_bias[b, first] < 0:
             first += 1
         weights[n, :first] = 0
-        query, context, weight = above[n, hidden:], above[n, :hidden], weights[n, first:]
+        query, context, weight = combine_input[n, hidden:], combine_input[n, :hidden], weights[n, first:]
         highest = np.float32(-np.inf)
         for s in range(weight.size):
             score, key = np.float32(0.0), keys[b, first + s]
@@ -170,58 +186,66 @@ def attend(above, keys, memory, closed, places, weights):
         context[:] = 0
         for s in range(weight.size):
             weight[s] /= total
-            share, state = weight[s], memory[b, first + s]
+            probability, state = weight[s], states[b, first + s]
             for j in range(hidden):
-                context[j] += share * state[j]
+                context[j] += probability * state[j]
 
 
 @jit_forceinline
-def attend_backward(combined, weights, keys, memory, to_scores, upper):
-    """Gradients through attend; combined: (B, 2H) of [context; top state]; writes to_scores (B, S), upper (B, H)."""
+def attend_backward(grad_combine_input, weights, keys, states, grad_scores, grad_state):
+    """Compute the gradients of `attend`.
+
+    grad_combine_input: (B, 2H), of [context; top state]. Writes grad_scores (B, S) and grad_state (B, H), that of the
+    top state.
+    """
     batch, source, hidden = keys.shape
     for b in range(batch):
-        to_context, weight, to_score, top = combined[b, :hidden], weights[b], to_scores[b], upper[b]
+        grad_context, weight = grad_combine_input[b, :hidden], weights[b]
+        grad_score, grad_query = grad_scores[b], grad_state[b]
         mean = np.float32(0.0)
         for s in range(source):
-            of_weight, state = np.float32(0.0), memory[b, s]
+            grad_weight, state = np.float32(0.0), states[b, s]
             for j in range(hidden):
-                of_weight += to_context[j] * state[j]
-            to_score[s] = of_weight
-            mean += of_weight * weight[s]
-        top[:] = combined[b, hidden:]
+                grad_weight += grad_context[j] * state[j]
+            grad_score[s] = grad_weight
+            mean += grad_weight * weight[s]
+        grad_query[:] = grad_combine_input[b, hidden:]
         for s in range(source):
-            to_score[s] = weight[s] * (to_score[s] - mean)
-            share, key = to_score[s], keys[b, s]
+            grad_score[s] = weight[s] * (grad_score[s] - mean)
+            factor, key = grad_score[s], keys[b, s]
             for j in range(hidden):
-                top[j] += share * key[j]
+                grad_query[j] += factor * key[j]
 
 
 @jit_forceinline
-def attn_output(raw, keep, out, attn_vector):
-    """The attentional vector: raw (B, H) becomes its tanh; times keep it goes to out (B, H) and fed[:, :H]."""
-    batch, hidden = raw.shape
+def attn_output(attn_vector, dropout_mask, out, next_input):
+    """Compute the attentional vector: attn_vector (B, H) becomes its tanh; times dropout_mask it is written to out.
+
+    out: (B, H). A given next_input (B, H or more) gets a copy of it in [:, :H].
+    """
+    batch, hidden = attn_vector.shape
     for b in range(batch):
-        line, to = raw[b], out[b]
+        vector, dropped = attn_vector[b], out[b]
         for j in range(hidden):
-            line[j] = tanh(line[j])
-        if keep.size:
-            kept = keep[b]
+            vector[j] = tanh(vector[j])
+        if dropout_mask.size:
+            factor = dropout_mask[b]
             for j in range(hidden):
-                to[j] = line[j] * kept[j]
+                dropped[j] = vector[j] * factor[j]
         else:
             for j in range(hidden):
-                to[j] = line[j]
-        if attn_vector.size:
-            further = attn_vector[b]
+                dropped[j] = vector[j]
+        if next_input.size:
+            copy = next_input[b]
             for j in range(hidden):
-                further[j] = to[j]
+                copy[j] = dropped[j]
 
 
 @jit_forceinline
-def attn_output_backward(of_out, attn_vector, keep, raw, to_combined):
-    """to_combined = (of_out + fed[:, :H]) * keep * (1 - raw^2), all (B, H)"""
-    batch, hidden = raw.shape
+def attn_output_backward(grad_out, grad_next_input, dropout_mask, attn_vector, grad_combined):
+    """Compute grad_combined = (grad_out + grad_next_input[:, :H]) * dropout_mask * (1 - attn_vector^2), all (B, H)."""
+    batch, hidden = attn_vector.shape
     for b in range(batch):
         for j in range(hidden):
-            value = (of_out[b, j] + attn_vector[b, j]) * (keep[b, j] if keep.size else ONE)
-            to_combined[b, j] = value * (ONE - raw[b, j] * raw[b, j])
+            grad = (grad_out[b, j] + grad_next_input[b, j]) * (dropout_mask[b, j] if dropout_mask.size else ONE)
+            grad_combined[b, j] = grad * (ONE - attn_vector[b, j] * attn_vector[b, j])

@@ -1,10 +1,10 @@
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
-"""The loops over time, each one compiled call over float32 arrays on a CPU.
+"""The loops over time of LSTM layers, decoder and search, each compiled into one call over float32 arrays.
 
-A step of the network is a few small products and some thirty pointwise operations; as single operations of torch the
-calls cost more than the work. `recurrence` is the same in plain torch, `model.Network.step` that of a search.
-Sizes: B sentences, T time steps, L layers, H hidden units, S source positions. An array of size 0 stands for "none".
-Weights are panels of `tiles`, of [a; b] where a product is over two vectors side by side.
+A time step of a small network is a few small GEMMs and some thirty pointwise operations; as single operations of torch
+their calls cost more than their arithmetic. `seqkd.ops.lstm_loops` has the loops of a training in plain torch.
+Sizes: T time steps, B sentences, S source positions, L layers, H hidden units. An array of size 0 stands for "none".
+Weights are packed panels of `gemm`; records of arrays are those of `seqkd.ops.lstm_records`.
 """
 
 import numpy as np
@@ -19,226 +19,252 @@ from seqkd.ops.cpu.lstm_cell import (
     cell_backward,
     gather,
 )
+from seqkd.ops.lstm_records import (
+    AttentionSource,
+    DecoderActivations,
+    DecoderGradients,
+    DecoderMatrices,
+    DecoderWeights,
+    EncoderWeights,
+    LayerActivations,
+    SearchState,
+)
 from seqkd.utils.jit import compiler
 
 jit = compiler(__name__, **FLAGS)
 
 
 @jit
-def layer(added, right, live, gates, states, cells, tanh_cell):
-    """One LSTM layer from a zero state; added, gates: (T, B, 4H); live: (T, B); squashed: (T, B, H).
+def layer(inputs, panels, mask, activations):
+    """Run one LSTM layer from a zero state; write activations, whose first state and cell must be zero.
 
-    states, cells: (T + 1, B, H), zero at first. Writes all but added and live.
+    inputs: (T, B, 4H), the inputs' contribution to the gates; panels: of the recurrent weight; mask: (T, B), 0 at
+    padding.
     """
-    zero, no_keep = np.zeros(right.shape[0] * PANEL_COLUMNS, np.float32), np.empty((0, 0), np.float32)
-    its_own = np.empty(0, np.int64)
-    for t in range(added.shape[0]):
-        gemm(states[t], right, zero, no_keep, gates[t])
-        up, old, new = no_keep, cells[t], cells[t + 1]
-        cell(gates[t], added[t], its_own, live[t], old, new, tanh_cell[t], states[t + 1], 0, up, 0, no_keep)
+    activations = LayerActivations(*activations)
+    gates, states, cells = activations.gates, activations.states, activations.cells
+    no_bias, none = np.zeros(panels.shape[0] * PANEL_COLUMNS, np.float32), np.empty((0, 0), np.float32)
+    no_rows = np.empty(0, np.int64)
+    for t in range(inputs.shape[0]):
+        gemm(states[t], panels, no_bias, none, gates[t])
+        old_cell, new_cell, tanh_cell = cells[t], cells[t + 1], activations.tanh_cell[t]
+        cell(gates[t], inputs[t], no_rows, mask[t], old_cell, new_cell, tanh_cell, states[t + 1], 0, none, 0, none)
 
 
 @jit
-def encoder(words, live, table, rights, starts, attention, states, cells, memory, keys):
-    """The encoder of a search, which keeps no more than the next step needs; words, live: (T, B).
+def layer_backward(grad_states, panels, mask, activations, grad_cell, grad_gates):
+    """Compute the gradients of `layer`.
 
-    table: (V, 4H), the words' shares of the first layer's gates; rights, starts: (2L - 1, ...), what each layer's own
-    state is multiplied with, then the inputs of all layers but the first, and their biases; attention: panels. states:
-    (L, B, H) and cells: (2, L, B, H), zero at first, become those of the last step, cells[T % 2]. Writes memory and
-    keys (B, T, H), 0 where nothing is live. Sentences yet to begin cost nothing where the longer ones stand last.
+    grad_states: (T, B, H); panels: of the transposed weight; grad_cell: (B, H) of the last cell, becomes that of the
+    first. Writes grad_gates (T, B, 4H), which is also the gradient of inputs.
     """
-    layers, batch, hidden = states.shape
-    some, last = block_size(batch, 1), layers - 1
-    no_keep, its_own = np.empty((0, 0), np.float32), np.empty(0, np.int64)
-    gates, added = np.empty((some, 4 * hidden), np.float32), np.empty((some, 4 * hidden), np.float32)
-    tanh_cell, key = np.empty((some, hidden), np.float32), np.empty((some, hidden), np.float32)
-    for low in range(0, batch, some):
-        end = min(low + some, batch)
-        for t in range(words.shape[0]):
-            first = low
-            while first < end and live[t, first] == 0:
-                first += 1
-            memory[low:first, t] = 0
-            keys[low:first, t] = 0
-            count = end - first
-            if not count:
-                continue
-            for n in range(layers):
-                own, gate = states[n, first:end], gates[:count]
-                old, new = cells[t % 2, n, first:end], cells[1 - t % 2, n, first:end]
-                gemm(own, rights[n], starts[n], no_keep, gate)
-                if n:
-                    lower, at = states[n - 1, first:end], last + n
-                    gemm(lower, rights[at], starts[at], no_keep, added[:count])
-                plus, which = (added[:count], its_own) if n else (table, words[t, first:end])
-                cell(gate, plus, which, live[t, first:end], old, new, tanh_cell, own, 0, no_keep, 0, no_keep)
-            gemm(states[last, first:end], attention, starts[0], no_keep, key[:count])
-            for b in range(first, end):
-                for j in range(hidden):
-                    memory[b, t, j] = states[last, b, j]
-                for j in range(hidden):
-                    keys[b, t, j] = key[b - first, j]
-
-
-@jit
-def layer_backward(of_states, right, live, gates, cells, tanh_cell, to_state, to_cell, out):
-    """Gradients through layer; of_states: (T, B, H); to_state, to_cell: (B, H) of the last step, become the first's.
-
-    right: of the transposed weight. Writes out (T, B, 4H), the gradient of added.
-    """
-    zero, no_keep = np.zeros(right.shape[0] * PANEL_COLUMNS, np.float32), np.empty((0, 0), np.float32)
+    activations = LayerActivations(*activations)
+    gates, cells, tanh_cell = activations.gates, activations.cells, activations.tanh_cell
+    no_bias, none = np.zeros(panels.shape[0] * PANEL_COLUMNS, np.float32), np.empty((0, 0), np.float32)
+    grad_state = np.zeros(grad_cell.shape, np.float32)
     for t in range(gates.shape[0] - 1, -1, -1):
-        cell_backward(gates[t], live[t], cells[t], tanh_cell[t], of_states[t], no_keep, to_state, to_cell, out[t])
-        gemm(out[t], right, zero, no_keep, to_state)
+        cell_backward(
+            gates[t], mask[t], cells[t], tanh_cell[t], grad_states[t], none, grad_state, grad_cell, grad_gates[t]
+        )
+        gemm(grad_gates[t], panels, no_bias, none, grad_state)
 
 
 @jit
 def decoder(
     words,
+    source,
+    matrices,
     biases,
-    keys,
-    memory,
-    closed,
-    keep,
-    rights,
-    combine,
-    gates,
-    cells,
-    tanh_cell,
-    below,
-    above,
-    raw,
+    dropout_masks,
+    activations,
     out,
-    attention,
 ):
-    """The decoder over all target positions, see fused.Decoder.
+    """Run the decoder over all target positions; write activations and the attentional vectors, out (T, B, H).
 
-    words: (T, B, 4H); biases: (L, 4H), the first unused; keep: (T, L, B, H) or none; rights: (L, ...) panels.
-    below: (L, T + 1, B, 2H), the input and own state of each layer, those of step 0 given. Writes from gates on.
+    words: (T, B, 4H), the words' contribution to the first layer's gates; matrices: panels; biases: (L, 4H), the first
+    one unused; dropout_masks: (T, L, B, H) or none. activations.layer_inputs and cells must hold those of step 0.
     """
-    layers, time, hidden = gates.shape[0], gates.shape[1], raw.shape[2]
-    zero, no_row = np.zeros(rights.shape[1] * PANEL_COLUMNS, np.float32), np.empty(0, np.float32)
-    no_keep, its_own, places = np.empty((0, 0), np.float32), np.empty(0, np.int64), np.arange(keys.shape[0])
+    source, matrices = AttentionSource(*source), DecoderMatrices(*matrices)
+    activations = DecoderActivations(*activations)
+    gates, cells, layer_inputs = activations.gates, activations.cells, activations.layer_inputs
+    tanh_cell, combine_inputs, attn_vectors = (
+        activations.tanh_cell,
+        activations.combine_inputs,
+        activations.attn_vectors,
+    )
+    keys, states, mask_bias = source.keys, source.states, source.mask_bias
+    layers, time, hidden = gates.shape[0], gates.shape[1], out.shape[2]
+    no_bias, no_mask = np.zeros(matrices.layers.shape[1] * PANEL_COLUMNS, np.float32), np.empty(0, np.float32)
+    none, no_rows, batch_indices = np.empty((0, 0), np.float32), np.empty(0, np.int64), np.arange(keys.shape[0])
     for t in range(time):
         for n in range(layers):
-            last = n == layers - 1
-            gemm(below[n, t], rights[n], zero, no_keep, gates[n, t])
+            top = n == layers - 1
+            gemm(layer_inputs[n, t], matrices.layers[n], no_bias, none, gates[n, t])
             cell(
                 gates[n, t],
                 biases[n : n + 1] if n else words[t],
-                its_own,
-                no_row,
+                no_rows,
+                no_mask,
                 cells[n, t],
                 cells[n, t + 1],
                 tanh_cell[n, t],
-                below[n, t + 1],
+                layer_inputs[n, t + 1],
                 hidden,
-                above[t] if last else below[n + 1, t],
-                hidden if last else 0,
-                keep[t, n] if keep.size and not last else no_keep,
+                combine_inputs[t] if top else layer_inputs[n + 1, t],
+                hidden if top else 0,
+                dropout_masks[t, n] if dropout_masks.size and not top else none,
             )
-        attend(above[t], keys, memory, closed, places, attention[t])
-        gemm(above[t], combine, zero, no_keep, raw[t])
-        attn_output(raw[t], keep[t, layers - 1] if keep.size else no_keep, out[t], below[0, t + 1])
+        attend(combine_inputs[t], keys, states, mask_bias, activations.attn_weights[t], batch_indices)
+        gemm(combine_inputs[t], matrices.combine, no_bias, none, attn_vectors[t])
+        dropout_mask = dropout_masks[t, layers - 1] if dropout_masks.size else none
+        attn_output(attn_vectors[t], dropout_mask, out[t], layer_inputs[0, t + 1])
 
 
 @jit
 def decoder_backward(
-    of_out,
-    keys,
-    memory,
-    keep,
-    rights,
-    combine,
-    gates,
-    cells,
-    tanh_cell,
-    raw,
-    attention,
-    to_gates,
-    to_combined,
-    to_above,
-    to_scores,
-    decoder_input,
-    to_cell,
+    grad_out,
+    source,
+    matrices,
+    dropout_masks,
+    activations,
+    gradients,
 ):
-    """Gradients through decoder; rights, combine: of the transposed weights; the last six are written.
+    """Compute the gradients of `decoder`; write gradients.
 
-    to_cell: (L, B, H) and entered: (L, B, 2H), zero at first, end as the gradients of the cells and of [input; own
-    state] at step 0; to_combined: (T, B, H); to_above: (T, B, 2H); to_scores: (T, B, S).
+    grad_out: (T, B, H); matrices: panels of the transposed weights.
     """
-    layers, time, batch, hidden = gates.shape[0], gates.shape[1], gates.shape[2], raw.shape[2]
-    zero, no_row = np.zeros(rights.shape[1] * PANEL_COLUMNS, np.float32), np.empty(0, np.float32)
-    no_keep, upper = np.empty((0, 0), np.float32), np.empty((batch, hidden), np.float32)
+    source, matrices = AttentionSource(*source), DecoderMatrices(*matrices)
+    activations, gradients = DecoderActivations(*activations), DecoderGradients(*gradients)
+    gates, cells, tanh_cell = activations.gates, activations.cells, activations.tanh_cell
+    attn_vectors, attn_weights = activations.attn_vectors, activations.attn_weights
+    grad_gates, grad_layer_input, grad_cell = gradients.gates, gradients.layer_input, gradients.cell
+    grad_combined, grad_combine_inputs = gradients.combined, gradients.combine_inputs
+    layers, time, batch, hidden = gates.shape[0], gates.shape[1], gates.shape[2], grad_out.shape[2]
+    no_bias, no_mask = np.zeros(matrices.layers.shape[1] * PANEL_COLUMNS, np.float32), np.empty(0, np.float32)
+    none, grad_top_state = np.empty((0, 0), np.float32), np.empty((batch, hidden), np.float32)
     for t in range(time - 1, -1, -1):
-        attn_output_backward(
-            of_out[t], decoder_input[0], keep[t, layers - 1] if keep.size else no_keep, raw[t], to_combined[t]
+        dropout_mask = dropout_masks[t, layers - 1] if dropout_masks.size else none
+        attn_output_backward(grad_out[t], grad_layer_input[0], dropout_mask, attn_vectors[t], grad_combined[t])
+        gemm(grad_combined[t], matrices.combine, no_bias, none, grad_combine_inputs[t])
+        attend_backward(
+            grad_combine_inputs[t], attn_weights[t], source.keys, source.states, gradients.scores[t], grad_top_state
         )
-        gemm(to_combined[t], combine, zero, no_keep, to_above[t])
-        attend_backward(to_above[t], attention[t], keys, memory, to_scores[t], upper)
         for n in range(layers - 1, -1, -1):
-            last = n == layers - 1
+            top = n == layers - 1
             cell_backward(
                 gates[n, t],
-                no_row,
+                no_mask,
                 cells[n, t],
                 tanh_cell[n, t],
-                upper if last else decoder_input[n + 1],
-                keep[t, n] if keep.size and not last else no_keep,
-                decoder_input[n],
-                to_cell[n],
-                to_gates[n, t],
+                grad_top_state if top else grad_layer_input[n + 1],
+                dropout_masks[t, n] if dropout_masks.size and not top else none,
+                grad_layer_input[n],
+                grad_cell[n],
+                grad_gates[n, t],
             )
-            gemm(to_gates[n, t], rights[n], zero, no_keep, decoder_input[n])
+            gemm(grad_gates[n, t], matrices.layers[n], no_bias, none, grad_layer_input[n])
+
+
+@jit
+def encoder(words, mask, weights, state, cells, states, keys):
+    """Encode the sources of a search, holding no more than the next step needs.
+
+    words, mask: (T, B); state: (L, B, H) and cells: (2, L, B, H), zero at first, become those of the last step, which
+    is cells[T % 2]. Writes states and keys (B, T, H), 0 where mask is 0. Sentences that have not begun cost nothing if
+    the longer ones come last.
+    """
+    weights = EncoderWeights(*weights)
+    layers, batch, hidden = state.shape
+    block, top = block_size(batch, 1), layers - 1
+    panels, biases = weights.panels, weights.biases
+    none, no_rows = np.empty((0, 0), np.float32), np.empty(0, np.int64)
+    gates, inputs = np.empty((block, 4 * hidden), np.float32), np.empty((block, 4 * hidden), np.float32)
+    tanh_cell, key = np.empty((block, hidden), np.float32), np.empty((block, hidden), np.float32)
+    for low in range(0, batch, block):
+        end = min(low + block, batch)
+        for t in range(words.shape[0]):
+            first = low
+            while first < end and mask[t, first] == 0:
+                first += 1
+            states[low:first, t] = 0
+            keys[low:first, t] = 0
+            count = end - first
+            if not count:
+                continue
+            for n in range(layers):
+                own, gate = state[n, first:end], gates[:count]
+                old_cell, new_cell = cells[t % 2, n, first:end], cells[1 - t % 2, n, first:end]
+                gemm(own, panels[n], biases[n], none, gate)
+                if n:
+                    gemm(state[n - 1, first:end], panels[top + n], biases[top + n], none, inputs[:count])
+                added, added_rows = (inputs[:count], no_rows) if n else (weights.table, words[t, first:end])
+                cell(
+                    gate,
+                    added,
+                    added_rows,
+                    mask[t, first:end],
+                    old_cell,
+                    new_cell,
+                    tanh_cell,
+                    own,
+                    0,
+                    none,
+                    0,
+                    none,
+                )
+            gemm(state[top, first:end], weights.attention, biases[0], none, key[:count])
+            for b in range(first, end):
+                for j in range(hidden):
+                    states[b, t, j] = state[top, b, j]
+                for j in range(hidden):
+                    keys[b, t, j] = key[b - first, j]
 
 
 @jit
 def decoder_step(
     words,
-    table,
-    biases,
-    keys,
-    memory,
-    closed,
-    places,
-    rights,
-    starts,
-    scales,
-    combine,
     parents,
-    attn_vector,
-    state,
-    cells,
-    new_state,
-    new_cells,
-    new_fed,
+    source,
+    batch_indices,
+    weights,
+    last,
+    new,
 ):
-    """One decoder step of a search for N rows, N / B a sentence, whose sentences stand at places (B,) of the memory.
+    """Run one decoder step of a search for N rows, N / B a sentence; write new.
 
-    words: (N,) and table: (V, 4H), their shares of the first layer's gates; rights, starts, scales: of all layers'
-    weights, as product takes them; combine: one triple of them; parents: (N,) the rows of fed (any, H) and of state,
-    cells (L, any, H) that the rows go on from. Writes new_state, new_cells (L, N, H) and new_fed (N, H).
+    words: (N,); parents: (N,), the rows of last that the rows continue; batch_indices: (B,), where each sentence stands
+    in source.
     """
-    layers, rows, hidden = new_state.shape
-    beam = rows // places.size
-    some = block_size(places.size, beam) * beam  # their buffers stay near
-    no_row, no_keep, its_own = np.empty(0, np.float32), np.empty((0, 0), np.float32), np.empty(0, np.int64)
-    gates, tanh_cell = np.empty((some, 4 * hidden), np.float32), np.empty((some, hidden), np.float32)
-    entering, above = np.empty((some, 2 * hidden), np.float32), np.empty((some, 2 * hidden), np.float32)
-    old, weights = np.empty((some, hidden), np.float32), np.empty((some, keys.shape[1]), np.float32)
-    right, start, scale = combine
-    for at in range(0, rows, some):
-        end = min(at + some, rows)
-        left, top, parent = entering[: end - at], above[: end - at], parents[at:end]
-        gather(attn_vector, parent, left, 0)
+    source, weights = AttentionSource(*source), DecoderWeights(*weights)
+    last, new = SearchState(*last), SearchState(*new)
+    (panels, biases, scales), (combine, combine_bias, combine_scale) = weights.layers, weights.combine
+    layers, rows, hidden = new.state.shape
+    beam = rows // batch_indices.size
+    block = block_size(batch_indices.size, beam) * beam  # a block's buffers stay in a near cache
+    no_mask, none, no_rows = np.empty(0, np.float32), np.empty((0, 0), np.float32), np.empty(0, np.int64)
+    gates, tanh_cell = np.empty((block, 4 * hidden), np.float32), np.empty((block, hidden), np.float32)
+    layer_inputs, combine_inputs = (
+        np.empty((block, 2 * hidden), np.float32),
+        np.empty((block, 2 * hidden), np.float32),
+    )
+    old_cells, attn_weights = (
+        np.empty((block, hidden), np.float32),
+        np.empty((block, source.keys.shape[1]), np.float32),
+    )
+    for begin in range(0, rows, block):
+        end = min(begin + block, rows)
+        count, parent, word = end - begin, parents[begin:end], words[begin:end]
+        layer_input, combine_input, old_cell = layer_inputs[:count], combine_inputs[:count], old_cells[:count]
+        gather(last.attn_vector, parent, layer_input, 0)
         for n in range(layers):
-            gather(state[n], parent, left, hidden)
-            gather(cells[n], parent, old, 0)
-            gemm(left, rights[n], starts[n], scales[n], gates[: end - at])
-            plus, which = (biases[n : n + 1], its_own) if n else (table, words[at:end])
-            up, up_at = (top, hidden) if n == layers - 1 else (left, 0)
-            own, new = new_state[n, at:end], new_cells[n, at:end]
-            cell(gates, plus, which, no_row, old[: end - at], new, tanh_cell, own, 0, up, up_at, no_keep)
-        attend(top, keys, memory, closed, places[at // beam : end // beam], weights)
-        gemm(top, right, start, scale, new_fed[at:end])
-        attn_output(new_fed[at:end], no_keep, new_fed[at:end], no_keep)
+            gather(last.state[n], parent, layer_input, hidden)
+            gather(last.cell[n], parent, old_cell, 0)
+            gemm(layer_input, panels[n], biases[n], scales[n], gates[:count])
+            added, added_rows = (weights.biases[n : n + 1], no_rows) if n else (weights.table, word)
+            next_input, next_at = (combine_input, hidden) if n == layers - 1 else (layer_input, 0)
+            state, new_cell = new.state[n, begin:end], new.cell[n, begin:end]
+            cell(gates, added, added_rows, no_mask, old_cell, new_cell, tanh_cell, state, 0, next_input, next_at, none)
+        sentences = batch_indices[begin // beam : end // beam]
+        attend(combine_input, source.keys, source.states, source.mask_bias, attn_weights, sentences)
+        gemm(combine_input, combine, combine_bias, combine_scale, new.attn_vector[begin:end])
+        attn_output(new.attn_vector[begin:end], none, new.attn_vector[begin:end], none)

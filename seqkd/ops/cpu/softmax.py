@@ -1,7 +1,8 @@
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, call-arg"
-"""What rests on the softmax of logits, compiled, over float32 arrays on a CPU: the losses and the choice of a beam.
+"""The losses and a beam's top-k, which both need the softmax of logits, compiled for float32 arrays on a CPU.
 
-`losses` and `search.best` are the same in plain torch. V pieces, B sentences, R rows a sentence.
+`seqkd.models.losses` and `seqkd.decoding.beam_search` have the same in plain torch. Sizes: V pieces, B sentences, R
+rows a sentence, W continuations.
 """
 
 import numpy as np
@@ -13,80 +14,82 @@ from seqkd.utils.jit import compiler
 jit, jit_inline = compiler(__name__, **FLAGS), compiler(__name__, **INLINE)
 jit_forceinline = compiler(__name__, **FORCE_INLINE)
 
-BLOCK = 64  # words whose largest logit is looked at first in the search
+BLOCK = 64  # logits that a beam skips together if their largest is too small
 
 
 @jit
 def mixed_loss(logits, highest, gold, teacher, alpha):
-    """(1 - alpha) NLL + alpha Word-KD summed over words (float64).
+    """Return (1 - alpha) NLL + alpha Word-KD, summed over words in float64, and turn logits into its gradient.
 
-    logits: (words or more, V), become the gradient p - (1 - alpha) onehot - alpha q, 0 beyond the words; highest: the
-    largest of each row; gold: (words,); teacher: (words, V) or none.
+    logits: (words or more, V), become p - (1 - alpha) onehot - alpha q, 0 in rows beyond the words; highest: each row's
+    largest; gold: (words,) ids; teacher: (words, V) probabilities q, or an array of size 0 for NLL alone.
     """
     words, size = gold.size, logits.shape[1]
     loss = 0.0
     for n in range(words):
         logit, word = logits[n], gold[n]
-        most, total, of_gold = highest[n], np.float32(0.0), logit[word]
+        largest, total, gold_logit = highest[n], np.float32(0.0), logit[word]
         if teacher.size:
-            share, expected, mass = teacher[n], np.float32(0.0), np.float32(0.0)
+            probs, expected, mass = teacher[n], np.float32(0.0), np.float32(0.0)
             for k in range(size):
-                above = logit[k] - most
-                expected += share[k] * above
-                mass += share[k]
-                value = exp(above)
+                shifted = logit[k] - largest
+                expected += probs[k] * shifted
+                mass += probs[k]
+                value = exp(shifted)
                 logit[k] = value
                 total += value
             scale, log_total = ONE / total, np.log(total)
             for k in range(size):
-                logit[k] = logit[k] * scale - alpha * share[k]
+                logit[k] = logit[k] * scale - alpha * probs[k]
             loss -= alpha * (expected - mass * log_total)
         else:
             for k in range(size):
-                value = exp(logit[k] - most)
+                value = exp(logit[k] - largest)
                 logit[k] = value
                 total += value
             scale, log_total = ONE / total, np.log(total)
             for k in range(size):
                 logit[k] *= scale
-        loss -= (1.0 - alpha) * (of_gold - most - log_total)
+        loss -= (1.0 - alpha) * (gold_logit - largest - log_total)
         logit[word] -= ONE - alpha
     logits[words:] = 0
     return loss
 
 
 @jit
-def top_k_loss(logits, highest, gold, ids, shares, alpha):
-    """mixed_loss with the teacher's k likeliest words; ids: (words, k); shares: (words, k + 1), the last of the rest.
+def top_k_loss(logits, highest, gold, ids, probs, alpha):
+    """Return `mixed_loss` with the teacher's k likeliest words, and turn logits into its gradient.
 
-    The gradient outside the list is p (1 - alpha r / P): the pass over the vocabulary is that of NLL.
+    ids: (words, k); probs: (words, k + 1), those of ids, then that of all other words together. Outside the list the
+    gradient is p (1 - alpha r / P), of r the teacher's and P the student's probability of all other words: the pass
+    over the vocabulary is that of NLL.
     """
     words, size, listed = gold.size, logits.shape[1], ids.shape[1]
     values = np.empty(listed, np.float32)
     loss = 0.0
     for n in range(words):
-        logit, word, share = logits[n], gold[n], shares[n]
-        most, of_gold, rest_share = highest[n], logit[word], share[listed]
+        logit, word, prob = logits[n], gold[n], probs[n]
+        largest, gold_logit, rest = highest[n], logit[word], prob[listed]
         expected, inside, outside = np.float32(0.0), np.float32(0.0), np.float32(0.0)
         for i in range(listed):
-            above = logit[ids[n, i]] - most
-            expected += share[i] * above
-            values[i] = exp(above)
+            shifted = logit[ids[n, i]] - largest
+            expected += prob[i] * shifted
+            values[i] = exp(shifted)
             inside += values[i]
-            logit[ids[n, i]] = -np.inf  # out of the sum of the others, which a difference would lose
+            logit[ids[n, i]] = -np.inf  # not in the sum of the others: subtracting it later would lose precision
         for k in range(size):
-            value = exp(logit[k] - most)
+            value = exp(logit[k] - largest)
             logit[k] = value
             outside += value
         total = inside + outside
         scale, log_total = ONE / total, np.log(total)
-        outer = scale - alpha * rest_share / outside
+        rest_scale = scale - alpha * rest / outside
         for k in range(size):
-            logit[k] *= outer
+            logit[k] *= rest_scale
         for i in range(listed):
-            logit[ids[n, i]] = values[i] * scale - alpha * share[i]
-        loss -= (1.0 - alpha) * (of_gold - most - log_total)
-        loss -= alpha * (expected + rest_share * np.log(outside) - log_total)
+            logit[ids[n, i]] = values[i] * scale - alpha * prob[i]
+        loss -= (1.0 - alpha) * (gold_logit - largest - log_total)
+        loss -= alpha * (expected + rest * np.log(outside) - log_total)
         logit[word] -= ONE - alpha
     logits[words:] = 0
     return loss
@@ -94,33 +97,34 @@ def top_k_loss(logits, highest, gold, ids, shares, alpha):
 
 @jit_inline
 def _ordered(bits):
-    """The bits of a float32 as a number of the same order, and back: the largest integer is found by vectors."""
+    """Map the bits of a float32 to an integer of the same order, and back: vectors find the largest integer fast."""
     return bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF))
 
 
 @jit_inline
 def _largest(numbers):
-    most = _ordered(float_bits(np.float32(-np.inf)))
+    largest = _ordered(float_bits(np.float32(-np.inf)))
     for n in range(numbers.size):
-        most = max(most, _ordered(float_bits(numbers[n])))
-    return float_of_bits(_ordered(most))
+        largest = max(largest, _ordered(float_bits(numbers[n])))
+    return float_of_bits(_ordered(largest))
 
 
 @jit_forceinline
-def beam_top_k(logits, scores, room, forbidden_ids, found, parents, words):
-    """The continuations with which a beam goes on: for each sentence the room[b] best, best first.
+def beam_top_k(logits, scores, open_slots, forbidden_ids, best, parents, words):
+    """Find the open_slots[b] best continuations of each sentence's beam, best first.
 
-    logits: (B x R, V) of the live rows; scores: (B, R), best first, -inf for a row that is not live; barred: words that
-    are never written.
-    Writes found (B, W) log-probabilities, -inf beyond room, and parents, words (B, W), the rows and pieces they add.
-    A row can only lose, so one that is not above the last place is skipped, and within a row each such block.
+    logits: (B x R, V); scores: (B, R), best first, -inf for a row that is not active; forbidden_ids: never written.
+    Writes best (B, W), log-probabilities, -inf beyond open_slots, and parents and words (B, W), the row that each
+    continues and the piece that it adds.
+    A continuation's score is at most its row's, so rows whose score is not above the last slot's are skipped, and
+    within a row each block of such logits.
     """
     sentences, rows = scores.shape
     size, blocks = logits.shape[1], logits.shape[1] // BLOCK
     block = np.empty(blocks, np.float32)
     for b in range(sentences):
-        places, taken, last = room[b], 0, np.float32(-np.inf)
-        value, parent, word = found[b], parents[b], words[b]
+        slots, taken, last = open_slots[b], 0, np.float32(-np.inf)
+        value, parent, word = best[b], parents[b], words[b]
         value[:] = -np.inf
         parent[:] = 0
         word[:] = 0
@@ -130,11 +134,11 @@ def beam_top_k(logits, scores, room, forbidden_ids, found, parents, words):
             logit = logits[b * rows + r]
             for n in range(blocks):
                 block[n] = _largest(logit[n * BLOCK : (n + 1) * BLOCK])
-            most = max(_largest(block), _largest(logit[blocks * BLOCK :]))
+            largest = max(_largest(block), _largest(logit[blocks * BLOCK :]))
             total = np.float32(0.0)
             for k in range(size):
-                total += exp(logit[k] - most)
-            base = scores[b, r] - most - np.log(total)
+                total += exp(logit[k] - largest)
+            base = scores[b, r] - largest - np.log(total)
             for n in range(blocks + 1):
                 if n < blocks and block[n] + base <= last:
                     continue
@@ -142,26 +146,26 @@ def beam_top_k(logits, scores, room, forbidden_ids, found, parents, words):
                     score = logit[k] + base
                     if score <= last or k in forbidden_ids:
                         continue
-                    at = taken if taken < places else places - 1
-                    while at > 0 and value[at - 1] < score:
-                        value[at], parent[at], word[at] = value[at - 1], parent[at - 1], word[at - 1]
-                        at -= 1
-                    value[at], parent[at], word[at] = score, r, k
-                    taken = min(taken + 1, places)
-                    last = value[places - 1] if taken == places else last
+                    i = taken if taken < slots else slots - 1
+                    while i > 0 and value[i - 1] < score:
+                        value[i], parent[i], word[i] = value[i - 1], parent[i - 1], word[i - 1]
+                        i -= 1
+                    value[i], parent[i], word[i] = score, r, k
+                    taken = min(taken + 1, slots)
+                    last = value[slots - 1] if taken == slots else last
 
 
 @jit
-def project_top_k(vectors, right, start, scale, size, scores, room, forbidden_ids, found, parents, words):
-    """best of the logits (B x R, size) that product makes of vectors (B x R, H), a few sentences at a time.
+def project_top_k(vectors, panels, bias, scale, size, scores, open_slots, forbidden_ids, best, parents, words):
+    """Find `beam_top_k` of the logits (B x R, size) that `gemm` computes of vectors (B x R, H), in blocks of sentences.
 
-    So they are near when they are looked at, and a search never holds those of all its rows.
+    So the logits are in a near cache when they are read, and a search never holds those of all its rows.
     """
     sentences, rows = scores.shape
-    some = block_size(sentences, rows)
-    logits = np.empty((some * rows, size), np.float32)
-    for at in range(0, sentences, some):
-        end = min(at + some, sentences)
-        part = logits[: (end - at) * rows]
-        gemm(vectors[at * rows : end * rows], right, start, scale, part)
-        beam_top_k(part, scores[at:end], room[at:end], forbidden_ids, found[at:end], parents[at:end], words[at:end])
+    block = block_size(sentences, rows)
+    logits = np.empty((block * rows, size), np.float32)
+    for b in range(0, sentences, block):
+        end = min(b + block, sentences)
+        part = logits[: (end - b) * rows]
+        gemm(vectors[b * rows : end * rows], panels, bias, scale, part)
+        beam_top_k(part, scores[b:end], open_slots[b:end], forbidden_ids, best[b:end], parents[b:end], words[b:end])

@@ -1,0 +1,44 @@
+"""The device that machine.yaml asks for, and what a run says of it."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from seqkd.config.schema import Machine
+from seqkd.ops import devices, matmul
+from seqkd.utils.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def _default_backend() -> Iterator[None]:
+    yield
+    matmul.set_backend()
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+def test_describe_names_what_computes_products(backend: matmul.Backend) -> None:
+    names: dict[matmul.Backend, str] = {"auto": "seqkd's own loops", "torch": "torch"}
+    device = devices.configure(Machine(device="cpu", matmul_backend=backend))
+    assert devices.describe(device) == f"matrix products by {names[backend]}, float32"
+
+
+def test_device_of_returns_the_gpu_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for available, expected in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
+        assert devices.device_of(Machine(device="auto")).type == expected
+        assert devices.device_of(Machine(device="cpu")).type == "cpu"
+
+
+def test_device_of_refuses_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for look in (devices.device_of, devices.configure):
+        with pytest.raises(InputError, match="device is cuda, but torch finds no GPU; write cpu or auto"):
+            look(Machine(device="cuda"))
+
+
+def test_device_of_changes_no_setting() -> None:
+    devices.configure(Machine(device="cpu"), "bf16")
+    before = matmul.describe_backend()
+    devices.device_of(Machine(device="cpu", matmul_backend="torch"))
+    assert matmul.describe_backend() == before
