@@ -6,7 +6,7 @@ import pytest
 import torch
 from networks import MANY, random_network
 from torch import Tensor
-from trainings import TEXT, flat, lesson, network, settings
+from trainings import TEXT, flat, job, network, settings
 
 from seqkd.config.schema import Machine
 from seqkd.data import batches
@@ -14,10 +14,10 @@ from seqkd.decoding import beam_search, beam_search_cuda
 from seqkd.models import lstm
 from seqkd.models.losses import TopK, word_kd
 from seqkd.ops import devices, lstm_cell, matmul
-from seqkd.ops.cuda import graphs
 from seqkd.ops.cuda import lstm_cell as lstm_cell_cuda
 from seqkd.ops.matmul import Precision
 from seqkd.training import pruning, trainer
+from seqkd.training.graphed_forward import GraphedForward
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here")
 GPU = Machine(processes=1, device="cuda")
@@ -90,7 +90,7 @@ def test_a_product_in_bf16_rounds_what_it_reads_and_not_what_it_gives() -> None:
 
 def of(net: lstm.LSTMNetwork, source: Tensor, decoder_input: Tensor, *, recorded: bool = False) -> list[Tensor]:
     """The vectors of a batch and all gradients, on the CPU; recorded: the second time, as a replayed record."""
-    read = graphs.GraphedForward(net, source.shape[1]) if recorded else net
+    read = GraphedForward(net, source.shape[1]) if recorded else net
     for _ in range(3 if recorded else 1):
         net.zero_grad()
         vectors = read(source, decoder_input)
@@ -181,7 +181,7 @@ def test_where_a_gpu_has_too_little_memory_boards_get_smaller(monkeypatch: pytes
 def test_a_training_learns_and_repeats_bit_for_bit(precision: Precision) -> None:
     device, given = devices.configure(GPU, precision), settings(epochs=40, learning_rate=0.02, batch_size=4)
     nets = [network(dropout=0.05).to(device) for _ in range(2)]
-    curves = [trainer.train(net, lesson(settings=given), GPU) for net in nets]
+    curves = [trainer.train(net, job(settings=given), GPU) for net in nets]
     devices.configure(GPU)
     assert curves[0] == curves[1]
     assert torch.equal(flat(nets[0]), flat(nets[1]))
@@ -190,8 +190,8 @@ def test_a_training_learns_and_repeats_bit_for_bit(precision: Precision) -> None
 
 def test_a_training_is_that_of_a_cpu_without_dropout() -> None:
     one, other, given = network(dropout=0.0), network(dropout=0.0).to("cuda"), settings(shards=1)
-    curve = trainer.train(one, lesson(settings=given), Machine(processes=1, device="cpu"))
-    theirs = trainer.train(other, lesson(settings=given), GPU)
+    curve = trainer.train(one, job(settings=given), Machine(processes=1, device="cpu"))
+    theirs = trainer.train(other, job(settings=given), GPU)
     assert [line.dev_perplexity for line in theirs] == pytest.approx([it.dev_perplexity for it in curve], rel=1e-3)
 
 
@@ -199,7 +199,7 @@ def test_pruned_weights_stay_zero_and_word_kd_runs() -> None:
     net, teacher = network().to("cuda"), network(seed=2).to("cuda")
     mask = pruning.mask(net, 0.5)
     pruning.apply(net, mask)
-    trainer.train(net, lesson(mask=mask, alpha=0.5, teacher=teacher), GPU)
+    trainer.train(net, job(mask=mask, alpha=0.5, teacher=teacher), GPU)
     assert not flat(net)[~mask.to("cuda")].any()
 
 
