@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
@@ -72,7 +73,7 @@ def defer_signals() -> Iterator[Callable[[], int]]:
         asked.append(number)
 
     with _handled(ask):
-        yield lambda: asked[0] if asked else 0
+        yield partial(max, asked, default=0)  # no lambda: a worker that is spawned gets it pickled
     if asked:
         raise StoppedError(asked[0])
 

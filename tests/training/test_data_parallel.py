@@ -1,5 +1,6 @@
 """The group of processes: sums in shard order, flags, and a barrier that also holds without x86's store order."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from trainings import flat, job, network, settings
 from seqkd.config.schema import Machine
 from seqkd.training import data_parallel, trainer
 from seqkd.training.data_parallel import DataParallelGroup
+from seqkd.utils import process_control
 from seqkd.utils.errors import InputError
 
 
@@ -38,10 +40,29 @@ def test_all_reduce_gives_every_process_the_same_sums_and_the_flag_of_rank_0(
 
 def test_barrier_with_a_lock_as_memory_fence_trains_to_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     nets, three = (network(), network()), settings(shards=3, batch_size=24)
-    expected = trainer.train(nets[0], job(settings=three), Machine(processes=1))
+    expected = trainer.train(nets[0], job(settings=three), Machine(processes=1, device="cpu"))
     monkeypatch.setattr(data_parallel, "STORES_IN_ORDER", False)
-    assert trainer.train(nets[1], job(settings=three), Machine(processes=3)) == expected
+    assert trainer.train(nets[1], job(settings=three), Machine(processes=3, device="cpu")) == expected
     assert torch.equal(flat(nets[0]), flat(nets[1]))
+
+
+def _write_rank(group: DataParallelGroup, ranks: Tensor, stop_requested: Callable[[], int]) -> None:
+    ranks[group.rank] = group.rank + stop_requested()
+    group.barrier()
+
+
+def test_processes_that_are_spawned_share_memory_and_take_what_a_training_hands_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on macOS; there the barrier has a lock too."""
+    spawn = data_parallel.processes.get_context("spawn")
+    monkeypatch.setattr(data_parallel.processes, "get_context", lambda _: spawn)
+    monkeypatch.setattr(data_parallel, "STORES_IN_ORDER", False)
+    group = DataParallelGroup(nn.Linear(2, 2), 2, shards=2)
+    ranks = group.shared(torch.full((2,), -1))
+    with process_control.defer_signals() as stop_requested:
+        group.run(_write_rank, ranks, stop_requested)
+    assert ranks.tolist() == [0, 1]
 
 
 def _fail(group: DataParallelGroup, **_: Any) -> None:
