@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch import multiprocessing as processes
+from torch import Tensor, multiprocessing, nn
 
 from seqkd.utils import process_control
 from seqkd.utils.errors import InputError, StoppedError
@@ -24,10 +23,11 @@ SPIN_SECONDS = 0.005  # after which a process that waits at a barrier offers its
 POLL_SECONDS = 1.0  # after which rank 0, waiting at a barrier, checks that the workers are alive
 GRACE_SECONDS = 5.0  # after which rank 0 exits when a worker is gone, whatever it is doing
 WORKER_KILLED = (
-    "a training process was killed, perhaps for want of memory; run the command again: it goes on from the last saved"
-    " state."
+    "a training process was killed, perhaps because memory ran out; run the command again: it resumes from the last"
+    " checkpoint."
 )
 FAILED = -1 << 62  # the barrier count of a process that has failed
+START_METHOD = "fork" if sys.platform == "linux" else "spawn"  # elsewhere the system's libraries survive no fork
 STORES_IN_ORDER = platform.machine().lower() in ("x86_64", "amd64")  # other processors may reorder a process's stores
 MAX_COLUMNS = 4  # of one all_reduce
 
@@ -44,7 +44,7 @@ class DataParallelGroup:
         parameters = list(network.parameters())
         count, like = sum(parameter.numel() for parameter in parameters), parameters[0]
         self.network, self.shards, self.world_size, self.rank = network, shards, min(size, shards), 0
-        self.context: Any = processes.get_context("fork" if sys.platform == "linux" else "spawn")
+        self.context: Any = multiprocessing.get_context(START_METHOD)
         self.fence: AbstractContextManager[Any] = nullcontext() if STORES_IN_ORDER else self.context.Lock()
         self.arrivals = self.shared(torch.zeros(self.world_size, dtype=torch.int64))  # barriers each rank has reached
         self.weights = self.shared(torch.empty(count, dtype=like.dtype, device=like.device))
@@ -76,7 +76,7 @@ class DataParallelGroup:
             if "shared memory" not in str(error):
                 raise
             raise InputError(
-                f"no room in shared memory for {tensor.nbytes / 1e6:.0f} MB more; enlarge /dev/shm (docker run"
+                f"shared memory has no space for {tensor.nbytes / 1e6:.0f} MB more; enlarge /dev/shm (docker run"
                 " --shm-size), or write processes: 1 in machine.yaml."
             ) from None
 
@@ -105,9 +105,9 @@ class DataParallelGroup:
     def barrier(self) -> None:
         """Return when every process has reached this barrier. Raises BrokenBarrierError when one has failed.
 
-        It waits busily: to sleep on a semaphore and wake up costs more than one update of a small network. What a
-        process stored before the barrier must be visible to all after it. On x86 stores become visible in their
-        order, so the count alone says that the rest is there; elsewhere a lock around each access orders them.
+        It waits busily, because to sleep on a semaphore and wake up costs more than an update of a small network. All
+        that a process stored before the barrier must be visible to the others after it. On x86 stores become visible
+        in order, so a process that sees the new count sees the rest too; elsewhere the fence ensures that.
         """
         if self.world_size == 1:
             return
@@ -202,7 +202,7 @@ def _run_worker(group: DataParallelGroup, rank: int, work: Callable[..., Any], a
         group.attach_parameters(rank)
         work(group, *arguments)
     except (BrokenBarrierError, InputError, StoppedError):
-        os._exit(1)  # the process that failed has told why, and rank 0 tells what all processes saw
+        os._exit(1)  # without a message: the process that failed, or rank 0, prints it
     except BaseException:
         group.mark_failed()
         raise

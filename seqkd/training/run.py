@@ -1,4 +1,4 @@
-"""One training, from the pipeline's files to a model's folder: what train, distill, finetune and prune share."""
+"""Training runs, from the pipeline's files to a model's folder: the body of train, distill, finetune and prune."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -103,19 +103,19 @@ def train(prepared: PreparedTraining, machine: Machine) -> TrainingResult:
 def save(model: Model, *results: TrainingResult, out: Path, curve_out: Path) -> None:
     """Write the folder of a model that had these trainings one after the other, and their curve.
 
-    Only when both are written is the state of the trainings given up.
+    The saved states of the trainings are marked as no longer needed only when both are written.
     """
     last = results[-1]
-    kept = last.epochs[-1]
+    perplexity = last.epochs[-1].dev_perplexity
     if last.prepared.job.settings.keep_checkpoint == "best":
-        kept = min(last.epochs, key=lambda epoch: epoch.dev_perplexity)
+        perplexity = min(epoch.dev_perplexity for epoch in last.epochs)
     curve.write(curve_out, curve.concatenate(*(result.epochs for result in results)))
     card = model_card.render(
         name=last.prepared.spec.name,
         model=model,
         trainings=[result.prepared.card for result in results],
         about=last.prepared.about,
-        dev={"perplexity": f"{kept.dev_perplexity:.2f}"},
+        dev={"perplexity": f"{perplexity:.2f}"},
     )
     checkpoint.save(out, model, card=card)
     for result in results:

@@ -222,17 +222,20 @@ class _Worker:
         """Publish the gradient of one shard of a batch; return its loss, nats summed over target tokens."""
         loss: Tensor | float = 0.0
         if part is not None:
-            batch, positions, labels = part
-            vectors = self.forward(batch.source, batch.decoder_input, self.dropout_generators[shard]).flatten(0, 1)
-            logits = self.network.logits(vectors.index_select(0, positions))
-            if self.teacher is None:
-                nats = losses.nll(logits, labels)
-            else:
-                nats = losses.word_kd(logits, labels, self.teacher.targets(batch), alpha=self.job.alpha)
-            nats.backward()  # type: ignore[no-untyped-call]
-            loss = nats.detach()
+            loss = self._loss(part, self.dropout_generators[shard])
+            loss.backward()  # type: ignore[no-untyped-call]
+            loss = loss.detach()
         self.group.publish_gradients(shard)
         return loss
+
+    def _loss(self, part: _Shard, dropout: torch.Generator) -> Tensor:
+        """Return the NLL, with a teacher mixed with word-level KD: a scalar, nats summed over target tokens."""
+        batch, positions, labels = part
+        vectors = self.forward(batch.source, batch.decoder_input, dropout).flatten(0, 1)  # (T B, H)
+        logits = self.network.logits(vectors.index_select(0, positions))  # (tokens and padding, V)
+        if self.teacher is None:
+            return losses.nll(logits, labels)
+        return losses.word_kd(logits, labels, self.teacher.targets(batch), alpha=self.job.alpha)
 
     def _update(self, rows: Sequence[int], shard_losses: Sequence[Tensor | float], *, steps_per_epoch: int) -> None:
         """Take one optimizer step, in which rank 0's control flag reaches every process."""
@@ -298,5 +301,5 @@ class _Worker:
         if self.group.rank == 0:
             self.saver.save(self.state, self.tensors)
         if flag == Control.STOP:
-            saved = "" if self.job.resume is None else "; the state is saved, and the same command goes on from it"
+            saved = "" if self.job.resume is None else "; the state is saved, and the same command resumes from it"
             raise StoppedError(self.stop_requested(), f"stopped{saved}")

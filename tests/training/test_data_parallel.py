@@ -55,8 +55,7 @@ def test_processes_that_are_spawned_share_memory_and_take_what_a_training_hands_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As on macOS; there the barrier has a lock too."""
-    spawn = data_parallel.processes.get_context("spawn")
-    monkeypatch.setattr(data_parallel.processes, "get_context", lambda _: spawn)
+    monkeypatch.setattr(data_parallel, "START_METHOD", "spawn")
     monkeypatch.setattr(data_parallel, "STORES_IN_ORDER", False)
     group = DataParallelGroup(nn.Linear(2, 2), 2, shards=2)
     ranks = group.shared(torch.full((2,), -1))
@@ -97,5 +96,7 @@ def test_too_little_shared_memory_is_one_sentence_with_the_remedy(monkeypatch: p
         raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1_2>: No space left on device (28)")
 
     monkeypatch.setattr(Tensor, "share_memory_", full)
-    with pytest.raises(InputError, match=r"^no room in shared memory for \d+ MB more; enlarge /dev/shm .*processes: 1"):
+    with pytest.raises(
+        InputError, match=r"^shared memory has no space for \d+ MB more; enlarge /dev/shm .*processes: 1"
+    ):
         trainer.train(network(), job(), Machine(processes=2, device="cpu"))
