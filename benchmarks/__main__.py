@@ -20,8 +20,8 @@ import typer
 from benchmarks import cores, engine, gpu, roofline, selection, small
 from benchmarks.rows import Row, record, table
 from benchmarks.settings import Settings
-from seqkd.utils.atomic import open_text
 from seqkd.ops import devices, matmul
+from seqkd.utils.atomic import open_text
 from seqkd.utils.errors import InputError
 
 SECTIONS: dict[str, tuple[str, Callable[[Settings], list[Row]]]] = {

@@ -8,6 +8,7 @@ import typer
 from seqkd.config import schema
 from seqkd.models import checkpoint
 from seqkd.ops import devices
+from seqkd.planning import bounds
 from seqkd.training import run
 
 Row = Annotated[str, typer.Argument(parser=schema.row_name, help="A row of distill in params.yaml.")]
@@ -22,9 +23,11 @@ WRITES = "{models}/{row}"
 def main(row: Row, *, teacher: Teacher, texts: Texts, corpus: Corpus, curves: Curves, models: Models) -> None:
     """Train a student from random weights on (1 - alpha) NLL + alpha Word-KD."""
     params, machine = schema.load_params(), schema.load_machine()
-    device, settings = devices.configure(machine, params.precision), schema.row(params.distill, row, section="distill")
-    model = run.init_model(checkpoint.load(teacher).vocab, params.student, seed=params.seed, device=device)
-    text = texts / f"{settings.train_text}.tsv"
-    plan = run.TrainingRun(row, "student", text, corpus, "random", settings.alpha, teacher, settings.top_k)
-    followed = run.train(model, plan, params, machine)
-    run.save(model, followed, out=models / row, curve_out=curves / f"{row}.csv")
+    settings = schema.row(params.distill, row, section="distill")
+    device, vocab = devices.configure(machine, params.precision), checkpoint.load(teacher).vocab
+    bounds.require_network(row, params.student, vocab.size)
+    model = run.init_model(vocab, params.student, seed=params.seed, device=device)
+    paths = {"texts": texts, "corpus": corpus, "teacher": teacher}
+    spec = run.TrainingRun.of_row(row, settings, optim="student", init_from="random", **paths)
+    outs = {"out": models / row, "curve_out": curves / f"{row}.csv"}
+    run.train_and_save(model, [spec], params, machine, check=bounds.require_training, **outs)

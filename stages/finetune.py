@@ -8,6 +8,7 @@ import typer
 from seqkd.config import schema
 from seqkd.models import checkpoint
 from seqkd.ops import devices
+from seqkd.planning import bounds
 from seqkd.training import run
 
 Row = Annotated[str, typer.Argument(parser=schema.row_name, help="A row of finetune in params.yaml.")]
@@ -23,8 +24,8 @@ def main(row: Row, *, teacher: Teacher, texts: Texts, corpus: Corpus, curves: Cu
     """Fine-tune a model on (1 - alpha) NLL + alpha Word-KD."""
     params, machine = schema.load_params(), schema.load_machine()
     settings = schema.row(params.finetune, row, section="finetune")
-    text = texts / f"{settings.train_text}.tsv"
     model = checkpoint.load(models / settings.init_from, devices.configure(machine, params.precision))
-    plan = run.TrainingRun(row, "tune", text, corpus, settings.init_from, settings.alpha, teacher, settings.top_k)
-    followed = run.train(model, plan, params, machine)
-    run.save(model, followed, out=models / row, curve_out=curves / f"{row}.csv")
+    paths = {"texts": texts, "corpus": corpus, "teacher": teacher}
+    spec = run.TrainingRun.of_row(row, settings, optim="finetune", init_from=settings.init_from, **paths)
+    outs = {"out": models / row, "curve_out": curves / f"{row}.csv"}
+    run.train_and_save(model, [spec], params, machine, check=bounds.require_training, **outs)

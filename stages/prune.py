@@ -8,6 +8,7 @@ import typer
 from seqkd.config import schema
 from seqkd.models import checkpoint
 from seqkd.ops import devices
+from seqkd.planning import bounds
 from seqkd.training import pruning, run
 
 Row = Annotated[str, typer.Argument(parser=schema.row_name, help="A ratio of prune.ratios in params.yaml.")]
@@ -23,12 +24,11 @@ def main(row: Row, *, texts: Texts, corpus: Corpus, curves: Curves, models: Mode
     params, machine = schema.load_params(), schema.load_machine()
     settings, name = params.prune, f"prune-{row}"
     ratio = schema.row(params.pruned, name, section="prune.ratios")
-    whole = checkpoint.load(models / settings.model, devices.configure(machine, params.precision))
-    kept = pruning.mask(whole.network, ratio)
-    pruning.apply(whole.network, kept)
-    pruned = whole._replace(mask=kept)
-    start = f"{settings.model}, {ratio:.0%} pruned"
-    plans = (("retrain", settings.retrain), ("tune", settings.finetune))
-    courses = [run.TrainingRun(name, part, texts / f"{text}.tsv", corpus, start) for part, text in plans]
-    followed = [run.train(pruned, each, params, machine) for each in courses]
-    run.save(pruned, *followed, out=models / name, curve_out=curves / f"{name}.csv")
+    model = checkpoint.load(models / settings.model, devices.configure(machine, params.precision))
+    mask = pruning.mask(model.network, ratio)
+    pruning.apply(model.network, mask)
+    pruned, init_from = model._replace(mask=mask), f"{settings.model}, {ratio:.0%} pruned"
+    retrain = run.TrainingRun(name, "retrain", texts / f"{settings.retrain}.tsv", corpus, init_from)
+    finetune = run.TrainingRun(name, "finetune", texts / f"{settings.finetune}.tsv", corpus, init_from)
+    outs = {"out": models / name, "curve_out": curves / f"{name}.csv"}
+    run.train_and_save(pruned, [retrain, finetune], params, machine, check=bounds.require_training, **outs)

@@ -8,6 +8,7 @@ import typer
 from seqkd.config import schema
 from seqkd.data import vocab
 from seqkd.ops import devices
+from seqkd.planning import bounds
 from seqkd.training import run
 
 Name = Annotated[str, typer.Argument(help="The model's name.")]
@@ -25,6 +26,7 @@ def main(name: Name, *, role: Role, text: Text, corpus: Corpus, vocabulary: Voca
     params, machine = schema.load_params(), schema.load_machine()
     size: schema.NetworkSettings = getattr(params, role)
     device, pieces = devices.configure(machine, params.precision), vocab.load(vocabulary)
+    bounds.require_network(name, size, pieces.size)
     model = run.init_model(pieces, size, seed=params.seed, device=device)
-    plan = run.TrainingRun(name, role, text, corpus, start="random")
-    run.save(model, run.train(model, plan, params, machine), out=out, curve_out=curve)
+    spec = run.TrainingRun(name, role, text, corpus, init_from="random")
+    run.train_and_save(model, [spec], params, machine, check=bounds.require_training, out=out, curve_out=curve)

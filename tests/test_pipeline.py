@@ -10,6 +10,7 @@ from source_tree import ROOT, closure, edges, modules, package, sections
 from seqkd.config import schema
 from seqkd.utils import fingerprint
 
+
 def wrong_deps(root: Path = ROOT) -> list[str]:
     """Return one line for each template whose code in deps is not what its imports say: what to add, what to remove.
 

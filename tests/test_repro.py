@@ -14,7 +14,6 @@ from benchmarks.kill import Strike
 from benchmarks.tiny import Project
 from seqkd.config import schema
 
-
 pytestmark = [pytest.mark.slow, pytest.mark.dvc]
 
 

@@ -8,8 +8,11 @@ from seqkd.data.batches import TokenizedCorpus
 from seqkd.models import lstm
 from seqkd.training.trainer import TrainingJob
 
-DRAWN = [torch.randint(4, 12, (3 + at % 3,), generator=torch.Generator().manual_seed(at)).tolist() for at in range(96)]
-TEXT = TokenizedCorpus(DRAWN, DRAWN)  # the task: copy the source
+SENTENCES = [
+    torch.randint(4, 12, (3 + index % 3,), generator=torch.Generator().manual_seed(index)).tolist()
+    for index in range(96)
+]
+TEXT = TokenizedCorpus(SENTENCES, SENTENCES)  # the task: copy the source
 DEV = TokenizedCorpus(TEXT.sources[:16], TEXT.targets[:16])
 SETTINGS = OptimizerSettings(
     optimizer="adam", learning_rate=0.01, schedule="cosine", epochs=3, batch_size=16, warmup_steps=2
@@ -26,7 +29,7 @@ def flat(net: lstm.LSTMNetwork) -> Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in net.parameters()])
 
 
-def lesson(**other: object) -> TrainingJob:
+def job(**other: object) -> TrainingJob:
     return TrainingJob(**{"text": TEXT, "dev": DEV, "settings": SETTINGS, "seed": 5, **other})  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""One-thread processes training one network in shares: the same bits, however many processes work through them."""
+"""Data-parallel training on the cores of one machine; results are bitwise independent of the number of processes."""
 
 import os
 import platform
@@ -6,180 +6,203 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from multiprocessing import connection
 from threading import BrokenBarrierError
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
-from torch import multiprocessing as processes
+from numpy.typing import NDArray
+from torch import Tensor, multiprocessing, nn
 
 from seqkd.utils import process_control
 from seqkd.utils.errors import InputError, StoppedError
 
-SPIN_SECONDS = 0.005  # seconds of waiting after which a process gives its core away
-POLL_SECONDS = 1.0  # seconds of waiting after which the first process looks whether the others are still there
-GRACE_SECONDS = 5.0  # seconds after which it ends without one that is gone, whatever it is at
+SPIN_SECONDS = 0.005  # after which a process that waits at a barrier offers its core to others
+POLL_SECONDS = 1.0  # after which rank 0, waiting at a barrier, checks that the workers are alive
+GRACE_SECONDS = 5.0  # after which rank 0 exits when a worker is gone, whatever it is doing
 WORKER_KILLED = (
-    "a training process was killed, perhaps for want of memory; run the command again: it goes on from the last saved"
-    " state."
+    "a training process was killed, perhaps because memory ran out; run the command again: it resumes from the last"
+    " checkpoint."
 )
-FAILED = -1 << 62
-ORDERED = platform.machine().lower() in ("x86_64", "amd64")
+FAILED = -1 << 62  # the barrier count of a process that has failed
+START_METHOD = "fork" if sys.platform == "linux" else "spawn"  # elsewhere the system's libraries survive no fork
+STORES_IN_ORDER = platform.machine().lower() in ("x86_64", "amd64")  # other processors may reorder a process's stores
+MAX_COLUMNS = 4  # of one all_reduce
 
 
 class DataParallelGroup:
-    """What the processes share.
+    """The processes of one training and the memory that they share.
 
-    A batch and the weights are cut into a fixed number of shares, which the processes, never more than these, take in
-    turn. Every sum over shares is taken in their order: so neither the number of processes nor chance changes a bit.
+    Each batch and the flat weights are split into a fixed number of shards. Rank r works on the shards r,
+    r + world_size, ... Every sum over shards is taken in shard order, so the bits depend neither on the number of
+    processes, which never exceeds the number of shards, nor on timing.
     """
 
     def __init__(self, network: nn.Module, size: int, *, shards: int = 1) -> None:
         parameters = list(network.parameters())
-        count = sum(parameter.numel() for parameter in parameters)
-        self.shards, self.size, self.rank = shards, min(size, shards), 0
-        self.context: Any = processes.get_context("fork" if sys.platform == "linux" else "spawn")
-        self.counts = self.shared(torch.zeros(self.size, dtype=torch.int64))  # meetings each process has come to
-        like = parameters[0]
+        count, like = sum(parameter.numel() for parameter in parameters), parameters[0]
+        self.network, self.shards, self.world_size, self.rank = network, shards, min(size, shards), 0
+        self.context: Any = multiprocessing.get_context(START_METHOD)
+        self.fence: AbstractContextManager[Any] = nullcontext() if STORES_IN_ORDER else self.context.Lock()
+        self.arrivals = self.shared(torch.zeros(self.world_size, dtype=torch.int64))  # barriers each rank has reached
         self.weights = self.shared(torch.empty(count, dtype=like.dtype, device=like.device))
         self.gradients = self.shared(torch.zeros(shards, count, dtype=like.dtype, device=like.device))
-        self.sums, self.buffer_index = self.shared(torch.zeros(2, shards, 4, dtype=torch.float64)), 0
-        self.others_live: Callable[[], bool] = _unwatched
-        self.network, self.places = network, dict[int, list[Tensor]]()
+        # Two buffers in turn: a fast process may fill the next one while a slow one still reads the last.
+        self.reduce_buffers = self.shared(torch.zeros(2, shards, MAX_COLUMNS, dtype=torch.float64))
+        self.flag_buffers = self.shared(torch.zeros(2, dtype=torch.int64))
+        self.buffer_index = self.next_flag = self.flag = 0
+        self.workers_alive: Callable[[], bool] = _no_workers_to_watch
+        self.gradient_views: dict[int, list[Tensor]] = {}
         with torch.no_grad():
             self.weights.copy_(torch.cat([parameter.detach().reshape(-1) for parameter in parameters]))
 
     @property
     def local_shards(self) -> range:
-        """The shares that this process works through."""
-        return range(self.rank, self.shards, self.size)
+        """The shards that this process works on."""
+        return range(self.rank, self.shards, self.world_size)
+
+    def weight_slice(self, shard: int) -> slice:
+        """Return where a shard of the flat weights lies."""
+        count = self.weights.numel()
+        return slice(count * shard // self.shards, count * (shard + 1) // self.shards)
 
     def shared(self, tensor: Tensor) -> Tensor:
-        """The tensor, moved to memory that the processes to come will share. Raises InputError for want of room."""
+        """Move a tensor to memory that all processes will share. Raises InputError where there is too little of it."""
         try:
-            return tensor.share_memory_() if self.size > 1 else tensor  # type: ignore[no-untyped-call]
+            return tensor.share_memory_() if self.world_size > 1 else tensor  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             if "shared memory" not in str(error):
                 raise
             raise InputError(
-                f"no room in shared memory for {tensor.nbytes / 1e6:.0f} MB more; enlarge /dev/shm (docker run"
+                f"shared memory has no space for {tensor.nbytes / 1e6:.0f} MB more; enlarge /dev/shm (docker run"
                 " --shm-size), or write processes: 1 in machine.yaml."
             ) from None
 
-    def join(self, rank: int) -> None:
-        """Makes the network's parameters views of the shared ones, in this process."""
+    def attach_parameters(self, rank: int) -> None:
+        """Make the network's parameters, in this process, views of the shared flat weights."""
         self.rank = rank
-        for parameter, place in zip(self.network.parameters(), self._places(self.weights), strict=True):
-            parameter.data = place
-        self.places = {share: self._places(self.gradients[share]) for share in self.local_shards}
+        for parameter, view in zip(self.network.parameters(), self._parameter_views(self.weights), strict=True):
+            parameter.data = view
+        self.gradient_views = {shard: self._parameter_views(self.gradients[shard]) for shard in self.local_shards}
 
-    def _places(self, flat: Tensor) -> list[Tensor]:
-        """The network's parameters as views of one row of numbers."""
+    def _parameter_views(self, flat: Tensor) -> list[Tensor]:
+        """Split flat, (parameters,), into views of the shapes of the network's parameters."""
         parameters = list(self.network.parameters())
         pieces = torch.split(flat, [parameter.numel() for parameter in parameters])
         return [piece.view(parameter.shape) for piece, parameter in zip(pieces, parameters, strict=True)]
 
-    def publish_gradients(self, share: int) -> None:
-        """Moves the network's gradients, of that share of a batch, to where all processes see them."""
-        for parameter, place in zip(self.network.parameters(), self.places[share], strict=True):
+    def publish_gradients(self, shard: int) -> None:
+        """Copy the network's gradients, computed from that shard of a batch, into shared memory; then clear them."""
+        for parameter, view in zip(self.network.parameters(), self.gradient_views[shard], strict=True):
             if parameter.grad is None:
-                place.zero_()
+                view.zero_()
             else:
-                place.copy_(parameter.grad)
+                view.copy_(parameter.grad)
             parameter.grad = None
 
-    def slice(self, share: int) -> slice:
-        """That share of the flat weights."""
-        count = self.weights.numel()
-        return slice(count * share // self.shards, count * (share + 1) // self.shards)
-
     def barrier(self) -> None:
-        """Returns when every process has come here; raises BrokenBarrierError when one has failed.
+        """Return when every process has reached this barrier. Raises BrokenBarrierError when one has failed.
 
-        Waits busily, for a semaphore's sleep and waking cost more than a small network's step; only a long wait gives
-        the core away. A process's stores come before its count in the order that x86 keeps, and a sleep elsewhere.
+        It waits busily, because to sleep on a semaphore and wake up costs more than an update of a small network. All
+        that a process stored before the barrier must be visible to the others after it. On x86 stores become visible
+        in order, so a process that sees the new count sees the rest too; elsewhere the fence ensures that.
         """
-        if self.size == 1:
+        if self.world_size == 1:
             return
-        counts = self.counts.numpy()
-        if not ORDERED:
-            time.sleep(1e-4)
-        counts[self.rank] = meeting = counts[self.rank] + 1
+        arrivals = self.arrivals.numpy()
+        with self.fence:
+            arrived = arrivals[self.rank] = int(arrivals[self.rank]) + 1
         began = time.monotonic()
-        while (least := int(counts.min())) < meeting:
+        while (slowest := self._slowest(arrivals)) < arrived:
             waited = time.monotonic() - began
-            if least < 0 or (waited > POLL_SECONDS and not self.others_live()):
+            if slowest < 0 or (waited > POLL_SECONDS and not self.workers_alive()):
                 raise BrokenBarrierError
             if waited > SPIN_SECONDS:
                 time.sleep(0)
 
+    def _slowest(self, arrivals: NDArray[np.int64]) -> int:
+        with self.fence:
+            return int(min(arrivals.tolist()))  # six times as fast as numpy's own minimum of so few
+
     def mark_failed(self) -> None:
-        """Tells the others that this process has failed."""
-        self.counts[self.rank] = FAILED
+        """Tell the other processes, waiting at a barrier, that this one has failed."""
+        self.arrivals[self.rank] = FAILED
 
     def all_reduce(self, *columns: Sequence[float]) -> list[float]:
-        """The sums over all shares, the same in every process, of up to four columns: a value each of `mine`."""
-        self.buffer_index = (
-            1 - self.buffer_index
-        )  # two tables by turns: a fast process writes one while a slow one reads the other
-        table = self.sums[self.buffer_index, :, : len(columns)]
-        table[self.rank :: self.size] = torch.tensor(columns, dtype=torch.float64).t()
+        """Return the sums of up to four columns over all shards, bitwise the same in every process.
+
+        Each column holds one value for each of this process's local_shards. Rank 0's flag travels along.
+        """
+        self.buffer_index = 1 - self.buffer_index
+        table = self.reduce_buffers[self.buffer_index, :, : len(columns)]
+        table[self.rank :: self.world_size] = torch.tensor(columns, dtype=torch.float64).t()
+        flags = self.flag_buffers.numpy()
+        if self.rank == 0:
+            flags[self.buffer_index], self.next_flag = self.next_flag, 0
         self.barrier()
+        self.flag = int(flags[self.buffer_index])
         return table.sum(0).tolist()
 
+    def broadcast_flag(self, flag: int) -> None:
+        """Send a number from rank 0 to every process with the next all_reduce, without a barrier of its own.
+
+        After that all_reduce it stands in `flag`, where no number sent means 0. What other ranks send is ignored.
+        """
+        self.next_flag = flag
+
     def run(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        """work(team, *arguments) in every process; the value of the first, which is this one.
+        """Call work(group, *arguments) in every process and return the result of rank 0, which is this process.
 
         Raises InputError where another process was killed.
         """
-        fellows = [
+        workers = [
             self.context.Process(target=_run_worker, args=(self, rank, work, arguments), daemon=True)
-            for rank in range(1, self.size)
+            for rank in range(1, self.world_size)
         ]
-        for fellow in fellows:
-            fellow.start()
-        self.others_live, ended = lambda: all(fellow.is_alive() for fellow in fellows), threading.Event()
-        if fellows:
-            given = [fellow.sentinel for fellow in fellows], ended
-            threading.Thread(target=_exit_without_workers, args=given, daemon=True).start()
+        for worker in workers:
+            worker.start()
+        self.workers_alive, finished = lambda: all(worker.is_alive() for worker in workers), threading.Event()
+        if workers:
+            watched = [worker.sentinel for worker in workers], finished
+            threading.Thread(target=_exit_without_workers, args=watched, daemon=True).start()
         try:
-            self.join(0)
-            result = work(self, *arguments)
+            self.attach_parameters(0)
+            return work(self, *arguments)
         except BrokenBarrierError:
-            if any((fellow.exitcode or 0) < 0 for fellow in fellows):
+            if any((worker.exitcode or 0) < 0 for worker in workers):
                 raise InputError(WORKER_KILLED) from None
-            raise RuntimeError("A training process ended before its time; its message stands above.") from None
+            raise RuntimeError("A training process failed; its own message stands above.") from None
         finally:
-            ended.set()
+            finished.set()
             if sys.exc_info()[0] is not None:
                 self.mark_failed()
-            for fellow in fellows:
-                fellow.join(timeout=5)
-                fellow.kill()
-        return result
+            for worker in workers:
+                worker.join(timeout=5)
+                worker.kill()
 
 
-def _unwatched() -> bool:
+def _no_workers_to_watch() -> bool:
     return True
 
 
-def _exit_without_workers(fellows: list[int], ended: threading.Event) -> None:
-    """Ends this process when another one is gone and it does not notice, as while it compiles for half a minute."""
-    connection.wait(fellows)
-    if not ended.wait(GRACE_SECONDS):
+def _exit_without_workers(sentinels: list[int], finished: threading.Event) -> None:
+    """Exit this process when a worker is gone and no barrier notices it, as while code compiles for half a minute."""
+    connection.wait(sentinels)
+    if not finished.wait(GRACE_SECONDS):
         print(WORKER_KILLED, file=sys.stderr, flush=True)
         os._exit(1)
 
 
-def _run_worker(team: DataParallelGroup, rank: int, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _run_worker(group: DataParallelGroup, rank: int, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
     process_control.exit_with_parent()
     try:
-        team.join(rank)
-        work(team, *arguments)
+        group.attach_parameters(rank)
+        work(group, *arguments)
     except (BrokenBarrierError, InputError, StoppedError):
-        os._exit(1)  # the one who failed tells why, and the first process what all of them saw
+        os._exit(1)  # without a message: the process that failed, or rank 0, prints it
     except BaseException:
-        team.mark_failed()
+        group.mark_failed()
         raise

@@ -16,17 +16,20 @@ def render(
     about: Mapping[str, Any],
     dev: Mapping[str, str],
 ) -> str:
-    """Markdown. trainings: the facts of each, one after the other; about: the corpus's about.json; dev: scores on the
-    development set."""
+    """Return the card as Markdown.
+
+    trainings: the fields of each training, in their order; about: the corpus's about.json; dev: scores on the
+    development set.
+    """
     shape = model.network.shape
     parameters = sum(parameter.numel() for parameter in model.network.parameters())
-    left = parameters if model.mask is None else int(model.mask.sum())
+    remaining = parameters if model.mask is None else int(model.mask.sum())
     origin = json.dumps(about.get("origin", {}), indent=2, ensure_ascii=False)
     lines = [
         f"# {name}",
         "",
         f"Translates {about.get('source')} to {about.get('target')}: LSTM encoder-decoder with attention,"
-        f" {shape.layers}x{shape.hidden}, {parameters:,} parameters, {left:,} of them not pruned,"
+        f" {shape.layers}x{shape.hidden}, {parameters:,} parameters, {remaining:,} of them not pruned,"
         f" {shape.vocab:,} joint subwords.",
         "",
         f"Use: `seqkd translate --model {name}` with the path of this folder; text in, text out, a sentence a line.",
@@ -40,7 +43,7 @@ def render(
         origin,
         "```",
         "",
-        *chain.from_iterable(_training(facts, number, len(trainings)) for number, facts in enumerate(trainings, 1)),
+        *chain.from_iterable(_training(fields, number, len(trainings)) for number, fields in enumerate(trainings, 1)),
         "## On the development set",
         "",
         *(f"- {key}: {value}" for key, value in dev.items()),
@@ -48,6 +51,6 @@ def render(
     return "\n".join(lines) + "\n"
 
 
-def _training(facts: Mapping[str, Any], number: int, of: int) -> list[str]:
-    which = f", {number} of {of}" if of > 1 else ""
-    return [f"## Training{which}", "", *(f"- {key}: {value}" for key, value in facts.items()), ""]
+def _training(fields: Mapping[str, Any], number: int, count: int) -> list[str]:
+    which = f", {number} of {count}" if count > 1 else ""
+    return [f"## Training{which}", "", *(f"- {key}: {value}" for key, value in fields.items()), ""]

@@ -1,6 +1,7 @@
-"""The optimiser's side of a training: gradients in, weights, moments and learning rate out, bad numbers left out."""
+"""One process's side of an update: reduce the gradients, clip them, follow the schedule, step; skip non-finite ones."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -8,111 +9,111 @@ from torch import Tensor
 from seqkd.config.schema import OptimizerSettings
 from seqkd.training.data_parallel import DataParallelGroup
 from seqkd.training.training_state import StateTensors, TrainingState
-from seqkd.utils.errors import InputError
 
-MAX_SKIPPED_IN_A_ROW = 10  # updates left out one after the other that end a training ...
-MAX_SKIPPED_SHARE = 0.01  # ... and the share of all its updates, once more than IN_A_ROW are
-
-
-def divergence_error(label: str, row: str, what: str) -> InputError:
-    """What ends a training whose numbers run away. row: of optim."""
-    return InputError(
-        f"{label}: {what} not finite; lower optim.{row}.learning_rate or optim.{row}.max_grad_norm in params.yaml."
-        " The last good state is kept."
-    )
+MAX_SKIPPED_IN_A_ROW = 10  # skipped updates one after the other that end a training ...
+MAX_SKIPPED_SHARE = 0.01  # ... and the share of all its updates, once more than MAX_SKIPPED_IN_A_ROW are skipped
 
 
 class ShardedOptimizer:
-    """One process's shares of the flat weights, with their gradients and moments."""
+    """Adam or SGD on this process's slices of the flat weights; each slice has one owner."""
 
     def __init__(
-        self, team: DataParallelGroup, settings: OptimizerSettings, *, mask: Tensor | None, state: TrainingState
+        self, group: DataParallelGroup, settings: OptimizerSettings, *, mask: Tensor | None, state: TrainingState
     ) -> None:
-        self.team, self.settings, self.state = team, settings, state
-        self.slices = [team.slice(share) for share in team.local_shards]
-        self.weights = [team.weights[piece] for piece in self.slices]
-        self.masks = [] if mask is None else [mask[piece].to(team.weights) for piece in self.slices]
-        for weights in self.weights:
-            weights.grad = torch.zeros_like(weights)
+        self.group, self.settings, self.state = group, settings, state
+        self.slices = [group.weight_slice(shard) for shard in group.local_shards]
+        self.weights = [group.weights[piece] for piece in self.slices]
+        self.masks = [None if mask is None else mask[piece].to(group.weights) for piece in self.slices]
+        self.gradients = [torch.zeros_like(weights) for weights in self.weights]
+        for weights, gradient in zip(self.weights, self.gradients, strict=True):
+            weights.grad = gradient
         self.optimizer: torch.optim.Optimizer = torch.optim.SGD(self.weights)
         if settings.optimizer == "adam":
             self.optimizer = torch.optim.Adam(self.weights, betas=(0.9, settings.beta2), fused=True)
 
     def load_state(self, tensors: StateTensors) -> None:
-        """Lets the optimiser's moments lie in tensors, whose values it goes on from."""
+        """Continue from Adam's moments in tensors, and update them in place from now on."""
         if self.settings.optimizer != "adam":
             return
-        step = float(self.state.updates - self.state.skipped)
+        steps = float(self.state.updates - self.state.skipped)
         for weights, piece in zip(self.weights, self.slices, strict=True):
             self.optimizer.state[weights] = {
-                "step": torch.tensor(step, device=weights.device),
-                "exp_avg": tensors.first[piece],
-                "exp_avg_sq": tensors.second[piece],
+                "step": torch.tensor(steps, device=weights.device),
+                "exp_avg": tensors.exp_avg[piece],
+                "exp_avg_sq": tensors.exp_avg_sq[piece],
             }
 
-    def update(self, nats: list[float], words: int, *, scale: float, steps_per_epoch: int, wish: int) -> int:
-        """One step from the gradients of all shares, scaled, then clipped to the settings' norm.
+    def update(self, losses: Sequence[float], tokens: int, *, scale: float, steps_per_epoch: int) -> None:
+        """Take one step with the published gradients of all shards, scaled and then clipped to max_grad_norm.
 
-        nats: the loss of each of this process's shares; words: of the whole batch. A step whose loss or gradient is not
-        finite is left out. Returns the sum of all processes' wishes. Raises InputError when too many are left out.
+        losses: nats summed over target tokens, for each of this process's shards; tokens: target tokens of the whole
+        batch. A step whose loss or gradient is not finite is skipped. Contains one all_reduce.
         """
-        team, at = self.team, self.state
-        team.barrier()
-        wishes = [float(wish), *[0.0] * (len(nats) - 1)]
-        loss, square, wished = team.all_reduce(nats, [self._gather(index) for index in range(len(nats))], wishes)
-        norm = math.sqrt(square) * scale
-        self._step(
-            scale * min(1.0, self.settings.max_grad_norm / (norm + 1e-6)),
-            steps_per_epoch,
-            good=math.isfinite(loss + norm),
-        )
-        if at.in_a_row == 0:
-            at.nats += loss
-            at.words += words
-        at.updates += 1
-        at.batches += 1
-        team.barrier()
-        return round(wished)
+        self.group.barrier()  # from here on the gradients of every shard are published
+        squared_norms = [self._sum_gradients(index) for index in range(len(self.slices))]
+        loss, squared_norm = self.group.all_reduce(losses, squared_norms)
+        grad_norm = math.sqrt(squared_norm) * scale
+        self.state.learning_rate = self._scheduled_learning_rate(steps_per_epoch)
+        finite = math.isfinite(loss + grad_norm)
+        if finite:
+            self._step(scale * self._clip_factor(grad_norm))
+        self._count_update(loss, tokens, skipped=not finite)
+        self.group.barrier()  # from here on every slice of the weights is updated
 
-    def _gather(self, index: int) -> float:
-        """Sums a slice's gradient over the shares of the batch, in their order; its squared norm."""
-        gradient = self.weights[index].grad
-        assert gradient is not None
-        torch.sum(self.team.gradients[:, self.slices[index]], 0, out=gradient)
+    def _sum_gradients(self, index: int) -> float:
+        """Sum one slice of the gradient over all shards of the batch, in shard order; return its squared norm."""
+        gradient = self.gradients[index]
+        torch.sum(self.group.gradients[:, self.slices[index]], 0, out=gradient)
         return float(torch.dot(gradient, gradient))
 
-    def _step(self, scale: float, steps_per_epoch: int, *, good: bool) -> None:
-        at = self.state
-        at.learning_rate = self.optimizer.param_groups[0]["lr"] = self._rate(steps_per_epoch)
-        at.in_a_row = 0 if good else at.in_a_row + 1
-        if not good:
-            at.skipped += 1
-            return
-        for weights in self.weights:
-            assert weights.grad is not None
-            weights.grad.mul_(scale)
+    def _clip_factor(self, grad_norm: float) -> float:
+        """Return what scales a gradient of this norm down to max_grad_norm; 1 where it is smaller."""
+        return min(1.0, self.settings.max_grad_norm / (grad_norm + 1e-6))
+
+    def _step(self, scale: float) -> None:
+        """Update the weights with the gradients times scale, and set pruned weights back to zero."""
+        for gradient in self.gradients:
+            gradient.mul_(scale)
+        self.optimizer.param_groups[0]["lr"] = self.state.learning_rate
         self.optimizer.step()
-        for weights, mask in zip(self.weights, self.masks, strict=bool(self.masks)):
-            weights.mul_(mask)  # after the step, so that a pruned weight never comes back
+        for weights, mask in zip(self.weights, self.masks, strict=True):
+            if mask is not None:
+                weights.mul_(mask)
 
-    def lost(self) -> bool:
-        """Whether too many updates were left out for the training to come to anything."""
-        at = self.state
-        return at.in_a_row >= MAX_SKIPPED_IN_A_ROW or at.skipped > max(
-            MAX_SKIPPED_IN_A_ROW, MAX_SKIPPED_SHARE * at.updates
-        )
+    def _count_update(self, loss: float, tokens: int, *, skipped: bool) -> None:
+        state = self.state
+        state.updates += 1
+        state.epoch_batches += 1
+        if skipped:
+            state.skipped += 1
+            state.skipped_in_a_row += 1
+        else:
+            state.skipped_in_a_row = 0
+            state.epoch_nll += loss
+            state.epoch_tokens += tokens
 
-    def _rate(self, steps_per_epoch: int) -> float:
-        settings, updates, highest = self.settings, self.state.updates, self.settings.learning_rate
-        rise = min(1.0, (updates + 1) / (settings.warmup_steps + 1))
+    def diverged(self) -> bool:
+        """Return whether so many updates were skipped that the training cannot succeed."""
+        state = self.state
+        limit = max(MAX_SKIPPED_IN_A_ROW, MAX_SKIPPED_SHARE * state.updates)
+        return state.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW or state.skipped > limit
+
+    def _scheduled_learning_rate(self, steps_per_epoch: int) -> float:
+        """Return the learning rate of the next update: a linear warm-up times the schedule of the settings."""
+        settings, updates = self.settings, self.state.updates
+        warmup = min(1.0, (updates + 1) / (settings.warmup_steps + 1))
         if settings.schedule == "cosine":
-            return highest * rise * 0.5 * (1 + math.cos(math.pi * updates / (steps_per_epoch * settings.epochs)))
-        return highest * rise * 0.5**self.state.halvings
+            decay = 0.5 * (1 + math.cos(math.pi * updates / (steps_per_epoch * settings.epochs)))
+            return settings.learning_rate * warmup * decay
+        return settings.learning_rate * warmup * 0.5**self.state.halvings
 
-    def after_epoch(self) -> None:
-        """The paper's rule: halve after every epoch from the first that got worse, or from a fixed one."""
-        at = self.state
-        worse = len(at.curve) > 1 and at.curve[-1].dev_perplexity > at.curve[-2].dev_perplexity
+    def end_epoch(self) -> None:
+        """Follow the paper's schedule: halve the learning rate after every epoch from the first that got worse.
+
+        It begins to halve after epoch start_decay_epoch - 1 at the latest.
+        """
+        curve = self.state.curve
+        worse = len(curve) > 1 and curve[-1].dev_perplexity > curve[-2].dev_perplexity
         if self.settings.schedule == "halve":
-            halving = at.halvings > 0 or worse or len(at.curve) + 1 >= self.settings.start_decay_epoch
-            at.halvings += int(halving)
+            begins = worse or len(curve) + 1 >= self.settings.start_decay_epoch
+            self.state.halvings += int(self.state.halvings > 0 or begins)

@@ -7,20 +7,20 @@ from seqkd.models.lstm import LSTMNetwork
 
 
 def mask(network: LSTMNetwork, ratio: float) -> Tensor:
-    """(parameters,) bool, False at the share ratio of the weights that are smallest by absolute value.
+    """Return a mask, (parameters,) bool, that is False at the weights that are smallest by absolute value.
 
-    Exactly round(ratio * parameters) weights go; of equal ones the first.
+    Exactly round(ratio * parameters) of it are False; among equal weights the first ones.
     """
-    flat = torch.cat([parameter.detach().abs().flatten() for parameter in network.parameters()])
-    kept = torch.ones(flat.numel(), dtype=torch.bool, device=flat.device)
-    kept[flat.argsort(stable=True)[: round(ratio * flat.numel())]] = False
-    return kept
+    magnitudes = torch.cat([parameter.detach().abs().flatten() for parameter in network.parameters()])
+    remaining = torch.ones(magnitudes.numel(), dtype=torch.bool, device=magnitudes.device)
+    remaining[magnitudes.argsort(stable=True)[: round(ratio * magnitudes.numel())]] = False
+    return remaining
 
 
-def apply(network: LSTMNetwork, kept: Tensor) -> None:
-    """Sets the weights outside the mask to zero, in place."""
-    at = 0
+def apply(network: LSTMNetwork, mask: Tensor) -> None:
+    """Set the weights where the mask is False to zero, in place."""
+    parameters = list(network.parameters())
+    pieces = torch.split(mask, [parameter.numel() for parameter in parameters])
     with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.mul_(kept[at : at + parameter.numel()].view(parameter.shape))
-            at += parameter.numel()
+        for parameter, piece in zip(parameters, pieces, strict=True):
+            parameter.mul_(piece.view(parameter.shape))

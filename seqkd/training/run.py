@@ -1,23 +1,20 @@
-"""A model's training, from the pipeline's files to its folder: what train, distill, finetune and prune share."""
+"""Training runs, from the pipeline's files to a model's folder: the body of train, distill, finetune and prune."""
 
 import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 
-from seqkd.config import schema
-from seqkd.config.schema import Machine, OptimizerSettings, Params
+from seqkd.config.schema import DistillSettings, Machine, NetworkSettings, OptimizerSettings, Params
 from seqkd.data import batches, bitext
 from seqkd.data.vocab import Vocab
-from seqkd.decoding import beam_search
-from seqkd.evaluation import metrics
 from seqkd.models import checkpoint
 from seqkd.models.checkpoint import Model
 from seqkd.models.lstm import LSTMNetwork, NetworkShape
 from seqkd.ops import devices
-from seqkd.planning import budget
 from seqkd.training import curve, model_card, trainer
 from seqkd.training.curve import Epoch
 from seqkd.training.teacher import TopKCache
@@ -28,150 +25,187 @@ from seqkd.utils.errors import InputError
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """One training: its name, the text it reads, the loss, and where it stands in the pipeline."""
+    """The specification of one training: its text, its loss, and the model that it starts from."""
 
-    name: str
-    row: str  # of optim
+    name: str  # of the model
+    optim: str  # the section of optim in params.yaml
     text: Path  # the pairs to train on
     corpus: Path  # the folder of dev.tsv and about.json
-    start: str  # what the weights were before, in words
-    alpha: float = 0.0
-    teacher: Path | None = None
-    top_k: int = 0  # of the teacher's distribution; 0: all of it
+    init_from: str  # what the weights were before: random, or those of a model
+    alpha: float = 0.0  # weight of word-level KD
+    teacher: Path | None = None  # its folder, for word-level KD
+    top_k: int = 0  # words of the teacher's distribution to keep; 0: all
+
+    @classmethod
+    def of_row(
+        cls, name: str, row: DistillSettings, *, optim: str, init_from: str, texts: Path, corpus: Path, teacher: Path
+    ) -> Self:
+        """Return the specification of a row of distill or finetune. texts: the folder of all texts."""
+        text = texts / f"{row.train_text}.tsv"
+        return cls(name, optim, text, corpus, init_from, row.alpha, teacher if row.alpha else None, row.top_k)
 
 
-class TrainingResult(NamedTuple):
-    """A course and what came of it."""
+class PreparedTraining(NamedTuple):
+    """A training whose files are read."""
 
-    course: TrainingRun
-    settings: OptimizerSettings
-    epochs: list[Epoch]
-    state: Path  # of the training, kept until the model is written
-    facts: dict[str, object]  # for the model's card
+    spec: TrainingRun
+    network: LSTMNetwork
+    job: TrainingJob
+    card: dict[str, object]  # the training's fields of the model card
     about: dict[str, Any]  # the corpus's about.json
 
 
-def init_model(vocab: Vocab, settings: schema.NetworkSettings, *, seed: int, device: torch.device) -> Model:
-    """A network of a section of params.yaml with random weights, the same on every device."""
-    budget.require(budget.weights(f"A network of {settings.size}", settings, vocab.size))
+class TrainingResult(NamedTuple):
+    """A training that is done; network holds its weights."""
+
+    prepared: PreparedTraining
+    epochs: list[Epoch]
+
+
+def init_model(vocab: Vocab, settings: NetworkSettings, *, seed: int, device: torch.device) -> Model:
+    """Return a model with random weights, which are the same on every device."""
     network = LSTMNetwork(NetworkShape(vocab.size, settings.layers, settings.hidden, settings.dropout))
-    spreads = {"spread": settings.init_range, "embedding_spread": settings.embedding_init_range}
-    network.init_weights(torch.Generator().manual_seed(seed), **spreads)
+    network.init_weights(
+        torch.Generator().manual_seed(seed),
+        init_range=settings.init_range,
+        embedding_init_range=settings.embedding_init_range,
+    )
     return Model(network.to(device), vocab, None)
 
 
-def train(model: Model, course: TrainingRun, params: Params, machine: Machine) -> TrainingResult:
-    """Trains model in place; takes up where an interrupted run of exactly this course ended."""
-    where, settings = model.network.output.device, getattr(params.optim, course.row)
-    teacher, about = _teacher(course, model), bitext.read_about(course.corpus / "about.json")
-    files = [course.text, course.corpus, *([course.teacher] if course.teacher else [])]
-    weights = torch.cat([parameter.detach().cpu().flatten() for parameter in model.network.parameters()])
-    state = cache_dir.path(
-        cache_dir.key(
-            fingerprint.of(__name__),
-            repr((course, settings, params.data, params.seed, params.precision)),
-            repr((where.type, machine.matmul_backend, torch.__version__, torch.backends.cpu.get_cpu_capability())),
-            *files,
-            weights.numpy().tobytes(),
-        )
-    )
-    lesson = TrainingJob(
-        text=batches.tokenize(course.text, model.vocab, max_length=params.data.max_length),
-        dev=batches.tokenize(course.corpus / "dev.tsv", model.vocab),
+def prepare(model: Model, spec: TrainingRun, params: Params, machine: Machine) -> PreparedTraining:
+    """Read what a training of model needs. Raises InputError where the teacher has another vocabulary."""
+    settings: OptimizerSettings = getattr(params.optim, spec.optim)
+    job = TrainingJob(
+        text=batches.tokenize(spec.text, model.vocab, max_length=params.data.max_length),
+        dev=batches.tokenize(spec.corpus / "dev.tsv", model.vocab),
         settings=settings,
         seed=params.seed,
-        alpha=course.alpha,
-        teacher=teacher,
-        kept=_top_k_cache(course, params) if teacher else None,
+        alpha=spec.alpha,
+        teacher=_load_teacher(spec, model),
+        top_k_cache=_top_k_cache(spec, params),
         mask=model.mask,
-        label=course.name,
-        row=course.row,
-        resume=state,
+        label=spec.name,
+        optim=spec.optim,
+        resume=_resume_folder(model, spec, params, machine),
     )
-    budget.require(_resource_estimate(model, lesson, state, machine))
-    print(f"{course.name}: {devices.describe(where)}", file=sys.stderr, flush=True)
-    facts = _card_fields(course, params, left=len(lesson.text.sources))
-    return TrainingResult(course, settings, trainer.train(model.network, lesson, machine), state, facts, about)
+    about = bitext.read_about(spec.corpus / "about.json")
+    return PreparedTraining(spec, model.network, job, card_fields(spec, params, used=len(job.text.sources)), about)
 
 
-def _teacher(course: TrainingRun, model: Model) -> LSTMNetwork | None:
-    """Whose distribution the loss needs. Raises InputError for one whose pieces are not the model's."""
-    if course.teacher is None or not course.alpha:
+def train(prepared: PreparedTraining, machine: Machine) -> TrainingResult:
+    """Train the prepared network in place; resume where an interrupted run of exactly this training ended."""
+    network, job = prepared.network, prepared.job
+    log(f"{job.label}: {devices.describe(network.output.device)}")
+    return TrainingResult(prepared, trainer.train(network, job, machine))
+
+
+def save(model: Model, *results: TrainingResult, out: Path, curve_out: Path) -> None:
+    """Write the folder of a model that had these trainings one after the other, and their curve.
+
+    The saved states of the trainings are marked as no longer needed only when both are written.
+    """
+    last = results[-1]
+    perplexity = last.epochs[-1].dev_perplexity
+    if last.prepared.job.settings.keep_checkpoint == "best":
+        perplexity = min(epoch.dev_perplexity for epoch in last.epochs)
+    curve.write(curve_out, curve.concatenate(*(result.epochs for result in results)))
+    card = model_card.render(
+        name=last.prepared.spec.name,
+        model=model,
+        trainings=[result.prepared.card for result in results],
+        about=last.prepared.about,
+        dev={"perplexity": f"{perplexity:.2f}"},
+    )
+    checkpoint.save(out, model, card=card)
+    for result in results:
+        if result.prepared.job.resume is not None:
+            cache_dir.mark_complete(result.prepared.job.resume)
+
+
+Check = Callable[[TrainingJob, LSTMNetwork, Machine], None]
+
+
+def train_and_save(
+    model: Model,
+    specs: Iterable[TrainingRun],
+    params: Params,
+    machine: Machine,
+    *,
+    check: Check,
+    out: Path,
+    curve_out: Path,
+) -> None:
+    """Give model these trainings one after the other, and write its folder and curve.
+
+    check: called before each training; it raises InputError where the training cannot fit the machine.
+    """
+    results = []
+    for spec in specs:
+        prepared = prepare(model, spec, params, machine)
+        check(prepared.job, prepared.network, machine)
+        results.append(train(prepared, machine))
+    save(model, *results, out=out, curve_out=curve_out)
+
+
+def _resume_folder(model: Model, spec: TrainingRun, params: Params, machine: Machine) -> Path:
+    """Return where the checkpoints of exactly this training lie: this code, settings, files, weights and machine."""
+    settings = getattr(params.optim, spec.optim)
+    weights = torch.cat([parameter.detach().cpu().flatten() for parameter in model.network.parameters()])
+    device = model.network.output.device.type
+    key = cache_dir.key(
+        fingerprint.of(__name__),
+        repr((spec, settings, params.data, params.seed, params.precision)),
+        repr((device, machine.matmul_backend, torch.__version__, torch.backends.cpu.get_cpu_capability())),
+        *(path for path in (spec.text, spec.corpus, spec.teacher) if path is not None),
+        weights.numpy().tobytes(),
+    )
+    return cache_dir.path(key)
+
+
+def _top_k_cache(spec: TrainingRun, params: Params) -> TopKCache | None:
+    """Return where all trainings on this text with this teacher and top_k keep the teacher's top-k targets."""
+    if spec.teacher is None or not spec.top_k:
         return None
-    found = checkpoint.load(course.teacher, model.network.output.device)
-    if found.vocab.model != model.vocab.model:
-        raise InputError(f"{course.teacher}: its vocabulary is not that of {course.name}; train both anew.")
-    return found.network
+    key = cache_dir.key(
+        fingerprint.of("seqkd.training.teacher"),
+        repr((spec.top_k, params.data.max_length, params.precision)),
+        spec.text,
+        spec.teacher,
+    )
+    return TopKCache(spec.top_k, cache_dir.path("top_k_targets") / key)
 
 
-def _card_fields(course: TrainingRun, params: Params, *, left: int) -> dict[str, object]:
-    """What a model's card says of a course; the pairs that are too long for it are told at once. left: pairs."""
-    pairs, limit = bitext.count_pairs(course.text), params.data.max_length
-    told = f"{left:,} of {pairs:,}; the others have more than {limit} pieces (data.max_length) or an empty side"
-    if left < pairs:
-        print(f"{course.name}: pairs: {told}", file=sys.stderr, flush=True)
-    teacher = course.teacher.name if course.teacher and course.alpha else None
+def _load_teacher(spec: TrainingRun, model: Model) -> LSTMNetwork | None:
+    """Return the network whose distribution the loss needs. Raises InputError where its vocabulary is another one."""
+    if spec.teacher is None:
+        return None
+    teacher = checkpoint.load(spec.teacher, model.network.output.device)
+    if teacher.vocab.model != model.vocab.model:
+        raise InputError(f"{spec.teacher}: its vocabulary is not that of {spec.name}; train both anew.")
+    return teacher.network
+
+
+def card_fields(spec: TrainingRun, params: Params, *, used: int) -> dict[str, object]:
+    """Return what the model card says of a training. used: pairs that are short enough to train on."""
+    pairs, limit = bitext.count_pairs(spec.text), params.data.max_length
+    count = f"{pairs:,}"
+    if used < pairs:
+        count = f"{used:,} of {pairs:,}; the others have more than {limit} pieces (data.max_length) or an empty side"
+        log(f"{spec.name}: pairs: {count}")
+    word_kd = {"teacher": spec.teacher.name, "top_k": spec.top_k} if spec.teacher else {}
     return {
-        "text": course.text.stem,
-        "pairs": told if left < pairs else f"{pairs:,}",
-        "start": course.start,
-        "alpha": course.alpha,
-        **({"teacher": teacher, "top_k": course.top_k} if teacher else {}),
+        "train_text": spec.text.stem,
+        "pairs": count,
+        "init_from": spec.init_from,
+        "alpha": spec.alpha,
+        **word_kd,
         "seed": params.seed,
         "precision": params.precision,
-        **getattr(params.optim, course.row).model_dump(),
+        **getattr(params.optim, spec.optim).model_dump(),
     }
 
 
-def _top_k_cache(course: TrainingRun, params: Params) -> TopKCache | None:
-    """Where every course on this text with this teacher and top_k finds the shortlists."""
-    if course.teacher is None or not course.top_k:
-        return None
-    key = cache_dir.key(
-        fingerprint.of(__name__),
-        str(course.top_k),
-        repr(params.data.max_length),
-        params.precision,
-        course.text,
-        course.teacher,
-    )
-    return TopKCache(course.top_k, cache_dir.path("shortlists") / key)
-
-
-def _resource_estimate(model: Model, lesson: TrainingJob, state: Path, machine: Machine) -> budget.ResourceEstimate:
-    """What a training takes on this machine."""
-    on_cpu = model.network.output.device.type == "cpu"
-    return budget.course(
-        lesson.label,
-        model.network.shape,
-        lesson.settings,
-        budget.CorpusStats.of(*lesson.text),
-        vocab=model.vocab.size,
-        processes=budget.processes(lesson.settings, machine) if on_cpu else 0,
-        teacher=lesson.teacher.shape if lesson.teacher else None,
-        keeping=state,
-    )
-
-
-def save(model: Model, *followed: TrainingResult, out: Path, curve_out: Path) -> None:
-    """Writes the folder of a model that followed these courses, with what it reached on dev on its card, and its curve.
-
-    Only then the trainings' states are given up.
-    """
-    course, settings, epochs = followed[-1][:3]
-    dev = bitext.read(course.corpus / "dev.tsv")
-    answers = beam_search.decode(model.network, [model.vocab.encode(pair.source) for pair in dev], beam=1)
-    texts = model.vocab.decode_all([best.ids for best, *_ in answers])
-    reached = metrics.bleu(texts, [pair.target for pair in dev])
-    kept = epochs[-1] if settings.keep_checkpoint == "last" else min(epochs, key=lambda line: line.dev_perplexity)
-    curve.write(curve_out, curve.concatenate(*(each.epochs for each in followed)))
-    text = model_card.render(
-        name=course.name,
-        model=model,
-        trainings=[each.facts for each in followed],
-        about=followed[-1].about,
-        dev={"perplexity": f"{kept.dev_perplexity:.2f}", "BLEU, greedy": f"{reached.value:.2f} ({reached.signature})"},
-    )
-    checkpoint.save(out, model, card=text)
-    for each in followed:
-        cache_dir.mark_complete(each.state)
+def log(message: str) -> None:
+    """Print a line on stderr."""
+    print(message, file=sys.stderr, flush=True)

@@ -1,7 +1,11 @@
-"""The teacher's word distribution over a whole text: in full at the price of its output layer, or its likeliest words
-at the price of looking them up."""
+"""The teacher's word distribution over a text, the targets of word-level KD (Kim & Rush 2016, section 3.1).
+
+FullTargets: the full distribution, at the price of the teacher's output layer for every batch.
+TopKTargets: its top-k words and the probability of the rest, at the price of looking them up.
+"""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,145 +22,150 @@ from seqkd.ops.matmul import matmul_nt
 from seqkd.training.data_parallel import DataParallelGroup
 from seqkd.utils import atomic
 
-MAX_STORE_BYTES = 4 << 30  # bytes of attentional vectors kept in memory; beyond, the teacher reads each batch anew
-BATCH_SIZE = 64  # sentences the teacher reads in one batch
-LINES_PER_FILE = 4096  # lines whose shortlists stand in one file, whoever writes it
-MAX_CACHED = 8  # shortlists of as many texts and teachers stay on the disk
+MAX_STORE_BYTES = 4 << 30  # of stored attentional vectors; of a larger text the teacher reads each batch anew
+BATCH_SIZE = 64  # sentences that the teacher reads at once
+LINES_PER_FILE = 4096  # lines of the text whose top-k targets are in one file
+MAX_CACHED = 8  # folders of top-k targets, one for each pair of text and teacher, that stay on the disk
 
 
 class FullTargets:
-    """q(t_j | s, y_<j) for every word of a text, in full.
+    """The probabilities q(t_j | s, y_<j) of the whole vocabulary, for every target token of a text.
 
-    The distribution is a function of the teacher's attentional vector, H numbers a word instead of V. These are
-    computed once, kept, and multiplied by the output layer when a batch needs them: exact, and nearly free.
+    They are a function of the teacher's attentional vector, H numbers per token instead of V. Those vectors are
+    computed once and stored; a batch multiplies them by the output layer, which is exact and cheap.
     """
 
-    def __init__(self, network: LSTMNetwork, text: TokenizedCorpus, team: DataParallelGroup) -> None:
+    def __init__(self, network: LSTMNetwork, text: TokenizedCorpus, group: DataParallelGroup) -> None:
         self.network, self.text = network, text
         ends = torch.tensor([0] + [len(target) + 1 for target in text.targets]).cumsum(0)
-        self.starts = ends[:-1]
-        self.store: Tensor | None = None
-        size = int(ends[-1]) * network.shape.hidden * 4
-        if size <= MAX_STORE_BYTES:
-            store = torch.empty(int(ends[-1]), network.shape.hidden, device=network.output.device)
-            self.store = team.shared(store)
+        self.starts, tokens = ends[:-1], int(ends[-1])  # starts: of each row's tokens in the store
+        self.store: Tensor | None = None  # (tokens, H)
+        if tokens * network.shape.hidden * 4 <= MAX_STORE_BYTES:
+            self.store = group.shared(torch.empty(tokens, network.shape.hidden, device=network.output.device))
 
     @torch.no_grad()
-    def precompute(self, team: DataParallelGroup) -> None:
-        """Fills this process's share of the store."""
+    def precompute(self, group: DataParallelGroup) -> None:
+        """Compute this process's part of the store, and wait for the other processes."""
         if self.store is None:
             return
         planned = batches.make_batches(self.text, BATCH_SIZE)
-        for rows in planned[team.rank :: team.size]:
+        for rows in planned[group.rank :: group.world_size]:
             batch = batches.collate(self.text, rows).to(self.store.device)
-            self.store[_flat_positions(batch, self.starts)] = self.network(batch.source, batch.decoder_input)[
-                batch.labels != PAD
-            ]
-        team.barrier()
+            self.store[_token_indices(batch, self.starts)] = _vectors(self.network, batch)
+        group.barrier()
 
     @torch.no_grad()
     def targets(self, batch: Batch) -> Tensor:
-        """(words, V) probabilities, in the order of batch.expected[batch.expected != PAD]."""
+        """Return probabilities, (tokens, V), in the order of batch.labels[batch.labels != PAD]."""
         if self.store is None:
-            vectors = self.network(batch.source, batch.decoder_input)[batch.labels != PAD]
+            vectors = _vectors(self.network, batch)
         else:
-            vectors = self.store[_flat_positions(batch, self.starts)]
-        return matmul_nt(vectors, self.network.output, self.network.output_bias, keep_fp32=True).softmax(-1)
+            vectors = self.store[_token_indices(batch, self.starts)]
+        return _logits(self.network, vectors).softmax(-1)
 
 
 class TopKCache(NamedTuple):
-    """How much of the teacher's distribution is kept, and where."""
+    """How many words of the teacher's distribution to keep, and the folder that keeps them."""
 
-    top_k: int  # words
+    top_k: int
     folder: Path  # of this teacher, text and top_k alone
 
 
 class TopKTargets:
-    """The teacher's top_k likeliest words for every word of a text, with the probability that is left.
+    """The teacher's top_k likeliest words for every target token of a text, and the probability of the rest.
 
-    Kept in files of PART lines, 2 (2 top_k + 1) bytes a word (4 for an id beyond 32 768 pieces), which every training
-    on this text with this teacher shares: they are mapped, not read, and a part that is there is never made again.
+    They are stored in files of LINES_PER_FILE lines, 2 (2 top_k + 1) bytes per token (with more than 32,768 pieces 2
+    more for each word), which are memory-mapped. All trainings on this text with this teacher share them: a file that
+    exists is not computed again.
     """
 
-    def __init__(self, network: LSTMNetwork, text: TokenizedCorpus, kept: TopKCache) -> None:
-        self.network, self.text, self.folder = network, text, kept.folder
-        self.top_k = min(kept.top_k, network.shape.vocab - 1)  # one word at least has no place on the list
+    def __init__(self, network: LSTMNetwork, text: TokenizedCorpus, cache: TopKCache) -> None:
+        self.network, self.text, self.folder = network, text, cache.folder
+        self.top_k = min(cache.top_k, network.shape.vocab - 1)  # TopK keeps at least one word out of the list
         lengths = torch.tensor([len(target) + 1 for target in text.targets])
-        before = lengths.cumsum(0) - lengths
-        self.starts = (
-            before - before[torch.arange(len(lengths)) // LINES_PER_FILE * LINES_PER_FILE]
-        )  # within a row's part
-        self.parts: list[dict[str, Tensor]] = []
+        starts = lengths.cumsum(0) - lengths
+        first_rows = torch.arange(len(lengths)) // LINES_PER_FILE * LINES_PER_FILE
+        self.starts = starts - starts[first_rows]  # of each row's tokens in its file
+        self.files: list[dict[str, Tensor]] = []
 
     @torch.no_grad()
-    def precompute(self, team: DataParallelGroup) -> None:
-        """Makes this process's share of the parts that are missing, and opens them all."""
-        paths = [self.folder / f"{at:08}" for at in range(0, len(self.text.targets), LINES_PER_FILE)]
+    def precompute(self, group: DataParallelGroup) -> None:
+        """Compute this process's part of the files that are missing, wait for the others, and open all files."""
+        paths = [self.folder / f"{first:08}" for first in range(0, len(self.text.targets), LINES_PER_FILE)]
         missing = [path for path in paths if not path.exists()]
-        team.barrier()
-        for path in missing[team.rank :: team.size]:
+        group.barrier()
+        for path in missing[group.rank :: group.world_size]:
             with atomic.atomic_write(path) as partial:
-                checkpoint.write_tensors(partial, self._part(int(path.name)))
-        team.barrier()
-        self.parts = [checkpoint.read_tensors(path) for path in paths]
-        if team.rank == 0:
+                checkpoint.write_tensors(partial, self._compute_file(int(path.name)))
+        group.barrier()
+        self.files = [checkpoint.read_tensors(path) for path in paths]
+        if group.rank == 0:
             self.folder.touch()
             _evict(self.folder.parent)
 
-    def _part(self, first: int) -> dict[str, Tensor]:
-        text = TokenizedCorpus(
-            self.text.sources[first : first + LINES_PER_FILE], self.text.targets[first : first + LINES_PER_FILE]
-        )
-        words = text.count_target_tokens(range(len(text.targets)))
-        vocab = self.network.shape.vocab
-        ids = torch.empty(words, self.top_k, dtype=torch.int16 if vocab <= 1 << 15 else torch.int32)
-        shares = torch.empty(words, self.top_k + 1, dtype=torch.float16)
+    def _compute_file(self, first: int) -> dict[str, Tensor]:
+        """Return the targets of LINES_PER_FILE lines from row first on: ids (tokens, k), probs (tokens, k + 1)."""
+        lines = slice(first, first + LINES_PER_FILE)
+        text = TokenizedCorpus(self.text.sources[lines], self.text.targets[lines])
+        tokens, vocab = text.count_target_tokens(range(len(text.targets))), self.network.shape.vocab
+        ids = torch.empty(tokens, self.top_k, dtype=torch.int16 if vocab <= 1 << 15 else torch.int32)
+        probs = torch.empty(tokens, self.top_k + 1, dtype=torch.float16)
+        for indices, batch_ids, batch_probs in self._top_k(text, self.starts[lines]):
+            ids[indices], probs[indices] = batch_ids.to("cpu", ids.dtype), batch_probs.to("cpu", probs.dtype)
+        return {"ids": ids, "probs": probs}
+
+    def _top_k(self, text: TokenizedCorpus, starts: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield, for each batch, the indices of its tokens, their top-k ids, and the probs of these and of the rest."""
         for rows in batches.make_batches(text, BATCH_SIZE):
             batch = batches.collate(text, rows).to(self.network.output.device)
-            vectors = self.network(batch.source, batch.decoder_input)[batch.labels != PAD]
-            logits = matmul_nt(vectors, self.network.output, self.network.output_bias, keep_fp32=True)
-            values, listed = logits.topk(self.top_k, -1)
-            values = (values - logits.logsumexp(-1, keepdim=True)).exp()
-            places = _flat_positions(batch, self.starts[first : first + LINES_PER_FILE]).cpu()
-            ids[places] = listed.to("cpu", ids.dtype)
-            rest = (1.0 - values.sum(-1, keepdim=True)).clamp(min=0.0)
-            shares[places] = torch.cat((values, rest), 1).to("cpu", shares.dtype)
-        return {"ids": ids, "shares": shares}
+            logits = _logits(self.network, _vectors(self.network, batch))
+            values, ids = logits.topk(self.top_k, -1)
+            probs = (values - logits.logsumexp(-1, keepdim=True)).exp()
+            rest = (1.0 - probs.sum(-1, keepdim=True)).clamp(min=0.0)
+            yield _token_indices(batch, starts).cpu(), ids, torch.cat((probs, rest), 1)
 
     def targets(self, batch: Batch) -> TopK:
-        """The words in the order of batch.expected[batch.expected != PAD]; shares are float32 and sum to 1."""
-        places = _flat_positions(batch, self.starts).cpu()
-        words = (batch.labels != PAD).cpu()
-        parts = (torch.tensor(batch.rows) // LINES_PER_FILE).expand_as(words)[words]
-        ids = torch.empty(len(places), self.top_k, dtype=self.parts[0]["ids"].dtype)
-        shares = torch.empty(len(places), self.top_k + 1)
-        for part in set(parts.tolist()):
-            here = parts == part
-            stored = self.parts[part]
-            ids[here], shares[here] = stored["ids"][places[here]], stored["shares"][places[here]].float()
-        shares /= shares.sum(-1, keepdim=True)  # half precision rounds each
-        return TopK(ids.to(batch.labels.device), shares.to(batch.labels.device))
+        """Return the targets in the order of batch.labels[batch.labels != PAD]; probs are float32 and sum to 1."""
+        indices, is_token = _token_indices(batch, self.starts).cpu(), (batch.labels != PAD).cpu()
+        file_numbers = (torch.tensor(batch.rows) // LINES_PER_FILE).expand_as(is_token)[is_token]
+        ids = torch.empty(len(indices), self.top_k, dtype=self.files[0]["ids"].dtype)
+        probs = torch.empty(len(indices), self.top_k + 1)
+        for number in set(file_numbers.tolist()):
+            here, file = file_numbers == number, self.files[number]
+            ids[here], probs[here] = file["ids"][indices[here]], file["probs"][indices[here]].float()
+        probs /= probs.sum(-1, keepdim=True)  # each was rounded to half precision
+        return TopK(ids.to(batch.labels.device), probs.to(batch.labels.device))
 
 
 TeacherTargets = FullTargets | TopKTargets
 
 
 def make_targets(
-    network: LSTMNetwork, text: TokenizedCorpus, team: DataParallelGroup, kept: TopKCache | None
+    network: LSTMNetwork, text: TokenizedCorpus, group: DataParallelGroup, cache: TopKCache | None
 ) -> TeacherTargets:
-    """The teacher's distribution in full, or as much of it as is kept."""
-    return FullTargets(network, text, team) if kept is None else TopKTargets(network, text, kept)
+    """Return the targets of word-level KD: the top-k targets of a cache, without one the full distribution."""
+    return FullTargets(network, text, group) if cache is None else TopKTargets(network, text, cache)
 
 
-def _flat_positions(batch: Batch, starts: Tensor) -> Tensor:
-    """(words,), where the batch's words stand when row r's begin at starts[r]."""
+def _vectors(network: LSTMNetwork, batch: Batch) -> Tensor:
+    """Return the attentional vectors, (tokens, H), of a batch's target tokens."""
+    return network(batch.source, batch.decoder_input)[batch.labels != PAD]  # type: ignore[no-any-return]
+
+
+def _logits(network: LSTMNetwork, vectors: Tensor) -> Tensor:
+    """(tokens, H) -> (tokens, V), without autograd."""
+    return matmul_nt(vectors, network.output, network.output_bias, keep_fp32=True)
+
+
+def _token_indices(batch: Batch, starts: Tensor) -> Tensor:
+    """Return the index of each of the batch's target tokens, (tokens,), where row r's tokens begin at starts[r]."""
     time = torch.arange(batch.labels.shape[0])[:, None]
-    places = (time + starts[batch.rows][None]).to(batch.labels.device)
-    return places[batch.labels != PAD]
+    indices = (time + starts[batch.rows][None]).to(batch.labels.device)
+    return indices[batch.labels != PAD]
 
 
 def _evict(folder: Path) -> None:
-    """Removes the shortlists that were not used for longest."""
-    found = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)
-    for path in found[:-MAX_CACHED]:
+    """Remove the folders that were not used for longest, all but MAX_CACHED."""
+    by_age = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)
+    for path in by_age[:-MAX_CACHED]:
         shutil.rmtree(path, ignore_errors=True)

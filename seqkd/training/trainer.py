@@ -1,10 +1,12 @@
-"""Training a network on a text: from scratch, fine-tuning and retraining after pruning are one loop."""
+"""The training loop: training from scratch, fine-tuning and retraining after pruning are all this one."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,216 +20,286 @@ from seqkd.ops.cuda import graphs
 from seqkd.training import training_state
 from seqkd.training.curve import Epoch
 from seqkd.training.data_parallel import DataParallelGroup
-from seqkd.training.optimizer import ShardedOptimizer, divergence_error
+from seqkd.training.graphed_forward import GraphedForward
+from seqkd.training.optimizer import ShardedOptimizer
 from seqkd.training.teacher import TeacherTargets, TopKCache, make_targets
 from seqkd.training.training_state import CheckpointSaver, StateTensors, TrainingState
 from seqkd.utils import process_control
-from seqkd.utils.errors import StoppedError
+from seqkd.utils.errors import InputError, StoppedError
 from seqkd.utils.progress import Progress
 
-MIN_SHARD_ROWS = 8  # sentences of a batch below which one more share costs more than it brings
-MAX_NLL = 700.0  # nats a word of which exp is still a number
-SAVE, STOP = 1, 1000  # what the first process may wish for after an update; STOP is added to a signal's number
+MIN_SHARD_ROWS = 8  # sentences; smaller shards of a batch cost more than another process saves
+MAX_NLL = 700.0  # nats per target token; the perplexity of more is too large for a float
+
+
+class Control(IntEnum):
+    """What rank 0 tells every process to do after an update."""
+
+    CONTINUE = 0
+    SAVE = 1
+    STOP = 2  # save, then stop
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What is learnt, from what, and how."""
+    """What to learn and from what, all in memory."""
 
     text: TokenizedCorpus
     dev: TokenizedCorpus
     settings: OptimizerSettings
     seed: int
-    alpha: float = 0.0  # weight of Word-KD
-    teacher: LSTMNetwork | None = None  # needed when alpha > 0
-    kept: TopKCache | None = None  # a shortlist of the teacher's words; None: its whole distribution
+    alpha: float = 0.0  # weight of word-level KD
+    teacher: LSTMNetwork | None = None  # needed where alpha > 0
+    top_k_cache: TopKCache | None = None  # keep only the teacher's top-k targets, there; None: its full distribution
     mask: Tensor | None = None  # (parameters,) bool in the order of network.parameters(); False stays exactly zero
-    label: str = "train"
-    row: str = "student"  # of optim in params.yaml, whose settings these are
-    resume: Path | None = None  # a folder for the state, from which an interrupted training goes on
+    label: str = "train"  # of the progress bar and of messages
+    optim: str = "student"  # the section of optim in params.yaml that the settings are from
+    resume: Path | None = None  # the folder of the checkpoints, from which an interrupted training resumes
 
 
-def train(network: LSTMNetwork, lesson: TrainingJob, machine: Machine) -> list[Epoch]:
-    """Trains network in place and returns its curve; the same bits whatever the number of processes.
+def train(network: LSTMNetwork, job: TrainingJob, machine: Machine) -> list[Epoch]:
+    """Train network in place and return its curve; the bits do not depend on the number of processes.
 
-    Takes up lesson.resume where an earlier run ended, and leaves its last state there. A signal to end lets it save its
-    state and then raises StoppedError. Raises InputError when too many numbers are not finite.
+    Resumes from the newest checkpoint in job.resume, and leaves the last state there. On a signal it saves the state
+    and raises StoppedError. Raises InputError when the training diverges.
     """
-    shares = max(1, min(lesson.settings.shards, lesson.settings.batch_size // MIN_SHARD_ROWS))
     torch.set_num_threads(1)
-    team = DataParallelGroup(network, machine.processes, shards=shares if network.output.device.type == "cpu" else 1)
+    group = DataParallelGroup(network, machine.processes, shards=_shards(network, job.settings))
     teacher = None
-    if lesson.teacher is not None and lesson.alpha:
-        teacher = make_targets(lesson.teacher, lesson.text, team, lesson.kept)
-    state, tensors = TrainingState(), _tensors(team, lesson.settings)
-    if lesson.resume is not None and (found := training_state.latest(lesson.resume)) is not None:
-        state = found[0]
-        tensors.copy_from(found[1])
-    with process_control.defer_signals() as asked:
-        keeper = CheckpointSaver(lesson.resume, machine.checkpoint_interval)
-        curve: list[Epoch] = team.run(_work, network, lesson, teacher, (state, tensors, keeper, asked))
+    if job.teacher is not None and job.alpha:
+        teacher = make_targets(job.teacher, job.text, group, job.top_k_cache)
+    state, tensors = TrainingState(), _new_tensors(group, job.settings)
+    if job.resume is not None and (checkpoint := training_state.latest(job.resume)) is not None:
+        state = checkpoint[0]
+        tensors.copy_from(checkpoint[1])
+    with process_control.defer_signals() as stop_requested:
+        saver = CheckpointSaver(job.resume, machine.checkpoint_interval)
+        curve: list[Epoch] = group.run(_work, network, job, teacher, _RunState(state, tensors, saver, stop_requested))
     return curve
 
 
-def _tensors(team: DataParallelGroup, settings: OptimizerSettings) -> StateTensors:
-    """The tensors of a training that begins."""
-    none, size = team.weights.new_empty(0), len(torch.Generator(team.weights.device).get_state())
+def _shards(network: LSTMNetwork, settings: OptimizerSettings) -> int:
+    """Return how many shards a batch is split into; on a GPU one process does all the work."""
+    if network.output.device.type != "cpu":
+        return 1
+    return max(1, min(settings.shards, settings.batch_size // MIN_SHARD_ROWS))
+
+
+def _new_tensors(group: DataParallelGroup, settings: OptimizerSettings) -> StateTensors:
+    """Return the tensors of a training that begins."""
+    unused, bytes_per_generator = group.weights.new_empty(0), len(torch.Generator(group.weights.device).get_state())
     adam, best = settings.optimizer == "adam", settings.keep_checkpoint == "best"
     return StateTensors(
-        weights=team.weights,
-        first=team.shared(torch.zeros_like(team.weights)) if adam else none,
-        second=team.shared(torch.zeros_like(team.weights)) if adam else none,
-        best=team.shared(team.weights.clone()) if best else none,
-        dropout=team.shared(torch.zeros(team.shards, size, dtype=torch.uint8)),
+        weights=group.weights,
+        exp_avg=group.shared(torch.zeros_like(group.weights)) if adam else unused,
+        exp_avg_sq=group.shared(torch.zeros_like(group.weights)) if adam else unused,
+        best_weights=group.shared(group.weights.clone()) if best else unused,
+        dropout=group.shared(torch.zeros(group.shards, bytes_per_generator, dtype=torch.uint8)),
     )
 
 
+class _RunState(NamedTuple):
+    """The state of a training, and what decides when to save it and when to stop."""
+
+    state: TrainingState
+    tensors: StateTensors
+    saver: CheckpointSaver
+    stop_requested: Callable[[], int]  # the number of the signal that asked for the end, or 0
+
+
 def _work(
-    team: DataParallelGroup, network: LSTMNetwork, lesson: TrainingJob, teacher: TeacherTargets | None, state: "_State"
+    group: DataParallelGroup,
+    network: LSTMNetwork,
+    job: TrainingJob,
+    teacher: TeacherTargets | None,
+    run_state: _RunState,
 ) -> list[Epoch]:
-    """One process's part of the training."""
-    training = _Worker(team, network, lesson, teacher, state)
-    at, settings = training.state, lesson.settings
-    words = lesson.text.count_target_tokens(range(len(lesson.text.targets)))
-    done = words * len(at.curve) + at.words
-    told = Progress(words * settings.epochs, unit="words", label=lesson.label, done=done) if team.rank == 0 else None
-    with told or nullcontext() as progress:
-        if teacher is not None and not _is_finished(at.curve, settings):
-            teacher.precompute(team)
-        while not _is_finished(at.curve, settings):
-            training.epoch(progress)
-            training.end_epoch(progress)
-    team.barrier()
-    if settings.keep_checkpoint == "best" and team.rank == 0:
-        team.weights.copy_(training.tensors.best)
-    return at.curve
+    """Do one process's part of the training; return the curve."""
+    worker, state = _Worker(group, network, job, teacher, run_state), run_state.state
+    with _progress_bar(job, state) if group.rank == 0 else nullcontext() as bar:
+        if teacher is not None and not _is_finished(state.curve, job.settings):
+            teacher.precompute(group)
+        while not _is_finished(state.curve, job.settings):
+            worker.train_epoch(bar)
+            worker.end_epoch(bar)
+    group.barrier()
+    if job.settings.keep_checkpoint == "best" and group.rank == 0:
+        group.weights.copy_(run_state.tensors.best_weights)
+    return state.curve
 
 
-def _is_finished(curve: list[Epoch], settings: OptimizerSettings) -> bool:
+def _progress_bar(job: TrainingJob, state: TrainingState) -> Progress:
+    tokens = job.text.count_target_tokens(range(len(job.text.targets)))
+    done = tokens * len(state.curve) + state.epoch_tokens
+    return Progress(tokens * job.settings.epochs, unit="tokens", label=job.label, done=done)
+
+
+def _is_finished(curve: Sequence[Epoch], settings: OptimizerSettings) -> bool:
+    """Return whether all epochs are done, or early stopping ends the training: patience epochs without a better one."""
     if len(curve) >= settings.epochs:
         return True
-    seen = [line.dev_perplexity for line in curve]
-    return bool(settings.patience and seen and len(seen) - 1 - seen.index(min(seen)) >= settings.patience)
+    perplexities = [epoch.dev_perplexity for epoch in curve]
+    if not settings.patience or not perplexities:
+        return False
+    best = perplexities.index(min(perplexities))
+    return len(perplexities) - 1 - best >= settings.patience
 
 
-_Part = tuple[Batch, Tensor, Tensor]  # a share of a batch, and what Batch.words says of it
-_State = tuple[TrainingState, StateTensors, CheckpointSaver, Callable[[], int]]
+def divergence_error(job: TrainingJob, diverged: str) -> InputError:
+    """Return the error that ends a training which diverged; diverged: what is not finite, with its verb."""
+    return InputError(
+        f"{job.label}: {diverged} not finite; lower optim.{job.optim}.learning_rate or"
+        f" optim.{job.optim}.max_grad_norm in params.yaml. The last good state is kept."
+    )
+
+
+class _Shard(NamedTuple):
+    """One shard of a batch, on the device."""
+
+    batch: Batch
+    positions: Tensor  # of the target tokens in batch.labels.flatten(), as Batch.target_positions pads them
+    labels: Tensor  # (tokens,) ids
 
 
 class _Worker:
-    """What one process has at hand."""
+    """One process of a training."""
 
     def __init__(
         self,
-        team: DataParallelGroup,
+        group: DataParallelGroup,
         network: LSTMNetwork,
-        lesson: TrainingJob,
+        job: TrainingJob,
         teacher: TeacherTargets | None,
-        state: _State,
+        run_state: _RunState,
     ) -> None:
-        self.team, self.network, self.lesson, self.teacher = team, network, lesson, teacher
-        self.state, self.tensors, self.keeper, self.asked = state
-        self.optimizer = ShardedOptimizer(team, lesson.settings, mask=lesson.mask, state=self.state)
+        self.group, self.network, self.job, self.teacher = group, network, job, teacher
+        self.state, self.tensors, self.saver, self.stop_requested = run_state
+        self.optimizer = ShardedOptimizer(group, job.settings, mask=job.mask, state=self.state)
         self.optimizer.load_state(self.tensors)
         self.device = network.output.device
-        self.dropout = {share: torch.Generator(self.device) for share in team.local_shards}
-        self.read = (
-            graphs.GraphedForward(network, lesson.settings.batch_size) if self.device.type == "cuda" else network
-        )
+        self.dropout_generators = {shard: torch.Generator(self.device) for shard in group.local_shards}
+        on_gpu = self.device.type == "cuda"
+        self.forward = GraphedForward(network, job.settings.batch_size) if on_gpu else network
 
-    def epoch(self, progress: Progress | None) -> None:
-        """What is left of one pass over the text."""
-        lesson, at = self.lesson, self.state
-        seed = lesson.seed * 100_003 + len(at.curve) + 1
-        for share, generator in self.dropout.items():
-            generator.manual_seed(seed * 1009 + share + 1)
-            if at.batches:
-                generator.set_state(self.tensors.dropout[share].clone())  # torch misreads a row of a table
-        planned = batches.make_batches(lesson.text, lesson.settings.batch_size, torch.Generator().manual_seed(seed))
-        parts = self._parts(planned, at.batches)
-        for rows in planned[at.batches :]:
-            words = lesson.text.count_target_tokens(rows)
-            found = [self._learn(share, part) for share, part in parts.items()]
-            parts = self._parts(planned, at.batches + 1)  # while a GPU is still at work
-            nats = [float(loss) for loss in found]
-            scale = 1.0 / (len(rows) if lesson.settings.loss_normalization == "sentences" else words)
-            wished = self.optimizer.update(nats, words, scale=scale, steps_per_epoch=len(planned), wish=self._wish())
-            if self.optimizer.lost():
-                raise divergence_error(lesson.label, lesson.row, f"{at.skipped} of {at.updates} updates were")
-            if progress:
-                progress.add(words)
-            self._fulfil(wished)
+    def train_epoch(self, bar: Progress | None) -> None:
+        """Train on the batches of the current epoch that are left."""
+        first, text = self.state.epoch_batches, self.job.text
+        seed = self.job.seed * 100_003 + len(self.state.curve) + 1
+        self._restore_dropout(seed)
+        order = torch.Generator().manual_seed(seed)
+        planned = batches.make_batches(text, self.job.settings.batch_size, order)
+        shards = self._load_shards(planned, first)
+        for index, rows in enumerate(planned[first:], start=first):
+            shard_losses = [self._forward_backward(shard, part) for shard, part in shards.items()]
+            shards = self._load_shards(planned, index + 1)  # while a GPU is still at work
+            self._update(rows, shard_losses, steps_per_epoch=len(planned))
+            if bar:
+                bar.add(text.count_target_tokens(rows))
+            self._obey(self.group.flag)
 
-    def _parts(self, planned: list[list[int]], at: int) -> dict[int, "_Part | None"]:
-        """This process's shares of the batch at that place of the plan; None: no sentence is left for the share."""
-        rows = planned[at] if at < len(planned) else []
-        return {share: self._part(rows[share :: self.team.shards]) for share in self.team.local_shards}
+    def _restore_dropout(self, seed: int) -> None:
+        """Seed the generators of dropout for an epoch, or resume them in the middle of one."""
+        for shard, generator in self.dropout_generators.items():
+            generator.manual_seed(seed * 1009 + shard + 1)
+            if self.state.epoch_batches:
+                generator.set_state(self.tensors.dropout[shard].clone())  # torch misreads a row of a table
 
-    def _part(self, rows: list[int]) -> "_Part | None":
+    def _load_shards(self, planned: Sequence[list[int]], index: int) -> dict[int, _Shard | None]:
+        """Return this process's shards of a batch. None: the batch has no sentence for that shard."""
+        rows = planned[index] if index < len(planned) else []
+        return {shard: self._load_shard(rows[shard :: self.group.shards]) for shard in self.group.local_shards}
+
+    def _load_shard(self, rows: list[int]) -> _Shard | None:
         if not rows:
             return None
-        batch = batches.collate(self.lesson.text, rows)
+        batch = batches.collate(self.job.text, rows)
         if self.device.type == "cuda":
             batch = batch.padded(graphs.LENGTH_MULTIPLE)
-        places, gold = batch.target_positions()
-        return batch.to(self.device), places.to(self.device), gold.to(self.device)
+        positions, labels = batch.target_positions()
+        return _Shard(batch.to(self.device), positions.to(self.device), labels.to(self.device))
 
-    def _learn(self, share: int, part: "_Part | None") -> Tensor | float:
-        """Leaves the gradient of one share of a batch with the team; its loss, nats summed over words."""
+    def _forward_backward(self, shard: int, part: _Shard | None) -> Tensor | float:
+        """Publish the gradient of one shard of a batch; return its loss, nats summed over target tokens."""
         loss: Tensor | float = 0.0
         if part is not None:
-            batch, places, gold = part
-            vectors = self.read(batch.source, batch.decoder_input, self.dropout[share]).flatten(0, 1)
-            logits = self.network.logits(vectors.index_select(0, places))
-            if self.teacher is None:
-                found = losses.nll(logits, gold)
-            else:
-                found = losses.word_kd(logits, gold, self.teacher.targets(batch), alpha=self.lesson.alpha)
-            found.backward()  # type: ignore[no-untyped-call]
-            loss = found.detach()
-        self.team.publish_gradients(share)
+            loss = self._loss(part, self.dropout_generators[shard])
+            loss.backward()  # type: ignore[no-untyped-call]
+            loss = loss.detach()
+        self.group.publish_gradients(shard)
         return loss
 
-    def end_epoch(self, progress: Progress | None) -> None:
-        """Measures dev, writes the epoch's line of the curve, keeps the best weights, saves."""
-        team, at, settings = self.team, self.state, self.lesson.settings
-        parts = [
-            perplexity.total_nll(self.network, self.lesson.dev, rank=share, size=team.shards)
-            for share in team.local_shards
-        ]
-        wishes = [float(self._wish(epoch_ends=True)), *[0.0] * (len(parts) - 1)]
-        nats, words, wished = team.all_reduce(*zip(*parts, strict=True), wishes)
-        dev, loss = nats / words, at.nats / at.words if at.words else math.nan
-        if not (math.isfinite(loss) and dev < MAX_NLL):
-            raise divergence_error(self.lesson.label, self.lesson.row, f"the losses of epoch {len(at.curve) + 1} are")
-        at.curve.append(Epoch(len(at.curve) + 1, at.updates, at.learning_rate, loss, math.exp(dev)))
-        at.batches, at.nats, at.words = 0, 0.0, 0
-        self.optimizer.after_epoch()
-        lowest = min(line.dev_perplexity for line in at.curve)
-        if settings.keep_checkpoint == "best" and at.curve[-1].dev_perplexity <= lowest and team.rank == 0:
-            self.tensors.best.copy_(team.weights)
-        if progress:
-            left_out = f", {at.skipped} updates left out: not finite" if at.skipped else ""
-            perplexity = at.curve[-1].dev_perplexity
-            progress.note = f"epoch {len(at.curve)} of {settings.epochs}: dev perplexity {perplexity:.2f}{left_out}"
-        self._fulfil(max(wished, SAVE) if _is_finished(at.curve, settings) else wished)
+    def _loss(self, part: _Shard, dropout: torch.Generator) -> Tensor:
+        """Return the NLL, with a teacher mixed with word-level KD: a scalar, nats summed over target tokens."""
+        batch, positions, labels = part
+        vectors = self.forward(batch.source, batch.decoder_input, dropout).flatten(0, 1)  # (T B, H)
+        logits = self.network.logits(vectors.index_select(0, positions))  # (tokens and padding, V)
+        if self.teacher is None:
+            return losses.nll(logits, labels)
+        return losses.word_kd(logits, labels, self.teacher.targets(batch), alpha=self.job.alpha)
 
-    def _wish(self, *, epoch_ends: bool = False) -> int:
-        """What the first process wants of all after this update."""
-        if self.team.rank:
-            return 0
-        if asked := self.asked():
-            return STOP + asked
-        return SAVE if self.keeper.due(epoch_ends=epoch_ends) else 0
+    def _update(self, rows: Sequence[int], shard_losses: Sequence[Tensor | float], *, steps_per_epoch: int) -> None:
+        """Take one optimizer step, in which rank 0's control flag reaches every process."""
+        tokens, settings = self.job.text.count_target_tokens(rows), self.job.settings
+        scale = 1.0 / (len(rows) if settings.loss_normalization == "sentences" else tokens)
+        nats = [float(loss) for loss in shard_losses]  # waits for a GPU
+        self._broadcast_control()
+        self.optimizer.update(nats, tokens, scale=scale, steps_per_epoch=steps_per_epoch)
+        if self.optimizer.diverged():
+            raise divergence_error(self.job, f"{self.state.skipped} of {self.state.updates} updates were")
 
-    def _fulfil(self, wish: float) -> None:
-        if not wish:
+    def end_epoch(self, bar: Progress | None) -> None:
+        """Measure dev perplexity, add the epoch to the curve, keep the best weights, and save when it is time to."""
+        state, dev_nll = self.state, self._dev_nll()
+        train_loss = state.epoch_nll / state.epoch_tokens if state.epoch_tokens else math.nan
+        if not (math.isfinite(train_loss) and dev_nll < MAX_NLL):
+            raise divergence_error(self.job, f"the losses of epoch {len(state.curve) + 1} are")
+        epoch = Epoch(len(state.curve) + 1, state.updates, state.learning_rate, train_loss, math.exp(dev_nll))
+        state.curve.append(epoch)
+        state.epoch_batches, state.epoch_nll, state.epoch_tokens = 0, 0.0, 0
+        self.optimizer.end_epoch()
+        self._keep_best_weights()
+        if bar:
+            bar.note = self._note(epoch)
+        finished = _is_finished(state.curve, self.job.settings)
+        self._obey(max(self.group.flag, Control.SAVE) if finished else self.group.flag)
+
+    def _dev_nll(self) -> float:
+        """Return the mean NLL of the dev targets, nats per target token; rank 0's control flag travels along."""
+        shards, dev = self.group.local_shards, self.job.dev
+        parts = [perplexity.total_nll(self.network, dev, rank=shard, size=self.group.shards) for shard in shards]
+        self._broadcast_control(epoch_ends=True)
+        nats, tokens = self.group.all_reduce(*zip(*parts, strict=True))
+        return nats / tokens
+
+    def _keep_best_weights(self) -> None:
+        curve = self.state.curve
+        is_best = curve[-1].dev_perplexity <= min(epoch.dev_perplexity for epoch in curve)
+        if self.job.settings.keep_checkpoint == "best" and is_best and self.group.rank == 0:
+            self.tensors.best_weights.copy_(self.group.weights)
+
+    def _note(self, epoch: Epoch) -> str:
+        skipped = f", {self.state.skipped} updates skipped: not finite" if self.state.skipped else ""
+        epochs = self.job.settings.epochs
+        return f"epoch {epoch.epoch} of {epochs}: dev perplexity {epoch.dev_perplexity:.2f}{skipped}"
+
+    def _broadcast_control(self, *, epoch_ends: bool = False) -> None:
+        """On rank 0, decide what all processes do after the next all_reduce."""
+        if self.group.rank == 0:
+            if self.stop_requested():
+                control = Control.STOP
+            else:
+                control = Control.SAVE if self.saver.due(epoch_ends=epoch_ends) else Control.CONTINUE
+            self.group.broadcast_flag(control)
+
+    def _obey(self, flag: int) -> None:
+        """Save the state, or save it and stop, as rank 0 said. Raises StoppedError to stop."""
+        if flag == Control.CONTINUE:
             return
-        for share, generator in self.dropout.items():
-            self.tensors.dropout[share] = generator.get_state()
-        self.team.barrier()
-        if self.team.rank == 0:
-            self.keeper.save(self.state, self.tensors)
-        if wish >= STOP:
-            kept = "" if self.lesson.resume is None else "; the state is saved, and the same command goes on from it"
-            raise StoppedError(round(wish) - STOP, f"stopped{kept}")
+        for shard, generator in self.dropout_generators.items():
+            self.tensors.dropout[shard] = generator.get_state()
+        self.group.barrier()
+        if self.group.rank == 0:
+            self.saver.save(self.state, self.tensors)
+        if flag == Control.STOP:
+            saved = "" if self.job.resume is None else "; the state is saved, and the same command resumes from it"
+            raise StoppedError(self.stop_requested(), f"stopped{saved}")

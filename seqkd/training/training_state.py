@@ -1,4 +1,4 @@
-"""The state of a training between two updates, kept on disk to go on from after an interruption."""
+"""The state of a training between two updates, saved as checkpoints from which an interrupted training resumes."""
 
 import json
 import os
@@ -16,46 +16,46 @@ from torch import Tensor
 from seqkd.training.curve import Epoch
 from seqkd.utils import fingerprint
 
-CHEAP = 0.01  # the share of the time that saving at the ends of short epochs may take
-RECORD = "record"
+MAX_TIME_SHARE = 0.01  # of the training, for checkpoints at the ends of short epochs
+RECORD = "record"  # the tensor that holds a TrainingState as JSON
 
 
 @dataclass
 class TrainingState:
-    """Where a training stands: what its tensors do not say."""
+    """How far a training is: everything but its tensors."""
 
-    curve: list[Epoch] = field(default_factory=list)
-    batches: int = 0  # of the present epoch, done
-    nats: float = 0.0  # of the present epoch, summed
-    words: int = 0  # that these are of
+    curve: list[Epoch] = field(default_factory=list)  # the epochs that are done
+    epoch_batches: int = 0  # batches of the current epoch that are done
+    epoch_nll: float = 0.0  # the loss of these, nats summed over target tokens
+    epoch_tokens: int = 0  # target tokens of these
     updates: int = 0
     learning_rate: float = 0.0  # of the last update
-    halvings: int = 0
-    skipped: int = 0  # updates left out because loss or gradient was not finite
-    in_a_row: int = 0  # of these, the last ones together
+    halvings: int = 0  # of the learning rate
+    skipped: int = 0  # updates skipped because the loss or the gradient was not finite
+    skipped_in_a_row: int = 0  # of these, how many the last updates were
 
 
 @dataclass(frozen=True)
 class StateTensors:
-    """Everything else; what a training has no use for has no elements."""
+    """The tensors of a training's state. One that the training does not need has no elements."""
 
     weights: Tensor  # (parameters,)
-    first: Tensor  # (parameters,), Adam's mean of the gradient
-    second: Tensor  # (parameters,), and of its square
-    best: Tensor  # (parameters,), the weights of the best epoch
-    dropout: Tensor  # (shares, bytes), the states of the generators
+    exp_avg: Tensor  # (parameters,) Adam's running mean of the gradient
+    exp_avg_sq: Tensor  # (parameters,) Adam's running mean of the squared gradient
+    best_weights: Tensor  # (parameters,) of the epoch with the lowest dev perplexity
+    dropout: Tensor  # (shards, bytes) the states of the random generators
 
     def copy_from(self, other: Self) -> None:
-        """Copies the values of other into these tensors, wherever each lies."""
+        """Copy the values of other into these tensors in place."""
         for name, tensor in vars(self).items():
             tensor.copy_(vars(other)[name])
 
 
 def save(folder: Path, state: TrainingState, tensors: StateTensors) -> None:
-    """Writes the state under a name that holds its place and its checksum, and drops those before the last but one.
+    """Write a checkpoint, whose name holds its checksum, and keep the one before it.
 
-    That one is waited for until it is on the disk: by then it mostly is, while the new one would hold up the training.
-    So a power cut may tear the new one, as its checksum will tell, and then the other is whole.
+    Only the older of the two is fsynced: by now it is mostly on the disk, while to wait for the new one would stall
+    the training. After a power cut the new one may be torn; its checksum tells, and the older one is used.
     """
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".partial-{os.getpid()}"
@@ -63,21 +63,21 @@ def save(folder: Path, state: TrainingState, tensors: StateTensors) -> None:
     written[RECORD] = torch.frombuffer(bytearray(json.dumps(asdict(state)).encode()), dtype=torch.uint8)
     try:
         save_file(written, partial)
-        place = f"{len(state.curve):06d}-{state.batches:09d}"
-        partial.replace(folder / f"state-{place}-{_digest(partial)}.safetensors")
+        position = f"{len(state.curve):06d}-{state.epoch_batches:09d}"
+        partial.replace(folder / f"state-{position}-{_digest(partial)}.safetensors")
     finally:
         partial.unlink(missing_ok=True)
-    *older, _ = _found(folder)
-    for last in older[-1:]:
-        with last.open("rb") as file:
+    *older, _ = _checkpoints(folder)
+    for path in older[-1:]:
+        with path.open("rb") as file:
             os.fsync(file.fileno())
-    for old in older[:-1]:
-        old.unlink(missing_ok=True)
+    for path in older[:-1]:
+        path.unlink(missing_ok=True)
 
 
 def latest(folder: Path) -> tuple[TrainingState, StateTensors] | None:
-    """The newest whole state; None where there is none. A damaged one is dropped, and said to be."""
-    for path in reversed(_found(folder)):
+    """Return the newest checkpoint that is intact, or None. A damaged one is deleted with a message on stderr."""
+    for path in reversed(_checkpoints(folder)):
         try:
             if path.stem.endswith(_digest(path)):
                 return _read(path)
@@ -85,20 +85,20 @@ def latest(folder: Path) -> tuple[TrainingState, StateTensors] | None:
             continue
         except (SafetensorError, OSError):
             pass
-        print(f"{path}: this saved state is damaged and was dropped; an older one is used, or none.", file=sys.stderr)
+        print(f"{path}: this checkpoint is damaged and was deleted; an older one is used, or none.", file=sys.stderr)
         path.unlink(missing_ok=True)
     return None
 
 
 def _read(path: Path) -> tuple[TrainingState, StateTensors]:
-    found = load_file(path)
-    record: dict[str, Any] = json.loads(found.pop(RECORD).numpy().tobytes())
+    tensors = load_file(path)
+    record: dict[str, Any] = json.loads(tensors.pop(RECORD).numpy().tobytes())
     record["curve"] = [Epoch(*line) for line in record["curve"]]
-    return TrainingState(**record), StateTensors(**found)
+    return TrainingState(**record), StateTensors(**tensors)
 
 
-def _found(folder: Path) -> list[Path]:
-    """The states of a folder, the newest last."""
+def _checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints of a folder, the newest last."""
     return sorted(folder.glob("state-*.safetensors"))
 
 
@@ -107,19 +107,21 @@ def _digest(path: Path) -> str:
 
 
 class CheckpointSaver:
-    """When the state is saved: every so many seconds, and at epochs' ends where that costs next to nothing."""
+    """Saves a training's state every so many seconds, and at the end of an epoch where that costs next to nothing."""
 
-    def __init__(self, folder: Path | None, every: float) -> None:
-        self.folder, self.every, self.cost, self.last, self.warned = folder, every, 0.0, time.monotonic(), False
+    def __init__(self, folder: Path | None, interval: float) -> None:
+        self.folder, self.interval = folder, interval  # seconds; without a folder nothing is saved
+        self.last_saved, self.cost, self.warned = time.monotonic(), 0.0, False  # cost: seconds that the last save took
 
     def due(self, *, epoch_ends: bool = False) -> bool:
+        """Return whether it is time to save."""
         if self.folder is None:
             return False
-        waited = time.monotonic() - self.last
-        return waited >= (min(self.every, self.cost / CHEAP) if epoch_ends else self.every)
+        waited = time.monotonic() - self.last_saved
+        return waited >= (min(self.interval, self.cost / MAX_TIME_SHARE) if epoch_ends else self.interval)
 
     def save(self, state: TrainingState, tensors: StateTensors) -> None:
-        """A state that cannot be written, for a full disk say, is told once and does not end the training."""
+        """Save the state. Where that fails, as on a full disk, say so once and let the training go on."""
         if self.folder is None:
             return
         began = time.monotonic()
@@ -129,5 +131,5 @@ class CheckpointSaver:
             if not self.warned:
                 print(f"{self.folder}: the state could not be saved ({error}); training goes on.", file=sys.stderr)
             self.warned = True
-        self.last = time.monotonic()
-        self.cost = self.last - began
+        self.last_saved = time.monotonic()
+        self.cost = self.last_saved - began

@@ -6,7 +6,7 @@ import pytest
 import torch
 from networks import MANY, random_network
 from torch import Tensor
-from trainings import TEXT, flat, lesson, network, settings
+from trainings import TEXT, flat, job, network, settings
 
 from seqkd.config.schema import Machine
 from seqkd.data import batches
@@ -14,10 +14,10 @@ from seqkd.decoding import beam_search, beam_search_cuda
 from seqkd.models import lstm
 from seqkd.models.losses import TopK, word_kd
 from seqkd.ops import devices, lstm_cell, matmul
-from seqkd.ops.cuda import graphs
 from seqkd.ops.cuda import lstm_cell as lstm_cell_cuda
 from seqkd.ops.matmul import Precision
 from seqkd.training import pruning, trainer
+from seqkd.training.graphed_forward import GraphedForward
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here")]
 GPU = Machine(processes=1, device="cuda")
@@ -100,7 +100,7 @@ def vectors_and_gradients(
     net: lstm.LSTMNetwork, source: Tensor, decoder_input: Tensor, *, graphed: bool = False
 ) -> list[Tensor]:
     """Return the vectors of a batch and all gradients, on the CPU; graphed: those of a replayed CUDA graph."""
-    forward = graphs.GraphedForward(net, source.shape[1]) if graphed else net
+    forward = GraphedForward(net, source.shape[1]) if graphed else net
     for _ in range(3 if graphed else 1):
         net.zero_grad()
         vectors = forward(source, decoder_input)
@@ -191,7 +191,7 @@ def test_beam_search_takes_fewer_sentences_at_once_if_memory_runs_out(monkeypatc
 def test_training_learns_and_repeats_bit_for_bit(precision: Precision) -> None:
     device, options = devices.configure(GPU, precision), settings(epochs=40, learning_rate=0.02, batch_size=4)
     nets = [network(dropout=0.05).to(device) for _ in range(2)]
-    curves = [trainer.train(net, lesson(settings=options), GPU) for net in nets]
+    curves = [trainer.train(net, job(settings=options), GPU) for net in nets]
     devices.configure(GPU)
     assert curves[0] == curves[1]
     assert torch.equal(flat(nets[0]), flat(nets[1]))
@@ -200,8 +200,8 @@ def test_training_learns_and_repeats_bit_for_bit(precision: Precision) -> None:
 
 def test_training_without_dropout_equals_a_cpus() -> None:
     one, other, options = network(dropout=0.0), network(dropout=0.0).to("cuda"), settings(shards=1)
-    on_cpu = trainer.train(one, lesson(settings=options), Machine(processes=1, device="cpu"))
-    on_gpu = trainer.train(other, lesson(settings=options), GPU)
+    on_cpu = trainer.train(one, job(settings=options), Machine(processes=1, device="cpu"))
+    on_gpu = trainer.train(other, job(settings=options), GPU)
     assert [epoch.dev_perplexity for epoch in on_gpu] == pytest.approx(
         [epoch.dev_perplexity for epoch in on_cpu], rel=1e-3
     )
@@ -211,7 +211,7 @@ def test_training_with_word_kd_keeps_pruned_weights_zero() -> None:
     net, teacher = network().to("cuda"), network(seed=2).to("cuda")
     mask = pruning.mask(net, 0.5)
     pruning.apply(net, mask)
-    trainer.train(net, lesson(mask=mask, alpha=0.5, teacher=teacher), GPU)
+    trainer.train(net, job(mask=mask, alpha=0.5, teacher=teacher), GPU)
     assert not flat(net)[~mask.to("cuda")].any()
 
 

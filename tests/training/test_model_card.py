@@ -21,16 +21,16 @@ def model(tmp_path: Path) -> Model:
 
 
 def _card(model: Model, *trainings: dict[str, Any]) -> list[str]:
-    told = model_card.render(name="small", model=model, trainings=trainings, about=ABOUT, dev={"perplexity": "9.03"})
-    return told.splitlines()
+    card = model_card.render(name="small", model=model, trainings=trainings, about=ABOUT, dev={"perplexity": "9.03"})
+    return card.splitlines()
 
 
-def test_a_card_tells_the_corpus_the_training_and_what_it_reached(model: Model) -> None:
+def test_model_card_tells_the_corpus_the_training_and_the_dev_scores(model: Model) -> None:
     lines = _card(model, RETRAINED)
     for line in (
         "# small",
         "## Training",
-        "- text: seq_kd",
+        "- train_text: seq_kd",
         "- alpha: 0.5",
         "- teacher: teacher",
         "- perplexity: 9.03",
@@ -40,7 +40,7 @@ def test_a_card_tells_the_corpus_the_training_and_what_it_reached(model: Model) 
     assert '  "licence": "MIT"' in lines
 
 
-def test_a_card_tells_every_training_of_several(model: Model) -> None:
+def test_model_card_tells_every_training_of_several(model: Model) -> None:
     lines = _card(model, RETRAINED, {"train_text": "seq_inter"})
     first, second = lines.index("## Training, 1 of 2"), lines.index("## Training, 2 of 2")
-    assert first < lines.index("- text: seq_kd") < second < lines.index("- text: seq_inter")
+    assert first < lines.index("- train_text: seq_kd") < second < lines.index("- train_text: seq_inter")

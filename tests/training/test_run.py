@@ -1,0 +1,198 @@
+"""One training from files to a model's folder, and what its saved state is known by."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from source_tree import ROOT
+
+from seqkd.config import schema
+from seqkd.config.schema import DistillSettings, Machine, NetworkSettings, Params
+from seqkd.data import bitext, vocab
+from seqkd.data.bitext import Pair
+from seqkd.models import checkpoint
+from seqkd.models.checkpoint import Model
+from seqkd.training import curve, run, training_state
+from seqkd.training.run import TrainingRun
+from seqkd.utils import cache_dir, fingerprint
+from seqkd.utils.errors import InputError
+
+ONE = Machine(processes=1, device="cpu")
+PAIRS = [Pair(2 * number, f"house {number} is red", f"Haus {number} ist rot") for number in range(40)]
+LONG = Pair(99, "house " * 50, "Haus")
+SIZE = NetworkSettings(size="1x8", dropout=0.1)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with texts, a development set and a vocabulary."""
+    monkeypatch.chdir(tmp_path)
+    bitext.write(tmp_path / "text/reference.tsv", [*PAIRS, LONG])
+    bitext.write(tmp_path / "text/seq_kd.tsv", PAIRS[:20])
+    bitext.write(tmp_path / "corpus/dev.tsv", PAIRS[:5])
+    (tmp_path / "corpus/about.json").write_text(json.dumps({"corpus": "houses", "source": "en", "target": "de"}))
+    vocab.train([text for pair in PAIRS for text in pair[1:]], tmp_path / "joint.model", size=60)
+    return tmp_path
+
+
+@pytest.fixture
+def params() -> Params:
+    """The project's settings with short trainings."""
+    params = schema.load_params(ROOT / "params.yaml")
+    short = {name: getattr(params.optim, name).model_copy(update={"epochs": 2}) for name in ("student", "finetune")}
+    data = params.data.model_copy(update={"max_length": 30})
+    return params.model_copy(update={"data": data, "optim": params.optim.model_copy(update=short)})
+
+
+def _model(project: Path, seed: int = 1) -> Model:
+    return run.init_model(vocab.load(project / "joint.model"), SIZE, seed=seed, device=torch.device("cpu"))
+
+
+def _spec(project: Path, **other: Any) -> TrainingRun:
+    return TrainingRun(
+        **{
+            "name": "small",
+            "optim": "student",
+            "text": project / "text/reference.tsv",
+            "corpus": project / "corpus",
+            "init_from": "random",
+            **other,
+        }
+    )
+
+
+def _resume(model: Model, spec: TrainingRun, params: Params) -> Path:
+    folder = run.prepare(model, spec, params, ONE).job.resume
+    assert folder is not None
+    return folder
+
+
+def test_trainings_one_after_the_other_are_checked_trained_and_saved(
+    project: Path, params: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, checked = _spec(project), list[tuple[str, int]]()
+    second = replace(first, optim="finetune", text=project / "text/seq_kd.tsv")
+    run.train_and_save(
+        _model(project),
+        [first, second],
+        params,
+        ONE,
+        check=lambda job, *_: checked.append((job.optim, len(job.text.sources))),
+        out=project / "models/small",
+        curve_out=project / "curves/small.csv",
+    )
+    assert checked == [("student", 40), ("finetune", 20)]
+    epochs = curve.read(project / "curves/small.csv")
+    assert [(line.epoch, line.updates) for line in epochs] == [(1, 1), (2, 2), (3, 3), (4, 4)]
+    card = (project / "models/small/README.md").read_text()
+    assert "- pairs: 40 of 41; the others have more than 30 pieces (data.max_length) or an empty side" in card
+    assert "- train_text: seq_kd" in card
+    assert f"- learning_rate: {params.optim.finetune.learning_rate}" in card
+    assert f"- perplexity: {epochs[-1].dev_perplexity:.2f}" in card
+    assert "small: pairs: 40 of 41; " in capsys.readouterr().err
+    assert checkpoint.load(project / "models/small").network.shape.hidden == 8
+    assert len(list((project / ".resume").glob(f"*/{cache_dir.COMPLETE}"))) == 2
+
+
+def test_training_that_a_check_refuses_writes_nothing(project: Path, params: Params) -> None:
+    def refuse(*_: object) -> None:
+        raise InputError("too large")
+
+    before = sorted(project.rglob("*"))
+    outs = {"out": project / "models/small", "curve_out": project / "curves/small.csv"}
+    with pytest.raises(InputError, match="too large"):
+        run.train_and_save(_model(project), [_spec(project)], params, ONE, check=refuse, **outs)
+    assert sorted(project.rglob("*")) == before
+
+
+def test_training_resumes_from_the_state_that_an_interrupted_one_left(project: Path, params: Params) -> None:
+    model = _model(project)
+    prepared = run.prepare(model, _spec(project), params, ONE)
+    result = run.train(prepared, ONE)
+    assert prepared.job.resume is not None
+    assert training_state.latest(prepared.job.resume) is not None
+    again = _model(project)
+    same = run.prepare(again, _spec(project), params, ONE)
+    assert same.job.resume == prepared.job.resume
+    assert run.train(same, ONE).epochs == result.epochs
+    for one, other in zip(again.network.parameters(), model.network.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_resume_folder_is_another_one_for_another_text_setting_loss_or_start(project: Path, params: Params) -> None:
+    checkpoint.save(project / "models/teacher", _model(project, seed=2), card="")
+    model, spec = _model(project), _spec(project)
+    word_kd = replace(spec, alpha=0.5, teacher=project / "models/teacher")
+    folders = [
+        _resume(model, spec, params),
+        _resume(model, replace(spec, text=project / "text/seq_kd.tsv"), params),
+        _resume(model, replace(spec, optim="finetune"), params),
+        _resume(model, spec, params.model_copy(update={"seed": params.seed + 1})),
+        _resume(model, word_kd, params),
+        _resume(model, replace(word_kd, top_k=4), params),
+        _resume(_model(project, seed=2), spec, params),
+    ]
+    assert len(set(folders)) == len(folders)
+
+
+@pytest.mark.parametrize(
+    ("edited", "usable"),
+    [
+        ("decoding/beam_search.py", True),
+        ("reporting/plots.py", True),
+        ("corpora/cleaning.py", True),
+        ("selection/select.py", True),
+        ("evaluation/metrics.py", True),
+        ("planning/bounds.py", True),
+        ("utils/progress.py", True),
+        ("training/optimizer.py", False),
+        ("training/graphed_forward.py", False),
+        ("models/lstm.py", False),
+        ("ops/cpu/gemm.py", False),
+        ("data/batches.py", False),
+    ],
+)
+def test_resume_folder_survives_an_edit_of_what_training_does_not_use(
+    project: Path, params: Params, monkeypatch: pytest.MonkeyPatch, edited: str, usable: bool
+) -> None:
+    """The state of a killed training is found again after an edit of a plot, not after one of the optimizer."""
+    copy = project / "copy/seqkd"
+    shutil.copytree(fingerprint.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    fingerprint_of = fingerprint.of
+    monkeypatch.setattr(fingerprint, "of", lambda *modules: fingerprint_of(*modules, package=copy))
+    before = _resume(_model(project), _spec(project), params)
+    with (copy / edited).open("a") as file:
+        file.write("\nEDITED = True\n")
+    after = _resume(_model(project), _spec(project), params)
+    assert (after == before) == usable
+
+
+def test_word_kd_with_a_teacher_of_another_vocabulary_is_refused(project: Path, params: Params) -> None:
+    other = vocab.train([f"{word} tree" for word in "abcdefgh"], project / "other.model", size=20)
+    teacher = run.init_model(other, SIZE, seed=1, device=torch.device("cpu"))
+    checkpoint.save(project / "models/teacher", teacher, card="")
+    spec = _spec(project, alpha=0.5, teacher=project / "models/teacher")
+    with pytest.raises(InputError, match="models/teacher: its vocabulary is not that of small; train both anew"):
+        run.prepare(_model(project), spec, params, ONE)
+
+
+def test_word_kd_with_top_k_keeps_its_targets_in_the_cache(project: Path, params: Params) -> None:
+    checkpoint.save(project / "models/teacher", _model(project, seed=2), card="")
+    spec = _spec(project, alpha=0.5, teacher=project / "models/teacher", top_k=4)
+    prepared = run.prepare(_model(project), spec, params, ONE)
+    run.train(prepared, ONE)
+    assert prepared.job.top_k_cache is not None
+    assert [path.name for path in prepared.job.top_k_cache.folder.iterdir()] == ["00000000"]
+    assert (prepared.card["teacher"], prepared.card["top_k"]) == ("teacher", 4)
+
+
+def test_row_without_word_kd_needs_no_teacher() -> None:
+    paths = {"texts": Path("text"), "corpus": Path("corpus"), "teacher": Path("teacher")}
+    for alpha, teacher in ((0.0, None), (0.5, Path("teacher"))):
+        row = DistillSettings(train_text="seq_kd", alpha=alpha)
+        spec = TrainingRun.of_row("row", row, optim="student", init_from="random", **paths)
+        assert (spec.text, spec.teacher) == (Path("text/seq_kd.tsv"), teacher)
