@@ -22,7 +22,8 @@ LAYERS = (
     {"config"},
     {"utils"},
 )
-TORCH = {
+# Packages that may use torch.
+TORCH = {"api", "planning", "evaluation", "training", "decoding", "models", "ops", "data"}
     "api",
     "planning",
     "evaluation",

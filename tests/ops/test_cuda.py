@@ -105,7 +105,7 @@ def vectors_and_gradients(
         net.zero_grad()
         vectors = forward(source, decoder_input)
         values = vectors.detach().cpu()
-        (net.logits(vectors).sin().sum() + vectors.cos().sum()).backward()
+        (net.logits(vectors).sin().sum() + vectors.cos().sum()).backward()  # type: ignore[no-untyped-call]
         del vectors  # no CUDA graph is captured while the autograd graph of an earlier pass is alive
     return [values, *(weight.grad.clone().cpu() for weight in net.parameters() if weight.grad is not None)]
 
