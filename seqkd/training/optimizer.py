@@ -1,4 +1,4 @@
-"""One process's side of an update: reduce the gradients, clip them, follow the schedule, step; skip non-finite ones."""
+"""One process's side of an update: all-reduce, gradient clipping, learning-rate schedule, step; skip if not finite."""
 
 import math
 from collections.abc import Sequence
@@ -99,7 +99,7 @@ class ShardedOptimizer:
         return state.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW or state.skipped > limit
 
     def _scheduled_learning_rate(self, steps_per_epoch: int) -> float:
-        """Return the learning rate of the next update: a linear warm-up times the schedule of the settings."""
+        """Return the learning rate of the next update: linear warm-up times the learning-rate schedule."""
         settings, updates = self.settings, self.state.updates
         warmup = min(1.0, (updates + 1) / (settings.warmup_steps + 1))
         if settings.schedule == "cosine":

@@ -74,7 +74,8 @@ def train(network: LSTMNetwork, job: TrainingJob, machine: Machine) -> list[Epoc
         tensors.copy_from(checkpoint[1])
     with process_control.defer_signals() as stop_requested:
         saver = CheckpointSaver(job.resume, machine.checkpoint_interval)
-        curve: list[Epoch] = group.run(_work, network, job, teacher, _RunState(state, tensors, saver, stop_requested))
+        setup = _Setup(network, job, teacher, state, tensors, saver, stop_requested)
+        curve: list[Epoch] = group.run(_work, setup)
     return curve
 
 
@@ -98,33 +99,30 @@ def _new_tensors(group: DataParallelGroup, settings: OptimizerSettings) -> State
     )
 
 
-class _RunState(NamedTuple):
-    """The state of a training, and what decides when to save it and when to stop."""
+class _Setup(NamedTuple):
+    """What every process of a training works with."""
 
+    network: LSTMNetwork
+    job: TrainingJob
+    teacher: TeacherTargets | None
     state: TrainingState
     tensors: StateTensors
     saver: CheckpointSaver
     stop_requested: Callable[[], int]  # the number of the signal that asked for the end, or 0
 
 
-def _work(
-    group: DataParallelGroup,
-    network: LSTMNetwork,
-    job: TrainingJob,
-    teacher: TeacherTargets | None,
-    run_state: _RunState,
-) -> list[Epoch]:
+def _work(group: DataParallelGroup, setup: _Setup) -> list[Epoch]:
     """Do one process's part of the training; return the curve."""
-    worker, state = _Worker(group, network, job, teacher, run_state), run_state.state
+    worker, job, state = _Worker(group, setup), setup.job, setup.state
     with _progress_bar(job, state) if group.rank == 0 else nullcontext() as bar:
-        if teacher is not None and not _is_finished(state.curve, job.settings):
-            teacher.precompute(group)
+        if setup.teacher is not None and not _is_finished(state.curve, job.settings):
+            setup.teacher.precompute(group)
         while not _is_finished(state.curve, job.settings):
             worker.train_epoch(bar)
             worker.end_epoch(bar)
     group.barrier()
     if job.settings.keep_checkpoint == "best" and group.rank == 0:
-        group.weights.copy_(run_state.tensors.best_weights)
+        group.weights.copy_(setup.tensors.best_weights)
     return state.curve
 
 
@@ -164,22 +162,16 @@ class _Shard(NamedTuple):
 class _Worker:
     """One process of a training."""
 
-    def __init__(
-        self,
-        group: DataParallelGroup,
-        network: LSTMNetwork,
-        job: TrainingJob,
-        teacher: TeacherTargets | None,
-        run_state: _RunState,
-    ) -> None:
-        self.group, self.network, self.job, self.teacher = group, network, job, teacher
-        self.state, self.tensors, self.saver, self.stop_requested = run_state
-        self.optimizer = ShardedOptimizer(group, job.settings, mask=job.mask, state=self.state)
+    def __init__(self, group: DataParallelGroup, setup: _Setup) -> None:
+        self.group, self.network, self.job, self.teacher = group, setup.network, setup.job, setup.teacher
+        self.state, self.tensors, self.saver = setup.state, setup.tensors, setup.saver
+        self.stop_requested, settings = setup.stop_requested, setup.job.settings
+        self.optimizer = ShardedOptimizer(group, settings, mask=self.job.mask, state=self.state)
         self.optimizer.load_state(self.tensors)
-        self.device = network.output.device
+        self.device = self.network.output.device
         self.dropout_generators = {shard: torch.Generator(self.device) for shard in group.local_shards}
         on_gpu = self.device.type == "cuda"
-        self.forward = GraphedForward(network, job.settings.batch_size) if on_gpu else network
+        self.forward = GraphedForward(self.network, settings.batch_size) if on_gpu else self.network
 
     def train_epoch(self, bar: Progress | None) -> None:
         """Train on the batches of the current epoch that are left."""
@@ -285,11 +277,8 @@ class _Worker:
     def _broadcast_control(self, *, epoch_ends: bool = False) -> None:
         """On rank 0, decide what all processes do after the next all_reduce."""
         if self.group.rank == 0:
-            if self.stop_requested():
-                control = Control.STOP
-            else:
-                control = Control.SAVE if self.saver.due(epoch_ends=epoch_ends) else Control.CONTINUE
-            self.group.broadcast_flag(control)
+            control = Control.SAVE if self.saver.due(epoch_ends=epoch_ends) else Control.CONTINUE
+            self.group.broadcast_flag(Control.STOP if self.stop_requested() else control)
 
     def _obey(self, flag: int) -> None:
         """Save the state, or save it and stop, as rank 0 said. Raises StoppedError to stop."""
@@ -301,5 +290,6 @@ class _Worker:
         if self.group.rank == 0:
             self.saver.save(self.state, self.tensors)
         if flag == Control.STOP:
+            self.group.barrier()  # workers stay until the state is saved: rank 0 exits soon after they are gone
             saved = "" if self.job.resume is None else "; the state is saved, and the same command resumes from it"
             raise StoppedError(self.stop_requested(), f"stopped{saved}")

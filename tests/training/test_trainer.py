@@ -3,6 +3,8 @@
 import os
 import signal
 import threading
+import time
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from trainings import DEV, flat, job, network, settings
 
 from seqkd.config.schema import Machine
 from seqkd.models import perplexity
-from seqkd.training import pruning, trainer, training_state
+from seqkd.training import data_parallel, pruning, trainer, training_state
 from seqkd.training.teacher import TopKCache
 from seqkd.training.training_state import CheckpointSaver, StateTensors, TrainingState
 from seqkd.utils.errors import InputError, StoppedError
@@ -131,6 +133,29 @@ def test_training_saves_its_state_before_a_signal_ends_it(tmp_path: Path, number
     assert 0 < checkpoint[0].updates < 40 * 12
     assert trainer.train(net, job(settings=long, resume=tmp_path), ONE) == curve
     assert torch.equal(flat(net), flat(undisturbed))
+
+
+def test_signal_leaves_the_workers_running_until_the_state_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rank 0 exits soon after a worker is gone, even in the middle of a slow save."""
+    save, events = CheckpointSaver.save, list[str]()
+
+    def save_slowly(saver: CheckpointSaver, state: TrainingState, tensors: StateTensors) -> None:
+        time.sleep(0.5)
+        save(saver, state, tensors)
+        events.append("saved")
+
+    def wait_for_workers(sentinels: list[int], _: threading.Event) -> None:
+        connection.wait(sentinels)
+        events.append("worker gone")
+
+    monkeypatch.setattr(CheckpointSaver, "save", save_slowly)
+    monkeypatch.setattr(data_parallel, "_exit_without_workers", wait_for_workers)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    with pytest.raises(StoppedError, match="the state is saved"):
+        trainer.train(network(), job(settings=settings(epochs=400), resume=tmp_path), Machine(processes=2))
+    assert events[0] == "saved"
 
 
 def _spoil_gradients(monkeypatch: pytest.MonkeyPatch, updates: set[int]) -> None:
