@@ -43,6 +43,11 @@ def configure(machine: Machine, precision: Precision = "fp32") -> torch.device:
     _keep_memory()
     _spare_searches()
     torch.set_num_threads(1)
+    return device_of(machine)
+
+
+def device_of(machine: Machine) -> torch.device:
+    """Return the device that machine.yaml chooses. Raises InputError for a GPU that is not there."""
     if machine.device == "cuda" and not torch.cuda.is_available():
         raise InputError("machine.yaml: device is cuda, but torch finds no GPU; write cpu or auto.")
     gpu = machine.device != "cpu" and torch.cuda.is_available()

@@ -14,6 +14,7 @@ from seqkd.data import batches
 from seqkd.data.batches import Batch, TokenizedCorpus
 from seqkd.models import losses, perplexity
 from seqkd.models.lstm import LSTMNetwork
+from seqkd.ops import matmul
 from seqkd.ops.cuda import graphs
 from seqkd.training import training_state
 from seqkd.training.curve import Epoch
@@ -169,7 +170,7 @@ class _Worker:
         batch = batches.collate(self.lesson.text, rows)
         if self.device.type == "cuda":
             batch = batch.padded(graphs.LENGTH_MULTIPLE)
-        places, gold = batch.target_positions()
+        places, gold = batch.target_positions(matmul.ROW_MULTIPLE)
         return batch.to(self.device), places.to(self.device), gold.to(self.device)
 
     def _learn(self, share: int, part: "_Part | None") -> Tensor | float:

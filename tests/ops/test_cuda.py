@@ -147,7 +147,7 @@ def test_a_search_finds_what_a_cpu_finds(beam: int, length_penalty: float) -> No
             alike = sum(one == pytest.approx(other, rel=1e-4) for one, other in scores)
             same = sum(one[0].ids == other[0].ids for one, other in pairs)
             assert min(alike, same) >= len(MANY) - 3  # float32 breaks a tie now and then
-        assert ready.boards
+        assert ready.graph_cache
 
 
 @pytest.mark.parametrize("beam", [1, 5])
@@ -173,7 +173,7 @@ def test_where_a_gpu_has_too_little_memory_boards_get_smaller(monkeypatch: pytes
         make(self, *given, sentences=sentences, **other)  # type: ignore[arg-type]
 
     monkeypatch.setattr(beam_search_cuda.StaticBeam, "__init__", small)
-    found = beam_search.decode(net, MANY, beam=5, budget=beam_search.BatchSizer(1500))
+    found = beam_search.decode(net, MANY, beam=5, batch_sizer=beam_search.BatchSizer(1500))
     assert [items[0].ids for items in found] == [items[0].ids for items in expected]
 
 

@@ -60,10 +60,10 @@ def test_one_lstm_step_by_hand() -> None:
 def test_one_attention_step_by_hand() -> None:
     """Two source states, scores h W s, their softmax, and tanh of the combined vector."""
     net = network(1)
-    memory = lstm.EncoderOutput(
+    memory = lstm.LSTMEncoderOutput(
         states=torch.tensor([[[1.0] * 6, [3.0] * 6]]).double(),
         keys=torch.tensor([[[0.0] * 6, [1.0] * 6]]).double(),
-        closed=torch.zeros(1, 1, 2).double(),
+        mask_bias=torch.zeros(1, 1, 2).double(),
         state=torch.zeros(1, 1, 6).double(),
         cell=torch.zeros(1, 1, 6).double(),
     )
@@ -71,7 +71,7 @@ def test_one_attention_step_by_hand() -> None:
         net.combine.zero_()
         net.combine[:, :6] = torch.eye(6) * 0.1
         step = net.step(
-            torch.zeros(1, 24).double(), memory, lstm.DecoderState(memory.state[0], memory.state, memory.cell + 1.0)
+            torch.zeros(1, 24).double(), memory, lstm.LSTMDecoderState(memory.state[0], memory.state, memory.cell + 1.0)
         )
     score = 6 * float(step.state[0, 0, 0])
     second = math.exp(score) / (1.0 + math.exp(score))
@@ -86,14 +86,14 @@ def test_the_decoder_loop_equals_the_plain_steps_in_values_and_gradients(layers:
     fast = net(batch.source, batch.decoder_input)
     memory = net.encode(batch.source)
     table = net.target_embedding @ net.decoder_word.t() + net.decoder_bias[0]
-    step, vectors = lstm.DecoderState(torch.zeros_like(memory.state[0]), memory.state, memory.cell), []
+    step, vectors = lstm.LSTMDecoderState(torch.zeros_like(memory.state[0]), memory.state, memory.cell), []
     for words in batch.decoder_input:
         step = net.step(table[words], memory, step)
         vectors.append(step.attn_vector)
     plain = torch.stack(vectors)
     assert fast.shape == (5, 3, 6)
     torch.testing.assert_close(fast, plain)
-    begun = lstm.DecoderState(torch.zeros_like(memory.state[0]), memory.state, memory.cell)
+    begun = lstm.LSTMDecoderState(torch.zeros_like(memory.state[0]), memory.state, memory.cell)
     with torch.no_grad(), net.inference() as ready:
         torch.testing.assert_close(
             ready.step(batch.decoder_input[0], memory, begun, torch.arange(3)).attn_vector, plain[0]
@@ -194,7 +194,7 @@ def test_the_compiled_exp_is_exact_to_float32_over_its_range() -> None:
 
 def test_the_words_of_a_batch_are_found_where_they_stand_and_filled_up_to_an_even_number() -> None:
     batch = batches.collate(TEXT, [0, 1, 2])
-    places, gold = batch.target_positions()
+    places, gold = batch.target_positions(matmul.ROW_MULTIPLE)
     assert len(places) == matmul.ROW_MULTIPLE
     assert gold.tolist() == batch.labels[batch.labels != PAD].tolist()
     assert batch.labels.flatten()[places[: len(gold)]].tolist() == gold.tolist()
@@ -213,5 +213,5 @@ def test_a_step_of_a_search_on_a_gpu_is_the_plain_one(layers: int) -> None:
         found = lstm_ops.decoder_step(
             words, memory[:3], last, list(net.decoder), list(net.decoder_bias)[1:], net.combine
         )
-    for one, other in zip(found, net.step(words, memory, lstm.DecoderState(*last)), strict=True):
+    for one, other in zip(found, net.step(words, memory, lstm.LSTMDecoderState(*last)), strict=True):
         torch.testing.assert_close(one, other)
