@@ -115,7 +115,8 @@ def _next_batch(
 ) -> list[int]:
     """Return the first of the remaining rows, which rise in length, that make a batch."""
     if search.model.device.type != "cuda":
-        return remaining[: sizer.batch_size([len(sources[row]) for row in remaining[: sizer.max_rows]], search.beam)]
+        lengths = [len(sources[row]) for row in remaining[: sizer.max_rows]]
+        return remaining[: sizer.batch_size(lengths, search.beam)]
     rows = remaining[: sizer.gpu_batch_size(search.beam, len(sources[remaining[0]]))]
     return rows[: sizer.gpu_batch_size(search.beam, len(sources[rows[-1]]))]
 
@@ -172,13 +173,13 @@ class _Beam:
         self.history = torch.cat((self.history, words.int()[:, :, None]), 2)
 
     def _continuations(self) -> Continuations:
-        model, given = self.search.model, (self.scores, self.open_slots)
-        chosen = model.top_k(self.state, *given, forbidden_ids=FORBIDDEN_IDS)
+        model, scores, open_slots = self.search.model, self.scores, self.open_slots
+        chosen = model.top_k(self.state, scores, open_slots, forbidden_ids=FORBIDDEN_IDS)
         if chosen is not None:
             return chosen
         logits = model.logits(self.state)
-        width = min(int(self.open_slots.max()), self.scores.shape[1] * (logits.shape[1] - len(FORBIDDEN_IDS)))
-        return hypotheses.top_k_continuations(logits, *given, width=width, forbidden_ids=FORBIDDEN_IDS)
+        width = min(int(open_slots.max()), scores.shape[1] * (logits.shape[1] - len(FORBIDDEN_IDS)))
+        return hypotheses.top_k_continuations(logits, scores, open_slots, width=width, forbidden_ids=FORBIDDEN_IDS)
 
     def _follow(self, parents: Tensor) -> None:
         """Reorder the history as the next step does the state; parents: (B, W) rows of their sentence."""

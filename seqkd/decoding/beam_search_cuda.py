@@ -159,12 +159,12 @@ class StaticBeam:
         ends = reasons.nonzero()  # (time, sentence, row), ordered by time, as beam_search meets them
         ids, finished = _trace_back(words, parents, ends), reasons[ends] == FINISHED
         lengths = ends[0] + ~finished  # EOS is not among a hypothesis's words
-        found: list[list[Hypothesis]] = [[] for _ in sentences]
+        ended: list[list[Hypothesis]] = [[] for _ in sentences]
         each = ends[1], ids, lengths, scores[ends].astype(np.float64), finished
-        for index, written, length, score, whole in zip(*(values.tolist() for values in each), strict=True):
-            found[index].append(Hypothesis(tuple(written[:length]), score, whole))
+        for index, written, length, score, reached_eos in zip(*(values.tolist() for values in each), strict=True):
+            ended[index].append(Hypothesis(tuple(written[:length]), score, reached_eos))
         nbest, length_penalty = self.search.nbest, self.search.length_penalty
-        return [hypotheses.rank(items, nbest=nbest, length_penalty=length_penalty) for items in found]
+        return [hypotheses.rank(items, nbest=nbest, length_penalty=length_penalty) for items in ended]
 
 
 def _trace_back(words: NDArray[Any], parents: NDArray[Any], ends: tuple[NDArray[Any], ...]) -> NDArray[Any]:
@@ -173,9 +173,9 @@ def _trace_back(words: NDArray[Any], parents: NDArray[Any], ends: tuple[NDArray[
     ids, row = np.zeros((len(row), len(words)), np.int32), row.copy()
     for time in range(len(words) - 1, -1, -1):
         written = last >= time
-        at = time, sentence[written], row[written]
-        ids[written, time] = words[at]
-        row[written] = parents[at]
+        index = time, sentence[written], row[written]
+        ids[written, time] = words[index]
+        row[written] = parents[index]
     return ids
 
 

@@ -48,14 +48,16 @@ def top_k_continuations(
     return values.masked_fill(closed, DEAD), chosen // per_row, words.reshape(len(scores), -1).gather(1, chosen)
 
 
-def rank(hypotheses: Iterable[Hypothesis], *, nbest: int, length_penalty: float) -> list[Hypothesis]:
-    """Return the n-best list: finished hypotheses first, then by log-probability / length ** length_penalty.
+def normalized_score(hypothesis: Hypothesis, length_penalty: float) -> float:
+    """Return log-probability / length ** length_penalty; the length counts the end of a finished hypothesis."""
+    ids, logprob, finished = hypothesis
+    return logprob / (len(ids) + finished) ** length_penalty
 
-    The length counts the end of a finished hypothesis. Equal ones stay in the order in which they came.
-    """
+
+def rank(hypotheses: Iterable[Hypothesis], *, nbest: int, length_penalty: float) -> list[Hypothesis]:
+    """Return the n-best list: finished hypotheses first, then by normalized score; equal ones stay in their order."""
 
     def key(hypothesis: Hypothesis) -> tuple[bool, float]:
-        ids, logprob, finished = hypothesis
-        return not finished, -logprob / (len(ids) + finished) ** length_penalty
+        return not hypothesis.finished, -normalized_score(hypothesis, length_penalty)
 
     return sorted(hypotheses, key=key)[:nbest]

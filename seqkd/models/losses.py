@@ -62,11 +62,11 @@ def _plain(logits: Tensor, labels: Tensor, teacher: Tensor | TopK | None, alpha:
 def _compiled(logits: Tensor, labels: Tensor, teacher: Tensor | TopK | None, alpha: float) -> tuple[Tensor, Tensor]:
     """Return the loss and its gradient, which overwrites the logits: a second large buffer would double the time."""
     values, weight = logits.detach(), np.float32(alpha)
-    given = values.numpy(), values.amax(-1).numpy(), labels.numpy()
+    arrays = values.numpy(), values.amax(-1).numpy(), labels.numpy()
     if isinstance(teacher, TopK):
-        loss = softmax.top_k_loss(*given, teacher.ids.numpy(), teacher.probs.numpy(), weight)
+        loss = softmax.top_k_loss(*arrays, teacher.ids.numpy(), teacher.probs.numpy(), weight)
     else:
-        loss = softmax.mixed_loss(*given, lstm_cpu.EMPTY if teacher is None else teacher.numpy(), weight)
+        loss = softmax.mixed_loss(*arrays, lstm_cpu.EMPTY if teacher is None else teacher.numpy(), weight)
     return logits.new_tensor(loss), values
 
 

@@ -220,8 +220,8 @@ class CUDAInference(ReferenceInference):
     def step(
         self, words: Tensor, encoder_output: LSTMEncoderOutput, state: LSTMDecoderState, parents: Tensor
     ) -> LSTMDecoderState:
-        given = self.word_gates[words], encoder_output[:3], state.reorder(parents)
-        return LSTMDecoderState(*lstm_ops.decoder_step(*given, self.matrices, self.biases, self.combine))
+        tensors = self.word_gates[words], encoder_output[:3], state.reorder(parents)
+        return LSTMDecoderState(*lstm_ops.decoder_step(*tensors, self.matrices, self.biases, self.combine))
 
     def logits(self, state: LSTMDecoderState) -> Tensor:
         return matmul_nt(state.attn_vector, self.output, self.network.output_bias, whole=True)
