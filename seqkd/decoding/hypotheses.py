@@ -51,7 +51,8 @@ def top_k_continuations(
 def normalized_score(hypothesis: Hypothesis, length_penalty: float) -> float:
     """Return log-probability / length ** length_penalty; the length counts the end of a finished hypothesis."""
     ids, logprob, finished = hypothesis
-    return logprob / (len(ids) + finished) ** length_penalty
+    divisor: float = (len(ids) + finished) ** length_penalty
+    return logprob / divisor
 
 
 def rank(hypotheses: Iterable[Hypothesis], *, nbest: int, length_penalty: float) -> list[Hypothesis]:
