@@ -78,7 +78,9 @@ class Material:
         return folder
 
     def trained(self, size: str) -> lstm.LSTMNetwork:
-        return checkpoint.load(self.model_folder(size)).network
+        network = checkpoint.load(self.model_folder(size)).network
+        assert isinstance(network, lstm.LSTMNetwork)
+        return network
 
 
 class _Named(NamedTuple):

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from seqkd.data import bitext
 from seqkd.data.vocab import BOS, EOS, PAD, Vocab
-from seqkd.ops.matmul import ROW_MULTIPLE
 from seqkd.utils.errors import InputError
 
 
@@ -34,14 +33,14 @@ class Batch(NamedTuple):
         padded = (F.pad(target, (0, 0, 0, -len(target) % multiple), value=PAD) for target in targets)
         return type(self)(self.rows, source, *padded)
 
-    def target_positions(self) -> tuple[Tensor, Tensor]:
-        """Where in expected.flatten() the words to predict stand, and their ids (words,).
+    def target_positions(self, multiple: int = 1) -> tuple[Tensor, Tensor]:
+        """Return where in labels.flatten() the words to predict stand, and their ids (words,).
 
-        The places are filled up to a multiple of EVEN by the first one, for a product's sake.
+        The positions are padded with the first one to a multiple, such as of the rows that a matrix product likes.
         """
         flat = self.labels.flatten()
-        places = (flat != PAD).nonzero()[:, 0]
-        return torch.cat((places, places[:1].expand(-len(places) % ROW_MULTIPLE))), flat[places]
+        positions = (flat != PAD).nonzero()[:, 0]
+        return torch.cat((positions, positions[:1].expand(-len(positions) % multiple))), flat[positions]
 
 
 class TokenizedCorpus(NamedTuple):

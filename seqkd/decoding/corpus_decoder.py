@@ -1,13 +1,13 @@
-"""The n-best list of a whole text, line by line from the archive and, where a line is new, from the teacher.
+"""The n-best list of a whole text: each line's from the cache or, where it has none yet, from beam search.
 
-Neither the text nor its lists are ever held whole. Lines without a list are decoded in the order of the text, GROUP
-different sources at a time, and a group's lists are kept together.
+Neither the text nor its n-best lists are ever held whole. Lines without a list are decoded in the order of the text,
+CHUNK_SIZE distinct sources at a time, and a chunk's lists are added to the cache together.
 
-A list has the same bits whatever else was decoded with it, by whichever number of workers: no product, sum or choice of
-a search reaches from one sentence to another. So a text whose lines were partly decoded for another one, or by a run
+A list has the same bits whatever else was decoded with it, by any number of processes: no product, sum or choice of a
+beam search reaches from one sentence to another. So a text whose lines were partly decoded for another one, or by a run
 that was killed, ends as one decoded from nothing. torch's own products make no such promise (`matmul_backend: torch` in
-machine.yaml, and a GPU's): there the last digits of a score may depend on its neighbours, and so the groups of a run
-taken up again are those of an undisturbed one. What machine.yaml says is not part of what a list is kept under.
+machine.yaml, and a GPU's): there the last digits of a score may depend on its neighbours, and so a resumed run decodes
+the same chunks as an undisturbed one. The settings in machine.yaml are not part of the cache's key.
 """
 
 from collections.abc import Iterator
@@ -22,74 +22,75 @@ from seqkd.decoding.translator import DecodingJob
 from seqkd.models import checkpoint
 from seqkd.utils import atomic, cache_dir, fingerprint, pool
 
-CHUNK_SIZE = 250  # different sources decoded and kept together; at most so many lists are lost
+CHUNK_SIZE = 250  # distinct sources decoded and cached together; a killed run loses at most so many lists a process
 CACHE_NAME = "decoded"  # beside the state of interrupted work; delete the folder to forget every list
 
 
 def open_cache(job: DecodingJob) -> NbestCache:
-    """Where the lists of this teacher, search and precision are, by whichever text or student they were made for."""
+    """Open the cache of this teacher, search and precision, whatever text or student the lists were made for."""
     search = f"beam {job.beam}, nbest {job.nbest}, length_penalty {job.length_penalty}, {job.precision}"
     model = [job.model / name for name in (checkpoint.WEIGHTS, checkpoint.SHAPE, checkpoint.VOCAB)]
     return nbest_cache.open_cache(cache_dir.path(cache_dir.key(search, fingerprint.of(__name__), *model), CACHE_NAME))
 
 
-def cache_summary(lists: NbestCache) -> str:
-    """In words: where lists are kept, how much room they take, and how to get it back."""
-    room = lists.path.parent.parent
-    whole = sum(path.stat().st_size for path in room.glob("*/*") if path.is_file())
-    own = lists.path.stat().st_size
-    return f"its lists are kept ({own / 1e6:,.1f} of {whole / 1e6:,.1f} MB in {room}; delete the folder to forget all)"
+def cache_summary(cache: NbestCache) -> str:
+    """Say where the n-best lists are kept, how much space they take, and how to get it back."""
+    folder = cache.path.parent.parent
+    total = sum(path.stat().st_size for path in folder.glob("*/*") if path.is_file())
+    sizes = f"{cache.path.stat().st_size / 1e6:,.1f} of {total / 1e6:,.1f} MB"
+    return f"its lists are kept ({sizes} in {folder}; delete the folder to forget all)"
 
 
 def parts(text: Path) -> Iterator[list[Pair]]:
-    """The pairs of a text, as many at a time as stand in a part of an n-best list."""
+    """Yield the pairs of a text, as many at a time as stand in a part of an n-best list."""
     return nbest.chunks(bitext.stream(text))
 
 
-def count(lists: NbestCache, text: Path) -> tuple[int, int]:
-    """The lines of a text, and how many of them have no list yet."""
+def count(cache: NbestCache, text: Path) -> tuple[int, int]:
+    """Return the number of lines of a text, and how many of them have no list yet."""
     lines = without = 0
     for part in parts(text):
-        absent = set(lists.missing(pair.source for pair in part).values())
+        absent = set(cache.missing(pair.source for pair in part).values())
         lines, without = lines + len(part), without + sum(pair.source in absent for pair in part)
     return lines, without
 
 
-def missing(lists: NbestCache, text: Path) -> Iterator[list[str]]:
-    """The sources without a list, each once, in groups; the same ones whenever those handed out before are added."""
-    given: dict[bytes, str] = {}  # handed out or about to be, and not added when last seen
-    group: list[str] = []
+def missing(cache: NbestCache, text: Path) -> Iterator[list[str]]:
+    """Yield the sources without a list in chunks, each source once; when lists are added does not change the chunks."""
+    pending: dict[bytes, str] = {}  # yielded or about to be, and not in the cache when last seen
+    chunk: list[str] = []
     for part in parts(text):
-        found = lists.missing(pair.source for pair in part)
-        group += [source for name, source in found.items() if name not in given]
-        given = lists.missing((given | found).values())
-        while len(group) >= CHUNK_SIZE:
-            yield group[:CHUNK_SIZE]
-            del group[:CHUNK_SIZE]
-    if group:
-        yield group
+        absent = cache.missing(pair.source for pair in part)
+        chunk += [source for key, source in absent.items() if key not in pending]
+        pending = cache.missing((pending | absent).values())
+        while len(chunk) >= CHUNK_SIZE:
+            yield chunk[:CHUNK_SIZE]
+            del chunk[:CHUNK_SIZE]
+    if chunk:
+        yield chunk
 
 
-def decode_missing(lists: NbestCache, text: Path, job: DecodingJob) -> Iterator[int]:
-    """Decodes what is missing, group by group; how many sources each had. job: all but the sources."""
-    jobs = (job._replace(sources=group) for group in missing(lists, text))
-    for entries in pool.map_ordered(_decoded, jobs, processes=translator.process_count(job.machine)):
-        lists.add(entries)
+def decode_missing(cache: NbestCache, text: Path, job: DecodingJob) -> Iterator[int]:
+    """Decode the sources without a list, and yield the number of each chunk's; job: all but the sources."""
+    jobs = (job._replace(sources=chunk) for chunk in missing(cache, text))
+    for entries in pool.map_ordered(_decode, jobs, processes=translator.process_count(job.machine)):
+        cache.add(entries)
         yield len(entries)
 
 
-def _decoded(job: DecodingJob) -> list[Entry]:
-    return [nbest_cache.entry(source, found) for source, found in zip(job.sources, translator.run(job), strict=True)]
+def _decode(job: DecodingJob) -> list[Entry]:
+    results = zip(job.sources, translator.run(job), strict=True)
+    return [nbest_cache.entry(source, nbest_list) for source, nbest_list in results]
 
 
-def write(lists: NbestCache, text: Path, out: Path, *, processes: int) -> None:
-    """The n-best list of a text all of whose lines have one; the folder appears whole or not at all."""
+def write(cache: NbestCache, text: Path, out: Path, *, processes: int) -> None:
+    """Write the n-best list of a text all of whose lines have one, as a folder, atomically."""
     with atomic.atomic_write(out) as folder:
         folder.mkdir()
-        for _ in pool.map_ordered(partial(_write, lists, folder), enumerate(parts(text)), processes=processes):
+        for _ in pool.map_ordered(partial(_write_part, cache, folder), enumerate(parts(text)), processes=processes):
             pass
 
 
-def _write(lists: NbestCache, folder: Path, part: tuple[int, list[Pair]]) -> None:
+def _write_part(cache: NbestCache, folder: Path, part: tuple[int, list[Pair]]) -> None:
     index, pairs = part
-    nbest.write_part(folder, index, zip(pairs, lists.lists([pair.source for pair in pairs]), strict=True))
+    nbest.write_part(folder, index, zip(pairs, cache.lists([pair.source for pair in pairs]), strict=True))

@@ -17,12 +17,12 @@ from seqkd.utils import pool
 from seqkd.utils.errors import InputError
 from seqkd.utils.progress import Progress
 
-CHUNK_SIZE = 250  # sentences of one job: enough for fast products, few enough to share out a test set
-GPU_CHUNK_SIZE = 4000  # which has them all to itself
+CHUNK_SIZE = 250  # sentences of one job: enough for fast matrix products, few enough to divide a test set
+GPU_CHUNK_SIZE = 4000  # sentences of one job on a GPU, where a single process does all of them
 
 
 class DecodingJob(NamedTuple):
-    """Sentences for one process; only names and text travel, each process loads the model once."""
+    """Sentences for one process; only paths and text are sent to it, and it loads the model once."""
 
     model: Path
     machine: Machine
@@ -41,51 +41,55 @@ def _load(folder: Path, machine: Machine, precision: Precision) -> Model:
 
 
 @cache
-def _budget(rows: int) -> BatchSizer:
-    """One a process: what memory does not suffice for is not tried again with the next job."""
-    return BatchSizer(rows)
+def _batch_sizer(max_rows: int) -> BatchSizer:
+    """Return the process's own: a batch too large for memory is not tried again in the next job."""
+    return BatchSizer(max_rows)
 
 
 def run(job: DecodingJob) -> list[list[Hypothesis]]:
-    """For every source, in order, its hypotheses, best first. Raises InputError where the model gives no numbers."""
-    model, budget = _load(job.model, job.machine, job.precision), _budget(job.machine.max_batch_hypotheses)
-    sources = [model.vocab.encode(source) for source in job.sources]
-    beam, nbest, length_penalty = job.beam, job.nbest, job.length_penalty
-    found = beam_search.decode(
-        model.network, sources, beam=beam, nbest=nbest, length_penalty=length_penalty, budget=budget
+    """Return every source's n-best list, in order. Raises InputError where the model gives no numbers."""
+    model = _load(job.model, job.machine, job.precision)
+    results = beam_search.decode(
+        model.network,
+        [model.vocab.encode(source) for source in job.sources],
+        beam=job.beam,
+        nbest=job.nbest,
+        length_penalty=job.length_penalty,
+        batch_sizer=_batch_sizer(job.machine.max_batch_hypotheses),
     )
-    if not all(found):
+    if not all(results):
         raise InputError(f"{job.model}: its weights are so large that it gives no numbers; train the model anew.")
-    return found
+    return results
+
+
+def on_gpu(machine: Machine) -> bool:
+    return devices.device_of(machine).type == "cuda"
 
 
 def process_count(machine: Machine) -> int:
-    """One has it all on a GPU."""
+    """Return how many processes decode: one on a GPU, which it keeps busy by itself."""
     return 1 if on_gpu(machine) else machine.processes
 
 
 def chunk_size(machine: Machine) -> int:
+    """Return how many sentences make a job."""
     return GPU_CHUNK_SIZE if on_gpu(machine) else CHUNK_SIZE
 
 
-def on_gpu(machine: Machine) -> bool:
-    return devices.configure(machine).type == "cuda"
-
-
 def best_hypotheses(job: DecodingJob, *, label: str) -> list[Hypothesis]:
-    """The best hypothesis of every source, in order, and to the last bit the same with any number of workers.
+    """Return the best hypothesis of every source, in order; on a CPU the same bits for any number of processes.
 
-    Sentences alike in length are dealt together, a chunk at a time and the longest first, so that no process ends late.
+    A job holds sentences alike in length, and the longest come first, so that no process ends late.
     """
     order = sorted(range(len(job.sources)), key=lambda row: (-len(job.sources[row]), row))
     size = chunk_size(job.machine)
-    hands = [order[at : at + size] for at in range(0, len(order), size)]
-    jobs = [job._replace(sources=[job.sources[row] for row in hand]) for hand in hands]
-    found: list[Hypothesis] = [Hypothesis((), 0.0, True)] * len(order)
-    answered = pool.map_ordered(run, jobs, processes=process_count(job.machine))
+    chunks = [order[start : start + size] for start in range(0, len(order), size)]
+    jobs = [job._replace(sources=[job.sources[row] for row in chunk]) for chunk in chunks]
+    best: list[Hypothesis] = [Hypothesis((), 0.0, True)] * len(order)
+    results = pool.map_ordered(run, jobs, processes=process_count(job.machine))
     with Progress(len(order), unit="sentences", label=label) as progress:
-        for hand, answers in zip(hands, answered, strict=True):
-            for row, answer in zip(hand, answers, strict=True):
-                found[row] = answer[0]
-            progress.add(len(hand))
-    return found
+        for chunk, nbest_lists in zip(chunks, results, strict=True):
+            for row, nbest_list in zip(chunk, nbest_lists, strict=True):
+                best[row] = nbest_list[0]
+            progress.add(len(chunk))
+    return best

@@ -12,38 +12,23 @@ from seqkd.ops.cpu import softmax
 
 
 class TopK(NamedTuple):
-    """The teacher's k likeliest words at each of a batch's words, k < V, and what the others have together."""
+    """The teacher's k likeliest words at each of a batch's words, k < V, and the probability of all others together."""
 
-    ids: Tensor  # (words, k) integers, no two of a row the same
-    probs: Tensor  # (words, k + 1) probabilities: those of ids, then that of the rest; a row sums to 1
+    ids: Tensor  # (words, k) integers, distinct within a row
+    probs: Tensor  # (words, k + 1) those of ids, then the rest; a row sums to 1
 
 
-class _Mixed(torch.autograd.Function):
-    """On a CPU the logits' own buffer becomes the gradient; elsewhere one more (words, V) does."""
+class _MixedLoss(torch.autograd.Function):
+    """(1 - alpha) NLL + alpha Word-KD; the forward pass computes the gradient too.
+
+    On a CPU the logits' own buffer becomes the gradient; elsewhere one more (words, V) does.
+    """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, gold: Tensor, teacher: Tensor | TopK | None, alpha: float) -> Tensor:
-        if lstm_cpu.supports(logits):
-            loss, gradient = _compiled(logits, gold, teacher, alpha)
-            ctx.save_for_backward(gradient)
-            return loss
-        words = len(gold)
-        student = torch.log_softmax(logits[:words], -1)
-        loss = (alpha - 1.0) * student.gather(1, gold[:, None]).sum()
-        if isinstance(teacher, TopK):
-            ids, shares, rest = teacher.ids.long(), teacher.probs[:, :-1], teacher.probs[:, -1:]
-            others = student.scatter(1, ids, -torch.inf)
-            outside = others.logsumexp(-1, keepdim=True)
-            loss = loss - alpha * ((shares * student.gather(1, ids)).sum() + (rest * outside).sum())
-            gradient = student.exp_().scatter_add_(1, ids, -alpha * shares)
-            gradient.sub_(others.sub_(outside).exp_().mul_(alpha * rest))
-        elif teacher is not None:
-            loss = loss - alpha * torch.dot(teacher.view(-1), student.view(-1))
-            gradient = student.exp_().sub_(teacher, alpha=alpha)
-        else:
-            gradient = student.exp_()
-        gradient.scatter_add_(1, gold[:, None], torch.full_like(student[:, :1], alpha - 1.0))
-        ctx.save_for_backward(F.pad(gradient, (0, 0, 0, len(logits) - words)))
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, teacher: Tensor | TopK | None, alpha: float) -> Tensor:
+        with_gradient = _compiled if lstm_cpu.supports(logits) else _plain
+        loss, gradient = with_gradient(logits, labels, teacher, alpha)
+        ctx.save_for_backward(gradient)
         return loss
 
     @staticmethod
@@ -53,38 +38,58 @@ class _Mixed(torch.autograd.Function):
         return gradient if float(scale) == 1.0 else gradient * scale, None, None, None
 
 
-def _compiled(logits: Tensor, gold: Tensor, teacher: Tensor | TopK | None, alpha: float) -> tuple[Tensor, Tensor]:
-    """The loss and its gradient, which takes the logits' place: another large buffer would cost as much as the loss."""
-    values, weight = logits.detach(), np.float32(alpha)
-    given = values.numpy(), values.amax(-1).numpy(), gold.numpy()
+def _plain(logits: Tensor, labels: Tensor, teacher: Tensor | TopK | None, alpha: float) -> tuple[Tensor, Tensor]:
+    """Return the loss and its gradient in the logits, by torch operations."""
+    words = len(labels)
+    student = torch.log_softmax(logits[:words], -1)
+    loss = (alpha - 1.0) * student.gather(1, labels[:, None]).sum()
     if isinstance(teacher, TopK):
-        loss = softmax.top_k_loss(*given, teacher.ids.numpy(), teacher.probs.numpy(), weight)
+        ids, probs, rest = teacher.ids.long(), teacher.probs[:, :-1], teacher.probs[:, -1:]
+        others = student.scatter(1, ids, -torch.inf)
+        outside = others.logsumexp(-1, keepdim=True)
+        loss = loss - alpha * ((probs * student.gather(1, ids)).sum() + (rest * outside).sum())
+        gradient = student.exp_().scatter_add_(1, ids, -alpha * probs)
+        gradient.sub_(others.sub_(outside).exp_().mul_(alpha * rest))
+    elif teacher is not None:
+        loss = loss - alpha * torch.dot(teacher.view(-1), student.view(-1))
+        gradient = student.exp_().sub_(teacher, alpha=alpha)
     else:
-        loss = softmax.mixed_loss(*given, lstm_cpu.EMPTY if teacher is None else teacher.numpy(), weight)
+        gradient = student.exp_()
+    gradient.scatter_add_(1, labels[:, None], torch.full_like(student[:, :1], alpha - 1.0))
+    return loss, F.pad(gradient, (0, 0, 0, len(logits) - words))
+
+
+def _compiled(logits: Tensor, labels: Tensor, teacher: Tensor | TopK | None, alpha: float) -> tuple[Tensor, Tensor]:
+    """Return the loss and its gradient, which overwrites the logits: a second large buffer would double the time."""
+    values, weight = logits.detach(), np.float32(alpha)
+    arrays = values.numpy(), values.amax(-1).numpy(), labels.numpy()
+    if isinstance(teacher, TopK):
+        loss = softmax.top_k_loss(*arrays, teacher.ids.numpy(), teacher.probs.numpy(), weight)
+    else:
+        loss = softmax.mixed_loss(*arrays, lstm_cpu.EMPTY if teacher is None else teacher.numpy(), weight)
     return logits.new_tensor(loss), values
 
 
-def nll(logits: Tensor, gold: Tensor) -> Tensor:
-    """- sum log p(gold); gold: (words,) ids. Returns a scalar, nats, summed over words.
+def nll(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return - sum log p(labels), a scalar in nats, summed over words; labels: (words,) ids.
 
-    logits: (words, V), used up; rows beyond the words are filling and get no gradient.
+    logits: (words, V), overwritten; further rows are padding and get no gradient.
     """
-    loss: Tensor = _Mixed.apply(logits, gold, None, 0.0)  # type: ignore[no-untyped-call]
+    loss: Tensor = _MixedLoss.apply(logits, labels, None, 0.0)  # type: ignore[no-untyped-call]
     return loss
 
 
-def word_kd(logits: Tensor, gold: Tensor, teacher: Tensor | TopK, *, alpha: float) -> Tensor:
-    """(1 - alpha) NLL + alpha sum_words sum_k -q(k) log p(k), section 3.1.
+def word_kd(logits: Tensor, labels: Tensor, teacher: Tensor | TopK, *, alpha: float) -> Tensor:
+    """Return (1 - alpha) NLL + alpha sum_words sum_k -q(k) log p(k), section 3.1: nats, summed over words.
 
-    logits: (words, V) of the student, as for nll; gold: (words,) ids; teacher: (words, V) the probabilities q, all of
-    them, or a shortlist of them. Returns a scalar, nats, summed over words.
+    logits: (words, V) of the student, as for nll; labels: (words,) ids; teacher: the probabilities q, (words, V) or its
+    top-k words.
 
-    With a shortlist the words outside it are one class of mass r and P = sum of their p: a word's Word-KD is
+    With top-k the words outside it are one class of mass r, and P is the sum of their p: a word's Word-KD is
     - sum_listed q(k) log p(k) - r log P, and its gradient in a logit is p - q in the list and p - r p / P outside, the
-    full one with the teacher's tail shaped as the student's: the tail as a whole is taught, its order is not. (Mass
-    spread evenly outside would teach that rare words are alike.) The full loss is larger by r times the cross-entropy
-    of the two tails, at most r (log(V - k) + the spread of the logits outside), and the gradients differ by at most 2r
-    in sum.
+    full one with the teacher's tail shaped as the student's: the tail's mass is taught, its order is not. (Mass spread
+    evenly outside would teach that rare words are alike.) The full loss is larger by r times the cross-entropy of the
+    two tails, at most r (log(V - k) + the spread of the logits outside), and the gradients differ by at most 2r in sum.
     """
-    loss: Tensor = _Mixed.apply(logits, gold, teacher, alpha)  # type: ignore[no-untyped-call]
+    loss: Tensor = _MixedLoss.apply(logits, labels, teacher, alpha)  # type: ignore[no-untyped-call]
     return loss

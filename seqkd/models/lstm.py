@@ -1,86 +1,77 @@
 """The network of Kim & Rush (2016): LSTM encoder and decoder, Luong's general attention, input feeding.
 
-Sizes in comments: S source positions, T target positions, B sentences, H hidden units, L layers, V pieces.
+Sizes in comments: S source positions, T target positions, B sentences, N rows of the decoder, H hidden units, L layers,
+V pieces.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple, Self
+from collections.abc import Sequence
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seqkd.data.vocab import PAD
+from seqkd.models import interface
+from seqkd.models.interface import Continuations, InferenceModel
 from seqkd.ops import lstm as lstm_ops
 from seqkd.ops import matmul
 from seqkd.ops.cpu import lstm as lstm_cpu
 from seqkd.ops.matmul import PackedWeight, cast_weight, linear, matmul_nt
 
+NetworkShape = interface.NetworkShape
 MASK_BIAS = -1e9  # added to the attention's score of a padded source position
 
 
-class NetworkShape(NamedTuple):
-    """What a weights file alone does not say."""
-
-    vocab: int  # V, pieces
-    layers: int  # L
-    hidden: int  # H, also the embedding size
-    dropout: float  # probability
-
-
-class EncoderOutput(NamedTuple):
+class LSTMEncoderOutput(NamedTuple):
     """An encoded batch."""
 
-    states: Tensor  # (B, S, H)
+    states: Tensor  # (B, S, H), of the top layer
     keys: Tensor  # (B, S, H), states times the attention's matrix
-    closed: Tensor  # (B, 1, S), 0 at words and CLOSED at padding
-    state: Tensor  # (L, B, H), the encoder's last state
+    mask_bias: Tensor  # (B, 1, S), 0 at words and MASK_BIAS at padding
+    state: Tensor  # (L, B, H), after the last source word
     cell: Tensor  # (L, B, H)
-    places: Tensor | None = None  # (B,) where in the others each sentence stands; None: in its own place
+    batch_indices: Tensor | None = None  # (n,) the sentences of the tensors above that are meant; None: all, in order
 
-    def at(self, rows: Tensor) -> Self:
-        """The memory of some sentences only, without their states' history; rows: (n,). With places none is moved."""
-        if self.places is not None:
-            return self._replace(places=self.places[rows])
-        return self._replace(states=self.states[rows], keys=self.keys[rows], closed=self.closed[rows])
+    def select(self, sentences: Tensor) -> Self:
+        """Return the output of these sentences; with batch_indices only those change, and no other tensor is moved."""
+        if self.batch_indices is not None:
+            return self._replace(batch_indices=self.batch_indices[sentences])
+        states, keys, mask_bias = self.states[sentences], self.keys[sentences], self.mask_bias[sentences]
+        return type(self)(states, keys, mask_bias, self.state[:, sentences], self.cell[:, sentences])
+
+    def copy_(self, other: Self) -> None:
+        assert self.batch_indices is None
+        assert other.batch_indices is None
+        _copy_tensors(self[:5], other[:5])
 
 
-class DecoderState(NamedTuple):
+class LSTMDecoderState(NamedTuple):
     """The decoder between two words, for N rows."""
 
-    attn_vector: Tensor  # (N, H), the last attentional vector
+    attn_vector: Tensor  # (N, H), the last attentional vector, which the next step is fed
     state: Tensor  # (L, N, H)
     cell: Tensor  # (L, N, H)
 
-    def at(self, rows: Tensor) -> Self:
-        attn_vector = self.attn_vector.index_select(0, rows)
-        return self._replace(
-            attn_vector=attn_vector, state=self.state.index_select(1, rows), cell=self.cell.index_select(1, rows)
-        )
+    def reorder(self, rows: Tensor) -> Self:
+        attn_vector, state = self.attn_vector.index_select(0, rows), self.state.index_select(1, rows)
+        return type(self)(attn_vector, state, self.cell.index_select(1, rows))
+
+    def copy_(self, other: Self) -> None:
+        _copy_tensors(self, other)
 
 
-class InferenceModel(NamedTuple):
-    """What a search calls of a network whose weights stay as they are."""
-
-    step: Callable[
-        [Tensor, EncoderOutput, DecoderState, Tensor], DecoderState
-    ]  # (N,) words, and the (N,) rows of the last step they follow
-    logits: Callable[[Tensor], Tensor]
-    encode: Callable[[Tensor], EncoderOutput]
-    boards: dict[Any, Any]  # what searches on a GPU have recorded
-    best: Callable[..., tuple[Tensor, Tensor, Tensor]] | None = None  # search.best of the logits of vectors, compiled
+def _copy_tensors(targets: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for target, value in zip(targets, values, strict=True):
+        target.copy_(value)
 
 
-class LSTMNetwork(nn.Module):
+class LSTMNetwork(interface.Network):
     """No tying, one bias a layer; gates in the order input, forget, output, candidate."""
 
     def __init__(self, shape: NetworkShape) -> None:
-        super().__init__()
-        self.shape = shape
-        self.int8 = False  # whether a search multiplies in int8, where the processor can
-        self._ready: InferenceModel | None = None
+        super().__init__(shape)
         vocab, layers, hidden, _ = shape
 
         def weight(*size: int) -> nn.Parameter:
@@ -90,7 +81,7 @@ class LSTMNetwork(nn.Module):
         self.encoder_input = nn.ParameterList(weight(4 * hidden, hidden) for _ in range(layers))
         self.encoder_state = nn.ParameterList(weight(4 * hidden, hidden) for _ in range(layers))
         self.encoder_bias = nn.ParameterList(weight(4 * hidden) for _ in range(layers))
-        self.decoder_word = weight(4 * hidden, hidden)  # the embedding's share of the first layer's gates
+        self.decoder_word = weight(4 * hidden, hidden)  # from the embedding to the first layer's gates
         self.decoder = nn.ParameterList(weight(4 * hidden, 2 * hidden) for _ in range(layers))  # [input; own state]
         self.decoder_bias = nn.ParameterList(weight(4 * hidden) for _ in range(layers))
         self.attention = weight(hidden, hidden)
@@ -100,173 +91,186 @@ class LSTMNetwork(nn.Module):
     def init_weights(
         self, generator: torch.Generator, *, init_range: float = 0.1, embedding_init_range: float = 0.1
     ) -> None:
-        """Fresh weights, uniform in (-spread, spread), those of the embeddings in their own range."""
-        embeddings = (self.source_embedding, self.target_embedding)
         with torch.no_grad():
-            for parameter in self.parameters():
-                bound = embedding_init_range if any(parameter is it for it in embeddings) else init_range
+            for name, parameter in self.named_parameters():
+                bound = embedding_init_range if name.endswith("_embedding") else init_range
                 parameter.uniform_(-bound, bound, generator=generator)
 
-    def encode(self, source: Tensor, keeps: Sequence[Tensor] = ()) -> EncoderOutput:
-        """source: (S, B) ids, padded on the left. keeps: as drawn has them; none: no dropout."""
+    def encode(self, source: Tensor, dropout_masks: Sequence[Tensor] = ()) -> LSTMEncoderOutput:
+        """Encode source, (S, B) ids padded on the left; dropout_masks: (S, B, H) between layers, none: no dropout."""
         padded = source == PAD
-        waits = source.is_cuda or bool(padded.any())  # a GPU is not asked
-        live = (~padded).unsqueeze(-1).to(self.output.dtype) if waits else None
-        gates = self._shares(source, self.source_embedding, self.encoder_input[0], self.encoder_bias[0])
+        masked = source.is_cuda or bool(padded.any())  # asking a GPU would wait for it
+        live = (~padded).unsqueeze(-1).to(self.output.dtype) if masked else None
+        gates = self._embed_and_project(source, self.source_embedding, self.encoder_input[0], self.encoder_bias[0])
         states, cells = [], []
         for layer, weight in enumerate(self.encoder_state, start=1):
             below, cell = lstm_ops.Layer.apply(gates, weight, live)  # type: ignore[no-untyped-call]
             states.append(below[-1])
             cells.append(cell)
             if layer < self.shape.layers:
-                below = below * keeps[layer - 1] if keeps else below
+                below = below * dropout_masks[layer - 1] if dropout_masks else below
                 gates = linear(below, self.encoder_input[layer], self.encoder_bias[layer])
-        memory = below.transpose(0, 1).contiguous()
-        closed = padded.t()[:, None].to(memory.dtype) * MASK_BIAS
-        keys = linear(memory, self.attention.t())
-        return EncoderOutput(memory, keys, closed, torch.stack(states), torch.stack(cells))
-
-    def forward(self, source: Tensor, target: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The attentional vectors (T, B, H) after each word of target.
-
-        source: (S, B) ids padded on the left; target: (T, B) ids, BOS first, padded on the right. generator: draws the
-        dropout; None: no dropout.
-        """
-        return self.forward_with_masks(source, target, *self.sample_dropout(source, target, generator))
+        top = below.transpose(0, 1).contiguous()
+        keys = linear(top, self.attention.t())
+        return LSTMEncoderOutput(top, keys, _mask_bias(padded, top.dtype), torch.stack(states), torch.stack(cells))
 
     def sample_dropout(self, source: Tensor, target: Tensor, generator: torch.Generator | None) -> list[Tensor]:
-        """Dropout multipliers: (S, B, H) between layers of the encoder, then the decoder's (T, L, B, H); or none."""
+        """Draw dropout masks: (S, B, H) between layers of the encoder, then the decoder's (T, L, B, H); or none."""
         layers, hidden = self.shape[1:3]
         sizes = [(*source.shape, hidden)] * (layers - 1) + [(target.shape[0], layers, target.shape[1], hidden)]
         dropped = generator is not None and self.shape.dropout
-        return [self._dropped(size, generator) for size in sizes] if dropped else []
+        return [self._dropout_mask(size, generator) for size in sizes] if dropped else []
 
-    def forward_with_masks(self, source: Tensor, target: Tensor, *keeps: Tensor) -> Tensor:
-        """forward, the dropout drawn."""
-        memory = self.encode(source, keeps[:-1])
-        keep = keeps[-1] if keeps else None
-        words = self._shares(target, self.target_embedding, self.decoder_word, self.decoder_bias[0])
+    def forward_with_masks(self, source: Tensor, target: Tensor, *dropout_masks: Tensor) -> Tensor:
+        memory = self.encode(source, dropout_masks[:-1])
+        keep = dropout_masks[-1] if dropout_masks else None
+        words = self._embed_and_project(target, self.target_embedding, self.decoder_word, self.decoder_bias[0])
         vectors: Tensor = lstm_ops.Decoder.apply(  # type: ignore[no-untyped-call]
             words, *memory[:5], keep, self.combine, *self.decoder, *list(self.decoder_bias)[1:]
         )
         return vectors
 
-    def _shares(self, words: Tensor, embedding: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """The words' shares of a first layer's gates, (T, B) -> (T, B, 4H): each distinct word is multiplied once."""
+    def _embed_and_project(self, words: Tensor, embedding: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Return what words (T, B) add to a first layer's gates (T, B, 4H); each distinct word is multiplied once."""
         if not lstm_cpu.supports(embedding):  # a GPU would wait for the number of distinct words
             return linear(F.embedding(words, embedding), weight, bias)
-        distinct, places = torch.unique(words, return_inverse=True)
-        return F.embedding(places, linear(F.embedding(distinct, embedding), weight, bias))
+        distinct, indices = torch.unique(words, return_inverse=True)
+        return F.embedding(indices, linear(F.embedding(distinct, embedding), weight, bias))
 
-    def _dropped(self, size: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-        """Dropout multipliers: 0, or 1 / keep."""
+    def _dropout_mask(self, size: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+        """Draw multipliers: 0 with the probability of dropout, else 1 / (1 - dropout)."""
         keep = 1.0 - self.shape.dropout
-        like, count = self.output, math.prod(size)
-        drawn = torch.empty(-(-count // 4), dtype=torch.int64, device=like.device)
+        count = math.prod(size)
+        drawn = torch.empty(-(-count // 4), dtype=torch.int64, device=self.device)
         drawn.random_(-(1 << 63), None, generator=generator)  # four decisions a number: drawing is what costs
         kept = drawn.view(torch.int16)[:count] < round(keep * (1 << 16)) - (1 << 15)
-        return kept.view(size).to(like.dtype).mul_(1.0 / keep)
+        return kept.view(size).to(self.output.dtype).mul_(1.0 / keep)
 
     def logits(self, vectors: Tensor) -> Tensor:
-        """(..., H) -> (..., V)"""
         return linear(vectors, self.output, self.output_bias, keep_fp32=True)
 
-    @contextmanager
-    def inference(self) -> Iterator[InferenceModel]:
-        """What a search multiplies with, for as long as the weights stay as they are; kept for all searches within."""
-        if self._ready is not None:
-            yield self._ready
-            return
-        self._ready = self._made_ready()
-        try:
-            yield self._ready
-        finally:
-            self._ready.boards.clear()
-            self._ready = None
+    def step(self, word_gates: Tensor, encoder_output: LSTMEncoderOutput, state: LSTMDecoderState) -> LSTMDecoderState:
+        """Do one decoder step in plain torch, with autograd: the reference of both backends' `decoder_step`.
 
-    def freeze(self) -> None:
-        """Keeps what a search multiplies with for good: the weights may not change any more."""
-        self._ready = self._made_ready()
-
-    def _made_ready(self) -> InferenceModel:
-        with torch.no_grad():
-            table = matmul_nt(self.target_embedding, self.decoder_word, self.decoder_bias[0])
-            if self.output.is_cuda:
-                return self._ready_on_gpu(table)
-            if not lstm_cpu.supports(self.output):
-
-                def plain(words: Tensor, memory: EncoderOutput, last: DecoderState, parents: Tensor) -> DecoderState:
-                    return self.step(table[words], memory, last.at(parents))
-
-                return InferenceModel(plain, self.logits, self.encode, {})
-            right = (
-                PackedWeight.quantize if self.int8 and matmul.supports_int8(self.shape.hidden) else PackedWeight.pack
-            )
-            matrices, biases = [right(matrix) for matrix in self.decoder], list(self.decoder_bias)[1:]
-            steps = lstm_cpu.decoder_weights(table, matrices, right(self.combine), biases)
-            output = right(self.output, self.output_bias)
-            encoder = self._encoder() if matmul.uses_own_gemm() else None
-
-        def encode(source: Tensor) -> EncoderOutput:
-            places = torch.arange(source.shape[1])
-            if encoder is None:
-                return self.encode(source)._replace(places=places)
-            live = source != PAD
-            states, keys, state, cell = encoder.run(source, live.to(self.output.dtype))
-            closed = (~live).t()[:, None].to(states.dtype) * MASK_BIAS
-            return EncoderOutput(states, keys, closed, state, cell, places)
-
-        def step(words: Tensor, memory: EncoderOutput, last: DecoderState, parents: Tensor) -> DecoderState:
-            places = torch.arange(len(memory.keys)) if memory.places is None else memory.places
-            held = memory.states, memory.keys, memory.closed, places
-            return DecoderState(*lstm_cpu.decoder_step(words, held, last, parents, steps))
-
-        def logits(vectors: Tensor) -> Tensor:
-            return output.apply(vectors, self.shape.vocab)
-
-        def best(
-            vectors: Tensor, scores: Tensor, room: Tensor, *, forbidden_ids: tuple[int, ...]
-        ) -> tuple[Tensor, Tensor, Tensor]:
-            return lstm_cpu.beam_top_k(
-                vectors, output, scores, room, size=self.shape.vocab, forbidden_ids=forbidden_ids
-            )
-
-        return InferenceModel(step, logits, encode, {}, best)
-
-    def _encoder(self) -> lstm_cpu.Encoder:
-        weights = map(list, (self.encoder_input, self.encoder_state, self.encoder_bias))
-        return lstm_cpu.Encoder(self.source_embedding, *weights, attention=self.attention)
-
-    def _ready_on_gpu(self, table: Tensor) -> InferenceModel:
-        combine, *matrices = map(cast_weight, (self.combine, *self.decoder))
-        output = cast_weight(self.output) if matmul.FP32_RESULTS else self.output
-        biases = list(self.decoder_bias)[1:]
-
-        def step(words: Tensor, memory: EncoderOutput, last: DecoderState, parents: Tensor) -> DecoderState:
-            given = table[words], memory[:3], last.at(parents)
-            return DecoderState(*lstm_ops.decoder_step(*given, matrices, biases, combine))
-
-        def logits(vectors: Tensor) -> Tensor:
-            return matmul_nt(vectors, output, self.output_bias, keep_fp32=True)
-
-        return InferenceModel(step, logits, self.encode, {})
-
-    def step(self, words: Tensor, memory: EncoderOutput, last: DecoderState) -> DecoderState:
-        """One decoder step, with autograd in plain torch: the reference of recurrence.onward and fused.step.
-
-        words: (N, 4H), the embeddings' share of the first layer's gates; N = B x rows a sentence, a sentence's rows
-        together.
+        word_gates: (N, 4H), what the words' embeddings add to the first layer's gates; N = B x the rows of a sentence,
+        those of one sentence together.
         """
-        lower, states, cells = last.attn_vector, [], []
+        lower, states, cells = state.attn_vector, [], []
         for layer in range(self.shape.layers):
-            gates = linear(torch.cat((lower, last.state[layer]), -1), self.decoder[layer])
-            added = self.decoder_bias[layer][None] if layer else words
-            lower, cell = lstm_ops.lstm_step(gates, added, last.cell[layer])
+            gates = linear(torch.cat((lower, state.state[layer]), -1), self.decoder[layer])
+            added = self.decoder_bias[layer][None] if layer else word_gates
+            lower, cell = lstm_ops.lstm_step(gates, added, state.cell[layer])
             states.append(lower)
             cells.append(cell)
-        sentences = memory.keys.shape[0]
-        query = lower.view(sentences, -1, self.shape.hidden)  # (B, rows, H)
-        weight = torch.softmax(torch.baddbmm(memory.closed, query, memory.keys.transpose(1, 2)), -1)
-        context = torch.bmm(weight, memory.states).view(lower.shape)
+        query = lower.view(len(encoder_output.keys), -1, self.shape.hidden)  # (B, rows of a sentence, H)
+        scores = torch.baddbmm(encoder_output.mask_bias, query, encoder_output.keys.transpose(1, 2))
+        context = torch.bmm(torch.softmax(scores, -1), encoder_output.states).view(lower.shape)
         attn_vector = torch.tanh(linear(torch.cat((context, lower), -1), self.combine))
-        return DecoderState(attn_vector, torch.stack(states), torch.stack(cells))
+        return LSTMDecoderState(attn_vector, torch.stack(states), torch.stack(cells))
+
+    def make_inference_model(self) -> "ReferenceInference":
+        compiled = CompiledInference if lstm_cpu.supports(self.output) else ReferenceInference
+        with torch.no_grad():
+            return CUDAInference(self) if self.output.is_cuda else compiled(self)
+
+
+def _mask_bias(padded: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return (B, 1, S), MASK_BIAS where padded (S, B) is true."""
+    return padded.t()[:, None].to(dtype) * MASK_BIAS
+
+
+class ReferenceInference(InferenceModel[LSTMEncoderOutput, LSTMDecoderState]):
+    """Beam search in plain torch operations, for any device and precision; what the other two are tested against."""
+
+    def __init__(self, network: LSTMNetwork) -> None:
+        super().__init__(network.device, network.output.dtype)
+        self.network = network
+        # (V, 4H), what each word adds to the first layer's gates
+        self.word_gates = matmul_nt(network.target_embedding, network.decoder_word, network.decoder_bias[0])
+
+    def encode(self, source: Tensor) -> LSTMEncoderOutput:
+        return self.network.encode(source)
+
+    def init_state(self, encoder_output: LSTMEncoderOutput) -> LSTMDecoderState:
+        state, cell = encoder_output.state, encoder_output.cell
+        return LSTMDecoderState(torch.zeros_like(state[0]), state, cell)
+
+    def step(
+        self, words: Tensor, encoder_output: LSTMEncoderOutput, state: LSTMDecoderState, parents: Tensor
+    ) -> LSTMDecoderState:
+        return self.network.step(self.word_gates[words], encoder_output, state.reorder(parents))
+
+    def logits(self, state: LSTMDecoderState) -> Tensor:
+        return self.network.logits(state.attn_vector)
+
+
+class CUDAInference(ReferenceInference):
+    """Beam search on a GPU: weights cast once, no autograd, the parts between two matrix products as single kernels."""
+
+    def __init__(self, network: LSTMNetwork) -> None:
+        super().__init__(network)
+        self.combine, *self.matrices = map(cast_weight, (network.combine, *network.decoder))
+        self.biases = list(network.decoder_bias)[1:]
+        self.output = cast_weight(network.output) if matmul.FP32_RESULTS else network.output
+
+    def step(
+        self, words: Tensor, encoder_output: LSTMEncoderOutput, state: LSTMDecoderState, parents: Tensor
+    ) -> LSTMDecoderState:
+        tensors = self.word_gates[words], encoder_output[:3], state.reorder(parents)
+        return LSTMDecoderState(*lstm_ops.decoder_step(*tensors, self.matrices, self.biases, self.combine))
+
+    def logits(self, state: LSTMDecoderState) -> Tensor:
+        return matmul_nt(state.attn_vector, self.output, self.network.output_bias, keep_fp32=True)
+
+
+class CompiledInference(ReferenceInference):
+    """Beam search by the compiled loops for float32 on a CPU: weights packed once, in int8 where the network says so.
+
+    Sentences that retire are only dropped from the encoder output's batch_indices.
+    """
+
+    def __init__(self, network: LSTMNetwork) -> None:
+        super().__init__(network)
+        quantized = network.int8 and matmul.supports_int8(network.shape.hidden)
+        pack = PackedWeight.quantize if quantized else PackedWeight.pack
+        matrices, biases = [pack(matrix) for matrix in network.decoder], list(network.decoder_bias)[1:]
+        self.decoder = lstm_cpu.decoder_weights(self.word_gates, matrices, pack(network.combine), biases)
+        self.output = pack(network.output, network.output_bias)
+        self.encoder = _compiled_encoder(network) if matmul.uses_own_gemm() else None
+
+    def encode(self, source: Tensor) -> LSTMEncoderOutput:
+        if self.encoder is None:
+            encoder_output = self.network.encode(source)
+        else:
+            padded = source == PAD
+            states, keys, state, cell = self.encoder.run(source, (~padded).to(self.dtype))
+            encoder_output = LSTMEncoderOutput(states, keys, _mask_bias(padded, self.dtype), state, cell)
+        return encoder_output._replace(batch_indices=torch.arange(source.shape[1]))
+
+    def init_state(self, encoder_output: LSTMEncoderOutput) -> LSTMDecoderState:
+        state = super().init_state(encoder_output)
+        return state if encoder_output.batch_indices is None else state.reorder(encoder_output.batch_indices)
+
+    def step(
+        self, words: Tensor, encoder_output: LSTMEncoderOutput, state: LSTMDecoderState, parents: Tensor
+    ) -> LSTMDecoderState:
+        states, keys, mask_bias, _, _, indices = encoder_output
+        indices = torch.arange(len(keys)) if indices is None else indices
+        memory = states, keys, mask_bias, indices
+        return LSTMDecoderState(*lstm_cpu.decoder_step(words, memory, state, parents, self.decoder))
+
+    def logits(self, state: LSTMDecoderState) -> Tensor:
+        return self.output.apply(state.attn_vector, self.network.shape.vocab)
+
+    def top_k(
+        self, state: LSTMDecoderState, scores: Tensor, open_slots: Tensor, *, forbidden_ids: tuple[int, ...]
+    ) -> Continuations:
+        size = self.network.shape.vocab
+        return lstm_cpu.beam_top_k(
+            state.attn_vector, self.output, scores, open_slots, size=size, forbidden_ids=forbidden_ids
+        )
+
+
+def _compiled_encoder(network: LSTMNetwork) -> lstm_cpu.Encoder:
+    weights = map(list, (network.encoder_input, network.encoder_state, network.encoder_bias))
+    return lstm_cpu.Encoder(network.source_embedding, *weights, attention=network.attention)

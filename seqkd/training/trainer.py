@@ -16,6 +16,7 @@ from seqkd.data import batches
 from seqkd.data.batches import Batch, TokenizedCorpus
 from seqkd.models import losses, perplexity
 from seqkd.models.lstm import LSTMNetwork
+from seqkd.ops import matmul
 from seqkd.ops.cuda import graphs
 from seqkd.training import training_state
 from seqkd.training.curve import Epoch
@@ -207,7 +208,7 @@ class _Worker:
         batch = batches.collate(self.job.text, rows)
         if self.device.type == "cuda":
             batch = batch.padded(graphs.LENGTH_MULTIPLE)
-        positions, labels = batch.target_positions()
+        positions, labels = batch.target_positions(matmul.ROW_MULTIPLE)
         return _Shard(batch.to(self.device), positions.to(self.device), labels.to(self.device))
 
     def _forward_backward(self, shard: int, part: _Shard | None) -> Tensor | float:

@@ -4,7 +4,7 @@ import itertools
 import math
 import subprocess
 import sys
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -12,9 +12,10 @@ from networks import MANY, SOURCES, random_network
 
 from seqkd.data.batches import pad_left
 from seqkd.data.vocab import BOS, EOS, PAD
-from seqkd.decoding import beam_search
+from seqkd.decoding import beam_search, hypotheses
 from seqkd.decoding.beam_search import BatchSizer
-from seqkd.models import lstm
+from seqkd.decoding.hypotheses import SearchSettings
+from seqkd.models.interface import Network
 from seqkd.ops import matmul
 from seqkd.ops.cpu import lstm as lstm_cpu
 from seqkd.ops.matmul import PackedWeight
@@ -22,28 +23,28 @@ from seqkd.utils.errors import InputError
 
 
 @torch.no_grad()
-def log_probability(network: lstm.LSTMNetwork, source: list[int], words: list[int]) -> float:
-    """Of a whole sentence, EOS included, by the network as training sees it."""
+def log_probability(network: Network, source: list[int], words: list[int]) -> float:
+    """Return that of a whole sentence, EOS included, by the network's forward pass of training."""
     decoder_input = torch.tensor([[BOS, *words]]).t()
     logits = network.logits(network(pad_left([source]), decoder_input))[:, 0]
     scores = torch.log_softmax(logits, -1)
-    return sum(float(scores[at, word]) for at, word in enumerate([*words, EOS]))
+    return sum(float(scores[position, word]) for position, word in enumerate([*words, EOS]))
 
 
-def test_a_huge_beam_finds_the_mode_and_ranks_every_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beam_search, "max_length", lambda source: 4)
+def test_beam_search_with_a_huge_beam_finds_the_mode_and_ranks_every_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beam_search, "max_length", lambda source_length: 4)
     network = random_network()
     words = [word for word in range(7) if word not in (PAD, BOS, EOS)]
     sequences = [list(seq) for length in range(4) for seq in itertools.product(words, repeat=length)]
     for source in SOURCES[:3]:
         scored = sorted(((log_probability(network, source, seq), tuple(seq)) for seq in sequences), reverse=True)
-        (found,) = beam_search.decode(network, [source], beam=400, nbest=400)
-        whole = [hypothesis for hypothesis in found if hypothesis.finished]
-        assert [hypothesis.ids for hypothesis in whole] == [seq for _, seq in scored]
-        assert [hypothesis.logprob for hypothesis in whole] == pytest.approx([score for score, _ in scored])
+        (nbest_list,) = beam_search.decode(network, [source], beam=400, nbest=400)
+        finished = [hypothesis for hypothesis in nbest_list if hypothesis.finished]
+        assert [hypothesis.ids for hypothesis in finished] == [seq for _, seq in scored]
+        assert [hypothesis.logprob for hypothesis in finished] == pytest.approx([score for score, _ in scored])
 
 
-def test_beam_1_is_greedy() -> None:
+def test_beam_search_with_beam_1_is_greedy() -> None:
     network = random_network()
     for source, (best,) in zip(SOURCES, beam_search.decode(network, SOURCES, beam=1), strict=True):
         words: list[int] = []
@@ -59,7 +60,7 @@ def test_beam_1_is_greedy() -> None:
 
 
 @pytest.mark.parametrize("beam", [1, 3, 5])
-def test_a_batch_of_one_and_a_batch_of_many_agree(beam: int) -> None:
+def test_beam_search_of_a_batch_of_one_and_of_many_agree(beam: int) -> None:
     network = random_network()
     many = beam_search.decode(network, SOURCES, beam=beam, nbest=beam)
     for source, expected in zip(SOURCES, many, strict=True):
@@ -69,39 +70,38 @@ def test_a_batch_of_one_and_a_batch_of_many_agree(beam: int) -> None:
 
 
 @pytest.mark.parametrize("beam", [1, 4, 35])
-def test_scores_are_the_networks_own(beam: int) -> None:
+def test_beam_search_scores_are_the_networks_own(beam: int) -> None:
     network = random_network()
-    for source, hypotheses in zip(SOURCES, beam_search.decode(network, SOURCES, beam=beam, nbest=beam), strict=True):
-        assert len({item.ids for item in hypotheses}) == len(hypotheses)
-        for item in hypotheses:
+    for source, found in zip(SOURCES, beam_search.decode(network, SOURCES, beam=beam, nbest=beam), strict=True):
+        assert len({item.ids for item in found}) == len(found)
+        for item in found:
             if item.finished:
                 assert item.logprob == pytest.approx(log_probability(network, source, list(item.ids)))
 
 
-def test_an_nbest_list_is_full_and_falls() -> None:
+def test_beam_search_nbest_list_is_full_and_its_scores_fall() -> None:
     network = random_network(vocab=40)
-    for hypotheses in beam_search.decode(network, [[4, 5], [9, 20, 7]], beam=12, nbest=12):
-        assert len(hypotheses) == 12
-        scores = [item.logprob for item in hypotheses if item.finished]
+    for found in beam_search.decode(network, [[4, 5], [9, 20, 7]], beam=12, nbest=12):
+        assert len(found) == 12
+        scores = [item.logprob for item in found if item.finished]
         assert scores == sorted(scores, reverse=True)
 
 
-def test_the_best_of_a_list_is_the_single_answer() -> None:
+def test_beam_search_first_of_an_nbest_list_is_the_best_hypothesis() -> None:
     network = random_network(vocab=40)
     one = beam_search.decode(network, SOURCES, beam=5)
     full = beam_search.decode(network, SOURCES, beam=5, nbest=5)
     assert [items[0].ids for items in one] == [items[0].ids for items in full]
 
 
-def test_length_normalisation_divides_by_pieces_with_the_end() -> None:
+def test_length_penalty_divides_by_the_pieces_with_the_end() -> None:
     network = random_network(vocab=40)
-    for hypotheses in beam_search.decode(network, SOURCES, beam=8, nbest=8, length_penalty=1.0):
-        whole = [item for item in hypotheses if item.finished]
-        means = [item.logprob / (len(item.ids) + 1) for item in whole]
+    for found in beam_search.decode(network, SOURCES, beam=8, nbest=8, length_penalty=1.0):
+        means = [item.logprob / (len(item.ids) + 1) for item in found if item.finished]
         assert means == sorted(means, reverse=True)
 
 
-def test_an_empty_source_gets_an_empty_hypothesis_in_its_place() -> None:
+def test_beam_search_gives_an_empty_source_an_empty_hypothesis() -> None:
     network = random_network()
     answers = beam_search.decode(network, [[4], [], [5]], beam=2)
     assert answers[1][0].ids == ()
@@ -109,29 +109,25 @@ def test_an_empty_source_gets_an_empty_hypothesis_in_its_place() -> None:
     assert answers[0][0].ids == beam_search.decode(network, [[4]], beam=2)[0][0].ids
 
 
-def test_the_compiled_choice_of_continuations_is_the_plain_one() -> None:
+def test_compiled_top_k_is_the_plain_one() -> None:
     generator = torch.Generator().manual_seed(7)
-    for rows, room, size in ((1, [5, 5], 200), (4, [4, 2], 200), (5, [5, 1], 64), (3, [9, 9], 5)):
+    for rows, slots, size in ((1, [5, 5], 200), (4, [4, 2], 200), (5, [5, 1], 64), (3, [9, 9], 5)):
         vectors, weight = (torch.randn(count, 6, generator=generator) for count in (2 * rows, size))
         logits = vectors @ weight.t()
         scores = -torch.rand(2, rows, generator=generator).sort(1).values * 4
         scores[1, -1] = float("-inf") if rows > 1 else -1.0
-        for one, other in zip(
-            lstm_cpu.beam_top_k(
-                vectors, PackedWeight.pack(weight), scores, torch.tensor(room), size=size, forbidden_ids=(PAD, BOS)
-            ),
-            beam_search.top_k_continuations(logits, scores, torch.tensor(room), forbidden_ids=(PAD, BOS)),
-            strict=True,
-        ):
-            live = beam_search.top_k_continuations(logits, scores, torch.tensor(room), forbidden_ids=(PAD, BOS))[
-                0
-            ] > float("-inf")
+        open_slots, packed = torch.tensor(slots), PackedWeight.pack(weight)
+        compiled = lstm_cpu.beam_top_k(vectors, packed, scores, open_slots, size=size, forbidden_ids=(PAD, BOS))
+        width = min(max(slots), rows * (size - 2))
+        plain = hypotheses.top_k_continuations(logits, scores, open_slots, width=width, forbidden_ids=(PAD, BOS))
+        live = plain[0] > float("-inf")
+        for one, other in zip(compiled, plain, strict=True):
             torch.testing.assert_close(one[live], other[live], rtol=1e-5, atol=1e-5)
             assert one.shape == other.shape
 
 
 @pytest.mark.parametrize("beam", [1, 5])
-def test_the_compiled_search_finds_what_the_plain_one_finds(beam: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beam_search_compiled_finds_what_the_plain_one_finds(beam: int, monkeypatch: pytest.MonkeyPatch) -> None:
     network = random_network(vocab=150).float()
     found = beam_search.decode(network, SOURCES, beam=beam, nbest=beam)
     monkeypatch.setattr(lstm_cpu, "supports", lambda tensor: False)
@@ -142,7 +138,7 @@ def test_the_compiled_search_finds_what_the_plain_one_finds(beam: int, monkeypat
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("layers", [1, 2, 3])
-def test_the_encoder_of_a_search_gives_the_bits_of_the_networks(
+def test_compiled_encoder_gives_the_bits_of_the_networks(
     layers: int, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(matmul, "_bf16", precision == "bf16")
@@ -154,65 +150,69 @@ def test_the_encoder_of_a_search_gives_the_bits_of_the_networks(
             for one, other in zip(found[:5], expected[:5], strict=True):
                 assert torch.equal(one, other)
             some = torch.tensor([3, 1])
-            kept, alone = found.at(some), expected.at(some)
-            assert kept.places is not None
-            assert torch.equal(kept.states[kept.places], alone.states)
+            lazy, moved = found.select(some), expected.select(some)
+            assert lazy.states is found.states
+            assert lazy.batch_indices is not None
+            for field in ("states", "keys", "mask_bias"):
+                assert torch.equal(getattr(lazy, field)[lazy.batch_indices], getattr(moved, field))
+            for one, other in zip(ready.init_state(lazy), ready.init_state(moved), strict=True):
+                assert torch.equal(one, other)
 
 
-# Batches and memory.
-
-ALIKE = [[4 + (7 * row + at) % 30 for at in range(5)] for row in range(60)]
+ALIKE = [[4 + (7 * row + column) % 30 for column in range(5)] for row in range(60)]
 
 
 @pytest.mark.parametrize("beam", [1, 5])
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
-def test_hypotheses_are_the_same_bits_in_every_batch(
+def test_beam_search_gives_the_same_bits_in_every_batch(
     precision: str, beam: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = random_network(vocab=40, init_range=5.0).float()
     network.int8 = precision == "int8"
     monkeypatch.setattr(matmul, "_bf16", precision == "bf16")
     wide, *others = (
-        beam_search.decode(network, MANY, beam=beam, nbest=beam, budget=BatchSizer(rows)) for rows in (1500, 37, 1)
+        beam_search.decode(network, MANY, beam=beam, nbest=beam, batch_sizer=BatchSizer(rows)) for rows in (1500, 37, 1)
     )
     assert others == [wide, wide]
     for rows in (1500, 37, 1):
-        assert beam_search.decode(network, MANY, beam=beam, budget=BatchSizer(rows)) == [items[:1] for items in wide]
+        assert beam_search.decode(network, MANY, beam=beam, batch_sizer=BatchSizer(rows)) == [
+            items[:1] for items in wide
+        ]
     assert beam_search.decode(network, MANY[::2], beam=beam, nbest=beam) == wide[::2]
 
 
-def test_a_batch_keeps_to_the_budget_and_a_long_sentence_comes_alone() -> None:
-    budget = BatchSizer(100)
-    assert budget.sentences([3] * 500, 5) == 20
-    assert budget.sentences([3] * 7, 5) == 7
-    assert budget.sentences([3] * 500, 101) == 1
-    assert budget.sentences([3, 4, *[100] * 20], 1) == 10
-    assert budget.sentences([3, 4, 5, 2000], 1) == 3
-    assert budget.sentences([2000], 5) == 1
+def test_batch_sizer_keeps_to_its_rows_and_a_long_sentence_comes_alone() -> None:
+    sizer = BatchSizer(100)
+    assert sizer.batch_size([3] * 500, 5) == 20
+    assert sizer.batch_size([3] * 7, 5) == 7
+    assert sizer.batch_size([3] * 500, 101) == 1
+    assert sizer.batch_size([3, 4, *[100] * 20], 1) == 10
+    assert sizer.batch_size([3, 4, 5, 2000], 1) == 3
+    assert sizer.batch_size([2000], 5) == 1
 
 
-def test_a_large_batch_is_hardly_padded() -> None:
-    budget, lengths = BatchSizer(3000), [10] * 1000 + [11] * 200 + [30] * 900
-    assert budget.sentences(lengths, 1) == 1200
-    assert budget.sentences(lengths[900:], 1) == 800
+def test_batch_sizer_hardly_pads_a_large_batch() -> None:
+    sizer, lengths = BatchSizer(3000), [10] * 1000 + [11] * 200 + [30] * 900
+    assert sizer.batch_size(lengths, 1) == 1200
+    assert sizer.batch_size(lengths[900:], 1) == 800
 
 
-def searched(monkeypatch: pytest.MonkeyPatch, most: int, error: Exception) -> list[int]:
-    """Sizes of the batches tried, in a search in which a batch of more than so many sentences ends in error."""
+def limit_sentences(monkeypatch: pytest.MonkeyPatch, most: int, error: Exception) -> list[int]:
+    """Let a batch of more than so many sentences end in error; returns the list that the sizes tried are added to."""
     sizes = []
 
     class Short(beam_search._Beam):
-        def __init__(self, network: lstm.LSTMNetwork, sources: list[list[int]], **settings: Any) -> None:
+        def __init__(self, search: SearchSettings, sources: Sequence[Sequence[int]]) -> None:
             sizes.append(len(sources))
             if len(sources) > most:
                 raise error
-            super().__init__(network, sources, **settings)
+            super().__init__(search, sources)
 
     monkeypatch.setattr(beam_search, "_Beam", Short)
     return sizes
 
 
-SAID = {
+OUT_OF_MEMORY = {
     "python": MemoryError(),
     "torch": RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried"),
     "torch elsewhere": RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
@@ -220,56 +220,57 @@ SAID = {
 }
 
 
-@pytest.mark.parametrize("error", SAID.values(), ids=SAID)
-def test_where_memory_runs_out_the_budget_is_halved_and_this_is_said_once(
+@pytest.mark.parametrize("error", OUT_OF_MEMORY.values(), ids=OUT_OF_MEMORY)
+def test_beam_search_halves_its_batches_when_memory_runs_out_and_says_so_once(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     network = random_network(vocab=40, init_range=5.0)
     expected = beam_search.decode(network, ALIKE, beam=5)
-    sizes, budget = searched(monkeypatch, 9, error), BatchSizer(200)
-    found = beam_search.decode(network, ALIKE, beam=5, budget=budget)
+    sizes, sizer = limit_sentences(monkeypatch, 9, error), BatchSizer(200)
+    found = beam_search.decode(network, ALIKE, beam=5, batch_sizer=sizer)
     assert [items[0].ids for items in found] == [items[0].ids for items in expected]
     assert sizes == [40, 20, 10, 5, *[5] * 11]
-    assert budget.rows == 25
-    told = capsys.readouterr().err
-    assert told == "Not enough memory for 40 sentences with a beam of 5: going on with fewer at once.\n"
+    assert sizer.max_rows == 25
+    message = "Not enough memory for 40 sentences with a beam of 5: continuing with fewer.\n"
+    assert capsys.readouterr().err == message
 
 
-def test_where_memory_does_not_suffice_for_one_sentence_it_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    searched(monkeypatch, 0, MemoryError())
+def test_beam_search_without_memory_for_one_sentence_says_so_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit_sentences(monkeypatch, 0, MemoryError())
     with pytest.raises(
         InputError, match=r"^not enough memory to translate one sentence of 1 pieces with a beam of 5; "
     ):
         beam_search.decode(random_network(), [[4]] * 40, beam=5)
 
 
-def test_another_error_is_not_taken_for_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    searched(monkeypatch, 0, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+def test_beam_search_does_not_take_another_error_for_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit_sentences(monkeypatch, 0, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
         beam_search.decode(random_network(), [[4]], beam=5)
 
 
 LIMITED = """
 import resource, sys, torch
-from seqkd import model, search
+from seqkd.decoding import beam_search
+from seqkd.models.lstm import LSTMNetwork, NetworkShape
 torch.set_num_threads(1)
-network = model.Network(model.Shape(1000, 1, 512, 0.0))
-network.init_weights(torch.Generator().manual_seed(3), spread=0.5)
+network = LSTMNetwork(NetworkShape(1000, 1, 512, 0.0))
+network.init_weights(torch.Generator().manual_seed(3), init_range=0.5)
 network.freeze()
-search.longest = lambda source: 6
-sources = [[4 + (at * row) % 900 for at in range(8)] for row in range(300)]
-expected = search.decode(network, sources, beam=20, budget=search.Budget(500))
+beam_search.max_length = lambda source_length: 6
+sources = [[4 + (column * row) % 900 for column in range(8)] for row in range(300)]
+expected = beam_search.decode(network, sources, beam=20, batch_sizer=beam_search.BatchSizer(500))
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (45 << 20), resource.RLIM_INFINITY))
-budget = search.Budget(300 * 20)
-found = search.decode(network, sources, beam=20, budget=budget)
+sizer = beam_search.BatchSizer(300 * 20)
+found = beam_search.decode(network, sources, beam=20, batch_sizer=sizer)
 assert [items[0].ids for items in found] == [items[0].ids for items in expected]
-print(budget.rows)
+print(sizer.max_rows)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
-def test_a_real_limit_of_memory_is_lived_with() -> None:
+def test_beam_search_survives_a_real_memory_limit() -> None:
     """The states before and after a step of 6000 rows are 74 MB, and 45 MB are left."""
     done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -279,16 +280,19 @@ def test_a_real_limit_of_memory_is_lived_with() -> None:
 
 PEAK = """
 import re, sys, torch
-from seqkd import config, hardware, model, search
+from seqkd.config import schema
+from seqkd.decoding import beam_search
+from seqkd.models.lstm import LSTMNetwork, NetworkShape
+from seqkd.ops import devices
 beam, pieces, sentences, steps = map(int, sys.argv[1:5])
 precision = sys.argv[5]
-hardware.settle(config.Machine(device="cpu"), precision)
-network = model.Network(model.Shape(8000, 2, 500, 0.3))
+devices.configure(schema.Machine(device="cpu"), precision)
+network = LSTMNetwork(NetworkShape(8000, 2, 500, 0.3))
 network.init_weights(torch.Generator().manual_seed(3))
 if steps:
-    search.longest = lambda source: steps
+    beam_search.max_length = lambda source_length: steps
 drawn = torch.randint(4, 8000, (sentences, pieces), generator=torch.Generator().manual_seed(1)).tolist()
-found = search.decode(network, drawn, beam=beam, nbest=beam)
+found = beam_search.decode(network, drawn, beam=beam, nbest=beam)
 assert all(len(items) == beam for items in found)
 print(int(re.search("VmHWM:(.*) kB", open("/proc/self/status").read())[1]) >> 10)  # not its parent's
 """
@@ -298,7 +302,7 @@ print(int(re.search("VmHWM:(.*) kB", open("/proc/self/status").read())[1]) >> 10
     ("beam", "pieces", "sentences", "precision"),
     [(35, 60, 42, "fp32"), (35, 60, 42, "bf16"), (35, 2000, 2, "fp32"), (1, 60, 400, "fp32")],
 )
-def test_the_papers_network_stays_below_1500_megabytes_a_worker(
+def test_beam_search_of_the_papers_network_stays_below_1500_megabytes_a_process(
     beam: int, pieces: int, sentences: int, precision: str
 ) -> None:
     command = [sys.executable, "-c", PEAK, str(beam), str(pieces), str(sentences), "3", precision]
@@ -307,15 +311,15 @@ def test_the_papers_network_stays_below_1500_megabytes_a_worker(
     assert int(done.stdout) < 1500
 
 
-def test_an_int8_search_gives_nearly_the_scores_of_its_network_and_leaves_nothing_behind() -> None:
+def test_beam_search_in_int8_gives_nearly_the_networks_scores_and_leaves_the_network_as_it_was() -> None:
     network = random_network(vocab=150, init_range=4.0).float()
     network.int8 = True
     with torch.inference_mode():
         before = network.logits(torch.full((3, 8), 0.5))
-    for source, hypotheses in zip(SOURCES, beam_search.decode(network, SOURCES, beam=5, nbest=5), strict=True):
+    for source, found in zip(SOURCES, beam_search.decode(network, SOURCES, beam=5, nbest=5), strict=True):
         (alone,) = beam_search.decode(network, [source], beam=5, nbest=5)
-        assert [item.ids for item in alone] == [item.ids for item in hypotheses]
-        for item in hypotheses:
+        assert [item.ids for item in alone] == [item.ids for item in found]
+        for item in found:
             if item.finished:
                 length = len(item.ids) + 1
                 own = log_probability(network, source, list(item.ids))
@@ -325,14 +329,14 @@ def test_an_int8_search_gives_nearly_the_scores_of_its_network_and_leaves_nothin
 
 
 @pytest.mark.parametrize("beam", [1, 5, 35])
-def test_a_board_shrinks_until_a_single_sentence_is_too_much(beam: int) -> None:
-    budget = BatchSizer(1500)
-    sizes = [budget.places(beam, 20)]
+def test_batch_sizer_halves_a_gpu_batch_down_to_one_sentence(beam: int) -> None:
+    sizer = BatchSizer(1500)
+    sizes = [sizer.gpu_batch_size(beam, 20)]
     while sizes[-1] > 1:
-        budget.halve(sizes[-1], pieces=20, beam=beam)
-        sizes.append(budget.places(beam, 20))
+        sizer.halve(sizes[-1], pieces=20, beam=beam)
+        sizes.append(sizer.gpu_batch_size(beam, 20))
     with pytest.raises(InputError, match="not enough memory to translate one sentence"):
-        budget.halve(1, pieces=20, beam=beam)
+        sizer.halve(1, pieces=20, beam=beam)
     assert sizes[0] == {1: 1024, 5: 1024, 35: 256}[beam]
     assert all(later <= before // 2 for before, later in itertools.pairwise(sizes))
-    assert BatchSizer(1500).places(beam, 20_000) == 4
+    assert BatchSizer(1500).gpu_batch_size(beam, 20_000) == 4

@@ -25,7 +25,7 @@ TEXT = ["the cat sat on the mat", "a dog ran", "", "the dog sat", "a cat ran on 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that has learnt nothing: what it says is its own, but the same each time."""
+    """Return the folder of an untrained model: its answers are nonsense, but the same each time."""
     path = tmp_path_factory.mktemp("model")
     pieces = vocab.train([*TEXT, "der Kater saß auf der Matte"] * 3, path / "joint.model", size=40)
     network = lstm.LSTMNetwork(lstm.NetworkShape(pieces.size, 1, 16, 0.0))
@@ -34,14 +34,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path / "m"
 
 
-def said(folder: Path, text: bytes, *options: str) -> subprocess.CompletedProcess[bytes]:
+def translate_bytes(folder: Path, text: bytes, *options: str) -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-m", "seqkd", "translate", "--model", str(folder), *options]
     return subprocess.run(command, input=text, capture_output=True, check=False)
 
 
-def test_lines_come_out_in_order_whatever_the_processes(folder: Path) -> None:
-    one = said(folder, "\n".join(TEXT).encode())
-    two = said(folder, ("\n".join(TEXT) + "\n").encode(), "--processes", "2")
+def test_translate_writes_lines_in_order_with_any_number_of_processes(folder: Path) -> None:
+    one = translate_bytes(folder, "\n".join(TEXT).encode())
+    two = translate_bytes(folder, ("\n".join(TEXT) + "\n").encode(), "--processes", "2")
     assert one.returncode == 0
     assert one.stdout == two.stdout
     lines = one.stdout.decode().splitlines()
@@ -55,9 +55,9 @@ def test_lines_come_out_in_order_whatever_the_processes(folder: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the memory on Linux alone")
-def test_jobs_like_those_before_take_no_more_memory(folder: Path) -> None:
+def test_translator_jobs_like_those_before_take_no_more_memory(folder: Path) -> None:
     job = DecodingJob(folder, schema.Machine(processes=1, device="cpu"), 3)
-    jobs = [job._replace(sources=[TEXT[(at + row) % 6] for row in range(20 * at)]) for at in range(1, 6)]
+    jobs = [job._replace(sources=[TEXT[(size + row) % 6] for row in range(20 * size)]) for size in range(1, 6)]
     held = []
     for _ in range(4):
         for _ in range(10):
@@ -66,29 +66,29 @@ def test_jobs_like_those_before_take_no_more_memory(folder: Path) -> None:
     assert max(held[1:]) - held[0] < 3 << 20
 
 
-def test_scores_are_to_the_last_bit_the_same_whatever_the_number_of_workers(
+def test_best_hypotheses_are_the_same_bits_with_any_number_of_processes(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(translator, "CHUNK_SIZE", 20)
-    sources = [" ".join(TEXT[(at + row) % 6] for at in range(row % 5)) for row in range(150)]
+    sources = [" ".join(TEXT[(word + row) % 6] for word in range(row % 5)) for row in range(150)]
     one, *others = (
         translator.best_hypotheses(
-            DecodingJob(folder, schema.Machine(processes=workers, device="cpu"), 2, sources=sources), label="test"
+            DecodingJob(folder, schema.Machine(processes=processes, device="cpu"), 2, sources=sources), label="test"
         )
-        for workers in (1, 2, 3)
+        for processes in (1, 2, 3)
     )
     assert others == [one, one]
     alone = [
         translator.best_hypotheses(
-            DecodingJob(folder, schema.Machine(processes=1, device="cpu"), 2, sources=[it]), label="test"
+            DecodingJob(folder, schema.Machine(processes=1, device="cpu"), 2, sources=[source]), label="test"
         )
-        for it in sources[:9]
+        for source in sources[:9]
     ]
-    assert [found.ids for (found,) in alone] == [found.ids for found in one[:9]]
+    assert [best.ids for (best,) in alone] == [best.ids for best in one[:9]]
 
 
-@pytest.mark.parametrize("threads", ["1", "2"])
-def test_a_line_is_answered_before_the_next_one_comes(folder: Path, threads: str) -> None:
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_translate_answers_a_line_before_the_next_one_comes(folder: Path, processes: str) -> None:
     command = [
         sys.executable,
         "-m",
@@ -99,7 +99,7 @@ def test_a_line_is_answered_before_the_next_one_comes(folder: Path, threads: str
         "--beam",
         "1",
         "--processes",
-        threads,
+        processes,
     ]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
         assert running.stdin is not None
@@ -112,38 +112,38 @@ def test_a_line_is_answered_before_the_next_one_comes(folder: Path, threads: str
     assert running.returncode == 0
 
 
-def test_bad_bytes_and_an_absent_model_are_told_in_one_sentence(folder: Path, tmp_path: Path) -> None:
-    bad = said(folder, b"a dog ran\n\xff\n")
+def test_translate_refuses_bad_bytes_and_an_absent_model_in_one_sentence(folder: Path, tmp_path: Path) -> None:
+    bad = translate_bytes(folder, b"a dog ran\n\xff\n")
     assert bad.returncode == 1
     assert b"line 2: not UTF-8" in bad.stderr
     assert b"Traceback" not in bad.stderr
-    absent = said(tmp_path / "nothing", b"")
+    absent = translate_bytes(tmp_path / "nothing", b"")
     assert absent.returncode == 1
     assert absent.stderr.count(b"\n") == 1
 
 
-def test_a_model_whose_weights_are_too_large_is_told_in_one_sentence(folder: Path, tmp_path: Path) -> None:
+def test_translate_refuses_a_model_whose_weights_are_too_large_in_one_sentence(folder: Path, tmp_path: Path) -> None:
     made = checkpoint.load(folder)
     with torch.no_grad():
         for parameter in made.network.parameters():
             parameter.fill_(3e38)
     checkpoint.save(tmp_path / "m", made, card="")
-    told = said(tmp_path / "m", b"a dog ran\n")
-    assert (told.returncode, told.stdout) == (1, b"")
+    refused = translate_bytes(tmp_path / "m", b"a dog ran\n")
+    assert (refused.returncode, refused.stdout) == (1, b"")
     sentence = f"{tmp_path}/m: its weights are so large that it gives no numbers; train the model anew."
-    assert told.stderr.decode() == f"seqkd translate: {sentence}\n"
+    assert refused.stderr.decode() == f"seqkd translate: {sentence}\n"
 
 
-def test_a_closed_standard_input_is_told_in_one_sentence(folder: Path) -> None:
+def test_translate_reports_a_closed_standard_input_in_one_sentence(folder: Path) -> None:
     command = f"{sys.executable} -m seqkd translate --model {folder} <&-"
     closed = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert closed.returncode == 1
     assert closed.stderr == "seqkd translate: standard input is closed or cannot be read; pipe text into it.\n"
 
 
-@pytest.mark.parametrize("threads", ["1", "2"])
-def test_a_reader_that_leaves_early_ends_it_quietly(folder: Path, threads: str) -> None:
-    command = f"yes 'a dog ran' | {sys.executable} -m seqkd translate --model {folder} --processes {threads} --beam 1"
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_translate_ends_quietly_when_its_reader_leaves_early(folder: Path, processes: str) -> None:
+    command = f"yes 'a dog ran' | {sys.executable} -m seqkd translate --model {folder} --processes {processes} --beam 1"
     left = subprocess.run(
         ["sh", "-c", f"{command} | head -n 3"], capture_output=True, text=True, check=False, timeout=120
     )
@@ -151,24 +151,24 @@ def test_a_reader_that_leaves_early_ends_it_quietly(folder: Path, threads: str) 
     assert left.stderr == ""
 
 
-def test_of_a_line_too_long_the_beginning_is_translated_and_this_is_said(
+def test_translate_cuts_a_line_that_is_too_long_and_says_so(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    given, taken = os.pipe()
+    reading, writing = os.pipe()
     monkeypatch.setattr(translate, "MAX_LINE_BYTES", 15)
-    monkeypatch.setattr("sys.stdin", os.fdopen(given))
-    with os.fdopen(taken, "wb") as text:
+    monkeypatch.setattr("sys.stdin", os.fdopen(reading))
+    with os.fdopen(writing, "wb") as text:
         text.write(b"a dog ran\nthe cat sat on\xc3\xa9 the mat\nthe cat sat on\nthe dog")
     assert list(translate._read_chunks()) == [["a dog ran", "the cat sat on", "the cat sat on"], ["the dog"]]
-    told = capfd.readouterr().err
-    assert told.count("\n") == 1
-    assert "line 2: longer than 15 bytes, so only its beginning is translated" in told
+    message = capfd.readouterr().err
+    assert message.count("\n") == 1
+    assert "line 2: longer than 15 bytes, so only its beginning is translated" in message
 
 
-@pytest.mark.parametrize("threads", ["1", "2"])
-def test_a_long_stream_comes_out_whole_in_order_and_in_constant_memory(threads: str) -> None:
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_translate_of_a_long_stream_is_complete_in_order_and_in_constant_memory(processes: str) -> None:
     """The benchmark, which fails for a line lost or out of order, with fewer lines."""
-    command = [sys.executable, "-m", "benchmarks.soak", "--lines", "6000", "--processes", threads]
+    command = [sys.executable, "-m", "benchmarks.soak", "--lines", "6000", "--processes", processes]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     held = [float(found) for found in re.findall(r"([\d.]+) MB", done.stdout.replace(",", ""))]
@@ -176,8 +176,8 @@ def test_a_long_stream_comes_out_whole_in_order_and_in_constant_memory(threads: 
     assert held[-1] < 1.1 * held[4]
 
 
-def _most_memory(folder: Path, text: bytes) -> int:
-    """Bytes held at most by a greedy translation; each line has its answer."""
+def _peak_memory(folder: Path, text: bytes) -> int:
+    """Return the most bytes that a greedy translation held; each line has its answer."""
     command = [sys.executable, "-m", "seqkd", "translate", "--model", str(folder), "--beam", "1"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
         assert running.stdin is not None
@@ -192,6 +192,6 @@ def _most_memory(folder: Path, text: bytes) -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts as Linux does")
-def test_a_line_of_10_megabytes_takes_hardly_more_memory_than_a_short_one(folder: Path) -> None:
-    short = _most_memory(folder, b"a dog ran\n" * 3)
-    assert _most_memory(folder, b"a dog ran\n" + b"a dog " * 1_700_000 + b"\nthe cat sat\n") < short + 100_000_000
+def test_translate_of_a_line_of_10_megabytes_takes_hardly_more_memory_than_a_short_one(folder: Path) -> None:
+    short = _peak_memory(folder, b"a dog ran\n" * 3)
+    assert _peak_memory(folder, b"a dog ran\n" + b"a dog " * 1_700_000 + b"\nthe cat sat\n") < short + 100_000_000

@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from seqkd.data import vocab
-from seqkd.models import checkpoint, lstm
+from seqkd.models import checkpoint
 from seqkd.models.checkpoint import Model
+from seqkd.models.lstm import LSTMNetwork, NetworkShape
 from seqkd.training import pruning
 from seqkd.utils.errors import InputError
 from stages import export
@@ -19,20 +20,20 @@ from stages import export
 def made(tmp_path_factory: pytest.TempPathFactory) -> Model:
     path = tmp_path_factory.mktemp("vocab") / "joint.model"
     pieces = vocab.train(["the cat sat on the mat", "der Kater saß auf der Matte", "a dog ran"] * 3, path, size=40)
-    network = lstm.LSTMNetwork(lstm.NetworkShape(pieces.size, 2, 16, 0.1))
+    network = LSTMNetwork(NetworkShape(pieces.size, 2, 16, 0.1))
     network.init_weights(torch.Generator().manual_seed(1))
     return Model(network, pieces, None)
 
 
 def pruned(made: Model, ratio: float) -> Model:
-    network = lstm.LSTMNetwork(made.network.shape)
+    network = LSTMNetwork(made.network.shape)
     network.load_state_dict(made.network.state_dict())
     kept = pruning.mask(network, ratio)
     pruning.apply(network, kept)
     return Model(network, made.vocab, kept)
 
 
-def test_a_model_comes_back_as_it_was(made: Model, tmp_path: Path) -> None:
+def test_checkpoint_loads_what_was_saved(made: Model, tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "m", made, card="# m\n")
     back = checkpoint.load(tmp_path / "m")
     assert back.network.shape == made.network.shape
@@ -48,7 +49,7 @@ def test_a_model_comes_back_as_it_was(made: Model, tmp_path: Path) -> None:
     ]
 
 
-def test_the_smallest_weights_of_all_classes_go(made: Model) -> None:
+def test_pruning_removes_the_smallest_weights_of_all_matrices(made: Model) -> None:
     flat = torch.cat([parameter.detach().abs().flatten() for parameter in made.network.parameters()])
     kept = pruning.mask(made.network, 0.8)
     assert int((~kept).sum()) == round(0.8 * flat.numel())
@@ -56,7 +57,7 @@ def test_the_smallest_weights_of_all_classes_go(made: Model) -> None:
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.5, 0.9])
-def test_a_pruned_model_comes_back_with_its_zeros_and_its_mask(made: Model, tmp_path: Path, ratio: float) -> None:
+def test_checkpoint_of_a_pruned_model_keeps_its_zeros_and_its_mask(made: Model, tmp_path: Path, ratio: float) -> None:
     small = pruned(made, ratio)
     checkpoint.save(tmp_path / "m", small, card="")
     back = checkpoint.load(tmp_path / "m")
@@ -67,7 +68,7 @@ def test_a_pruned_model_comes_back_with_its_zeros_and_its_mask(made: Model, tmp_
         assert torch.equal(one, other)
 
 
-def test_the_file_shrinks_with_the_pruned_share(made: Model, tmp_path: Path) -> None:
+def test_checkpoint_shrinks_with_the_pruned_share(made: Model, tmp_path: Path) -> None:
     sizes = []
     for ratio in (None, 0.5, 0.8, 0.9):
         checkpoint.save(tmp_path / str(ratio), made if ratio is None else pruned(made, ratio), card="")
@@ -76,10 +77,10 @@ def test_the_file_shrinks_with_the_pruned_share(made: Model, tmp_path: Path) -> 
     assert sizes[-1] < 0.4 * sizes[0]  # of a tiny file, a large part of which is its header
 
 
-def test_a_weight_that_came_back_is_refused_when_saved(made: Model, tmp_path: Path) -> None:
+def test_checkpoint_refuses_to_save_a_pruned_weight_that_is_not_zero(made: Model, tmp_path: Path) -> None:
     small = pruned(made, 0.5)
     with torch.no_grad():
-        small.network.combine.add_(0.001)
+        small.network.get_parameter("combine").add_(0.001)
     with pytest.raises(ValueError, match="combine: a pruned weight is not zero"):
         checkpoint.save(tmp_path / "m", small, card="")
     assert not (tmp_path / "m").exists()
@@ -89,14 +90,31 @@ def test_a_weight_that_came_back_is_refused_when_saved(made: Model, tmp_path: Pa
     ("name", "content"),
     [("weights.safetensors", b"junk"), ("shape.json", b"{}"), ("shape.json", b"["), ("vocab.model", b"junk")],
 )
-def test_a_broken_file_is_refused_in_one_sentence(made: Model, tmp_path: Path, name: str, content: bytes) -> None:
+def test_checkpoint_refuses_a_damaged_file_in_one_sentence(
+    made: Model, tmp_path: Path, name: str, content: bytes
+) -> None:
     checkpoint.save(tmp_path / "m", made, card="")
     (tmp_path / "m" / name).write_bytes(content)
     with pytest.raises(InputError):
         checkpoint.load(tmp_path / "m")
 
 
-def test_files_that_do_not_belong_together_are_refused(made: Model, tmp_path: Path) -> None:
+def test_shape_file_names_the_architecture_and_one_without_is_an_lstm(made: Model, tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "m", made, card="")
+    path = tmp_path / "m" / "shape.json"
+    shape = json.loads(path.read_text())
+    assert shape == {"architecture": "lstm", **made.network.shape._asdict()}
+    del shape["architecture"]  # as models were saved before there was a choice
+    path.write_text(json.dumps(shape))
+    assert type(checkpoint.load(tmp_path / "m").network) is LSTMNetwork
+    path.write_text(json.dumps({"architecture": "transformer", **shape}))
+    with pytest.raises(
+        InputError, match=r"^.*/m/shape\.json: architecture is 'transformer'; it must be one of lstm\.$"
+    ):
+        checkpoint.load(tmp_path / "m")
+
+
+def test_checkpoint_refuses_files_that_do_not_belong_together(made: Model, tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "m", made, card="")
     shape = made.network.shape._asdict() | {"hidden": 8}
     (tmp_path / "m" / "shape.json").write_text(json.dumps(shape))
@@ -104,13 +122,13 @@ def test_files_that_do_not_belong_together_are_refused(made: Model, tmp_path: Pa
         checkpoint.load(tmp_path / "m")
 
 
-def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+def test_checkpoint_refuses_a_folder_without_a_model(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not a model's folder"):
         checkpoint.load(tmp_path)
 
 
 @pytest.mark.parametrize("ratio", [None, 0.5])
-def test_an_int8_file_is_smaller_and_each_weight_within_half_a_step_of_its_row(
+def test_checkpoint_in_int8_is_smaller_and_each_weight_within_half_a_step_of_its_row(
     made: Model, tmp_path: Path, ratio: float | None
 ) -> None:
     whole = made if ratio is None else pruned(made, ratio)
@@ -131,10 +149,10 @@ def test_an_int8_file_is_smaller_and_each_weight_within_half_a_step_of_its_row(
     if whole.mask is not None:
         assert back.mask is not None
         assert torch.equal(whole.mask, back.mask)
-        assert not torch.cat([it.flatten() for it in back.network.parameters()])[~back.mask].any()
+        assert not torch.cat([parameter.flatten() for parameter in back.network.parameters()])[~back.mask].any()
 
 
-def test_an_int8_model_saved_again_is_the_same(made: Model, tmp_path: Path) -> None:
+def test_checkpoint_in_int8_saved_again_is_the_same(made: Model, tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "one", made, card="", precision="int8")
     checkpoint.save(tmp_path / "two", checkpoint.load(tmp_path / "one"), card="", precision="int8")
     one, two = (checkpoint.load(tmp_path / name).network for name in ("one", "two"))
@@ -143,7 +161,7 @@ def test_an_int8_model_saved_again_is_the_same(made: Model, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("fault", ["missing", "short"])
-def test_an_int8_matrix_without_a_fitting_scale_is_refused(made: Model, tmp_path: Path, fault: str) -> None:
+def test_checkpoint_refuses_an_int8_matrix_without_a_fitting_scale(made: Model, tmp_path: Path, fault: str) -> None:
     checkpoint.save(tmp_path / "m", made, card="", precision="int8")
     tensors = load_file(tmp_path / "m" / "weights.safetensors")
     scale = tensors.pop("combine.scale")
@@ -154,9 +172,7 @@ def test_an_int8_matrix_without_a_fitting_scale_is_refused(made: Model, tmp_path
         checkpoint.load(tmp_path / "m")
 
 
-def test_the_export_command_writes_a_folder_that_loads(
-    made: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_export_writes_a_folder_that_loads(made: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint.save(tmp_path / "m", made, card="# m\n")
     export.main(model=tmp_path / "m", out=tmp_path / "small")
     assert "MB before" in capsys.readouterr().out

@@ -157,7 +157,7 @@ def test_beam_search_finds_what_a_cpus_finds(beam: int, length_penalty: float) -
             alike = sum(one == pytest.approx(other, rel=1e-4) for one, other in scores)
             same = sum(one[0].ids == other[0].ids for one, other in pairs)
             assert min(alike, same) >= len(MANY) - 3  # float32 breaks a tie now and then
-        assert ready.boards
+        assert ready.graph_cache
 
 
 @pytest.mark.parametrize("beam", [1, 5])
@@ -183,7 +183,7 @@ def test_beam_search_takes_fewer_sentences_at_once_if_memory_runs_out(monkeypatc
         make(self, *given, sentences=sentences, **other)  # type: ignore[arg-type]
 
     monkeypatch.setattr(beam_search_cuda.StaticBeam, "__init__", small)
-    result = beam_search.decode(net, MANY, beam=5, budget=beam_search.BatchSizer(1500))
+    result = beam_search.decode(net, MANY, beam=5, batch_sizer=beam_search.BatchSizer(1500))
     assert [items[0].ids for items in result] == [items[0].ids for items in expected]
 
 

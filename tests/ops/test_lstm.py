@@ -62,10 +62,10 @@ def test_layer_computes_one_step_as_by_hand() -> None:
 def test_attention_computes_one_step_as_by_hand() -> None:
     """Two source states, scores h W s, their softmax, and tanh of the combined vector."""
     net = network(1)
-    memory = lstm.EncoderOutput(
+    memory = lstm.LSTMEncoderOutput(
         states=torch.tensor([[[1.0] * 6, [3.0] * 6]]).double(),
         keys=torch.tensor([[[0.0] * 6, [1.0] * 6]]).double(),
-        closed=torch.zeros(1, 1, 2).double(),
+        mask_bias=torch.zeros(1, 1, 2).double(),
         state=torch.zeros(1, 1, 6).double(),
         cell=torch.zeros(1, 1, 6).double(),
     )
@@ -73,7 +73,7 @@ def test_attention_computes_one_step_as_by_hand() -> None:
         net.combine.zero_()
         net.combine[:, :6] = torch.eye(6) * 0.1
         step = net.step(
-            torch.zeros(1, 24).double(), memory, lstm.DecoderState(memory.state[0], memory.state, memory.cell + 1.0)
+            torch.zeros(1, 24).double(), memory, lstm.LSTMDecoderState(memory.state[0], memory.state, memory.cell + 1.0)
         )
     score = 6 * float(step.state[0, 0, 0])
     second = math.exp(score) / (1.0 + math.exp(score))
@@ -88,14 +88,14 @@ def test_decoder_equals_single_steps_in_values_and_gradients(layers: int) -> Non
     fast = net(batch.source, batch.decoder_input)
     memory = net.encode(batch.source)
     table = net.target_embedding @ net.decoder_word.t() + net.decoder_bias[0]
-    step, vectors = lstm.DecoderState(torch.zeros_like(memory.state[0]), memory.state, memory.cell), []
+    step, vectors = lstm.LSTMDecoderState(torch.zeros_like(memory.state[0]), memory.state, memory.cell), []
     for words in batch.decoder_input:
         step = net.step(table[words], memory, step)
         vectors.append(step.attn_vector)
     plain = torch.stack(vectors)
     assert fast.shape == (5, 3, 6)
     torch.testing.assert_close(fast, plain)
-    first_state = lstm.DecoderState(torch.zeros_like(memory.state[0]), memory.state, memory.cell)
+    first_state = lstm.LSTMDecoderState(torch.zeros_like(memory.state[0]), memory.state, memory.cell)
     with torch.no_grad(), net.inference() as ready:
         torch.testing.assert_close(
             ready.step(batch.decoder_input[0], memory, first_state, torch.arange(3)).attn_vector, plain[0]
@@ -215,7 +215,7 @@ def test_compiled_exp_is_exact_to_float32_over_its_range() -> None:
 
 def test_target_positions_are_those_of_the_words_padded_to_a_row_multiple() -> None:
     batch = batches.collate(TEXT, [0, 1, 2])
-    positions, gold = batch.target_positions()
+    positions, gold = batch.target_positions(matmul.ROW_MULTIPLE)
     assert len(positions) == matmul.ROW_MULTIPLE
     assert gold.tolist() == batch.labels[batch.labels != PAD].tolist()
     assert batch.labels.flatten()[positions[: len(gold)]].tolist() == gold.tolist()
@@ -234,5 +234,5 @@ def test_decoder_step_without_autograd_equals_the_plain_one(layers: int) -> None
         result = lstm_ops.decoder_step(
             words, memory[:3], last, list(net.decoder), list(net.decoder_bias)[1:], net.combine
         )
-    for one, other in zip(result, net.step(words, memory, lstm.DecoderState(*last)), strict=True):
+    for one, other in zip(result, net.step(words, memory, lstm.LSTMDecoderState(*last)), strict=True):
         torch.testing.assert_close(one, other)
