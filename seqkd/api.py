@@ -68,7 +68,7 @@ class Translator:
                 beam=beam_size,
                 nbest=n,
                 length_penalty=length_penalty,
-                budget=self._batch_sizer,
+                batch_sizer=self._batch_sizer,
             )
         if not all(lists):
             raise InputError(

@@ -24,7 +24,7 @@ def measure(
     words = sum(len(source.split()) for source in sources)
     runs = [(name, beam) for name in models for beam in beams]
     speeds: dict[tuple[str, int], list[float]] = {run: [] for run in runs}
-    device = next(iter(models.values())).network.output.device
+    device = next(iter(models.values())).network.device
     for model in models.values():
         model.network.freeze()
     warm_up = sources if device.type == "cuda" else sources[:WARM_UP_SENTENCES]

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seqkd.models.lstm import LSTMNetwork
+from seqkd.models.interface import Network
 from seqkd.ops.cuda import graphs
 
 MEMORY_SHARE = 0.25  # of the GPU, for the gradients of the weights, of which each captured graph holds its own
@@ -16,7 +16,7 @@ STREAM_WARNING = "set_warn_on_accumulate_grad_stream_mismatch"
 class _ForwardWithMasks(nn.Module):
     """The forward pass with dropout masks as inputs: a graph that drew them would repeat the same ones."""
 
-    def __init__(self, network: LSTMNetwork) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
 
@@ -25,17 +25,17 @@ class _ForwardWithMasks(nn.Module):
 
 
 class GraphedForward:
-    """LSTMNetwork.forward, with its backward pass, as CUDA graphs for batches of batch_size sentences.
+    """Network.forward, with its backward pass, as CUDA graphs for batches of batch_size sentences.
 
     All that was computed from an earlier pass must be deleted before the next call: a graph cannot be captured while
     another autograd graph holds the weights.
     """
 
-    def __init__(self, network: LSTMNetwork, batch_size: int) -> None:
+    def __init__(self, network: Network, batch_size: int) -> None:
         self.network, self.batch_size = network, batch_size
         self.captured: dict[tuple[int, int], Callable[..., Tensor]] = {}  # (S, T): source and target length
         size = sum(weight.numel() * weight.element_size() for weight in network.parameters())
-        memory = torch.cuda.get_device_properties(network.output.device).total_memory
+        memory = torch.cuda.get_device_properties(network.device).total_memory
         self.max_graphs = int(MEMORY_SHARE * memory) // size
         self.pool = torch.cuda.graph_pool_handle()
         if hasattr(torch.autograd.graph, STREAM_WARNING):  # gradients arrive on the stream of the capture, as they may

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from seqkd.models.lstm import LSTMNetwork
+from seqkd.models.interface import Network
 
 
-def mask(network: LSTMNetwork, ratio: float) -> Tensor:
+def mask(network: Network, ratio: float) -> Tensor:
     """Return a mask, (parameters,) bool, that is False at the weights that are smallest by absolute value.
 
     Exactly round(ratio * parameters) of it are False; among equal weights the first ones.
@@ -17,7 +17,7 @@ def mask(network: LSTMNetwork, ratio: float) -> Tensor:
     return remaining
 
 
-def apply(network: LSTMNetwork, mask: Tensor) -> None:
+def apply(network: Network, mask: Tensor) -> None:
     """Set the weights where the mask is False to zero, in place."""
     parameters = list(network.parameters())
     pieces = torch.split(mask, [parameter.numel() for parameter in parameters])

@@ -13,7 +13,8 @@ from seqkd.data import batches, bitext
 from seqkd.data.vocab import Vocab
 from seqkd.models import checkpoint
 from seqkd.models.checkpoint import Model
-from seqkd.models.lstm import LSTMNetwork, NetworkShape
+from seqkd.models.interface import Network, NetworkShape
+from seqkd.models.lstm import LSTMNetwork
 from seqkd.ops import devices
 from seqkd.training import curve, model_card, trainer
 from seqkd.training.curve import Epoch
@@ -49,7 +50,7 @@ class PreparedTraining(NamedTuple):
     """A training whose files are read."""
 
     spec: TrainingRun
-    network: LSTMNetwork
+    network: Network
     job: TrainingJob
     card: dict[str, object]  # the training's fields of the model card
     about: dict[str, Any]  # the corpus's about.json
@@ -96,7 +97,7 @@ def prepare(model: Model, spec: TrainingRun, params: Params, machine: Machine) -
 def train(prepared: PreparedTraining, machine: Machine) -> TrainingResult:
     """Train the prepared network in place; resume where an interrupted run of exactly this training ended."""
     network, job = prepared.network, prepared.job
-    log(f"{job.label}: {devices.describe(network.output.device)}")
+    log(f"{job.label}: {devices.describe(network.device)}")
     return TrainingResult(prepared, trainer.train(network, job, machine))
 
 
@@ -123,7 +124,7 @@ def save(model: Model, *results: TrainingResult, out: Path, curve_out: Path) -> 
             cache_dir.mark_complete(result.prepared.job.resume)
 
 
-Check = Callable[[TrainingJob, LSTMNetwork, Machine], None]
+Check = Callable[[TrainingJob, Network, Machine], None]
 
 
 def train_and_save(
@@ -152,7 +153,7 @@ def _resume_folder(model: Model, spec: TrainingRun, params: Params, machine: Mac
     """Return where the checkpoints of exactly this training lie: this code, settings, files, weights and machine."""
     settings = getattr(params.optim, spec.optim)
     weights = torch.cat([parameter.detach().cpu().flatten() for parameter in model.network.parameters()])
-    device = model.network.output.device.type
+    device = model.network.device.type
     key = cache_dir.key(
         fingerprint.of(__name__),
         repr((spec, settings, params.data, params.seed, params.precision)),
@@ -176,11 +177,11 @@ def _top_k_cache(spec: TrainingRun, params: Params) -> TopKCache | None:
     return TopKCache(spec.top_k, cache_dir.path("top_k_targets") / key)
 
 
-def _load_teacher(spec: TrainingRun, model: Model) -> LSTMNetwork | None:
+def _load_teacher(spec: TrainingRun, model: Model) -> Network | None:
     """Return the network whose distribution the loss needs. Raises InputError where its vocabulary is another one."""
     if spec.teacher is None:
         return None
-    teacher = checkpoint.load(spec.teacher, model.network.output.device)
+    teacher = checkpoint.load(spec.teacher, model.network.device)
     if teacher.vocab.model != model.vocab.model:
         raise InputError(f"{spec.teacher}: its vocabulary is not that of {spec.name}; train both anew.")
     return teacher.network

@@ -16,9 +16,8 @@ from seqkd.data import batches
 from seqkd.data.batches import Batch, TokenizedCorpus
 from seqkd.data.vocab import PAD
 from seqkd.models import checkpoint
+from seqkd.models.interface import Network
 from seqkd.models.losses import TopK
-from seqkd.models.lstm import LSTMNetwork
-from seqkd.ops.matmul import matmul_nt
 from seqkd.training.data_parallel import DataParallelGroup
 from seqkd.utils import atomic
 
@@ -35,13 +34,13 @@ class FullTargets:
     computed once and stored; a batch multiplies them by the output layer, which is exact and cheap.
     """
 
-    def __init__(self, network: LSTMNetwork, text: TokenizedCorpus, group: DataParallelGroup) -> None:
+    def __init__(self, network: Network, text: TokenizedCorpus, group: DataParallelGroup) -> None:
         self.network, self.text = network, text
         ends = torch.tensor([0] + [len(target) + 1 for target in text.targets]).cumsum(0)
         self.starts, tokens = ends[:-1], int(ends[-1])  # starts: of each row's tokens in the store
         self.store: Tensor | None = None  # (tokens, H)
         if tokens * network.shape.hidden * 4 <= MAX_STORE_BYTES:
-            self.store = group.shared(torch.empty(tokens, network.shape.hidden, device=network.output.device))
+            self.store = group.shared(torch.empty(tokens, network.shape.hidden, device=network.device))
 
     @torch.no_grad()
     def precompute(self, group: DataParallelGroup) -> None:
@@ -61,7 +60,7 @@ class FullTargets:
             vectors = _vectors(self.network, batch)
         else:
             vectors = self.store[_token_indices(batch, self.starts)]
-        return _logits(self.network, vectors).softmax(-1)
+        return self.network.logits(vectors).softmax(-1)
 
 
 class TopKCache(NamedTuple):
@@ -79,7 +78,7 @@ class TopKTargets:
     exists is not computed again.
     """
 
-    def __init__(self, network: LSTMNetwork, text: TokenizedCorpus, cache: TopKCache) -> None:
+    def __init__(self, network: Network, text: TokenizedCorpus, cache: TopKCache) -> None:
         self.network, self.text, self.folder = network, text, cache.folder
         self.top_k = min(cache.top_k, network.shape.vocab - 1)  # TopK keeps at least one word out of the list
         lengths = torch.tensor([len(target) + 1 for target in text.targets])
@@ -117,8 +116,8 @@ class TopKTargets:
     def _top_k(self, text: TokenizedCorpus, starts: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield, for each batch, the indices of its tokens, their top-k ids, and the probs of these and of the rest."""
         for rows in batches.make_batches(text, BATCH_SIZE):
-            batch = batches.collate(text, rows).to(self.network.output.device)
-            logits = _logits(self.network, _vectors(self.network, batch))
+            batch = batches.collate(text, rows).to(self.network.device)
+            logits = self.network.logits(_vectors(self.network, batch))
             values, ids = logits.topk(self.top_k, -1)
             probs = (values - logits.logsumexp(-1, keepdim=True)).exp()
             rest = (1.0 - probs.sum(-1, keepdim=True)).clamp(min=0.0)
@@ -141,20 +140,15 @@ TeacherTargets = FullTargets | TopKTargets
 
 
 def make_targets(
-    network: LSTMNetwork, text: TokenizedCorpus, group: DataParallelGroup, cache: TopKCache | None
+    network: Network, text: TokenizedCorpus, group: DataParallelGroup, cache: TopKCache | None
 ) -> TeacherTargets:
     """Return the targets of word-level KD: the top-k targets of a cache, without one the full distribution."""
     return FullTargets(network, text, group) if cache is None else TopKTargets(network, text, cache)
 
 
-def _vectors(network: LSTMNetwork, batch: Batch) -> Tensor:
+def _vectors(network: Network, batch: Batch) -> Tensor:
     """Return the attentional vectors, (tokens, H), of a batch's target tokens."""
     return network(batch.source, batch.decoder_input)[batch.labels != PAD]  # type: ignore[no-any-return]
-
-
-def _logits(network: LSTMNetwork, vectors: Tensor) -> Tensor:
-    """(tokens, H) -> (tokens, V), without autograd."""
-    return matmul_nt(vectors, network.output, network.output_bias, keep_fp32=True)
 
 
 def _token_indices(batch: Batch, starts: Tensor) -> Tensor:

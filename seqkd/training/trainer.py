@@ -15,7 +15,7 @@ from seqkd.config.schema import Machine, OptimizerSettings
 from seqkd.data import batches
 from seqkd.data.batches import Batch, TokenizedCorpus
 from seqkd.models import losses, perplexity
-from seqkd.models.lstm import LSTMNetwork
+from seqkd.models.interface import Network
 from seqkd.ops import matmul
 from seqkd.ops.cuda import graphs
 from seqkd.training import training_state
@@ -50,7 +50,7 @@ class TrainingJob:
     settings: OptimizerSettings
     seed: int
     alpha: float = 0.0  # weight of word-level KD
-    teacher: LSTMNetwork | None = None  # needed where alpha > 0
+    teacher: Network | None = None  # needed where alpha > 0
     top_k_cache: TopKCache | None = None  # keep only the teacher's top-k targets, there; None: its full distribution
     mask: Tensor | None = None  # (parameters,) bool in the order of network.parameters(); False stays exactly zero
     label: str = "train"  # of the progress bar and of messages
@@ -58,7 +58,7 @@ class TrainingJob:
     resume: Path | None = None  # the folder of the checkpoints, from which an interrupted training resumes
 
 
-def train(network: LSTMNetwork, job: TrainingJob, machine: Machine) -> list[Epoch]:
+def train(network: Network, job: TrainingJob, machine: Machine) -> list[Epoch]:
     """Train network in place and return its curve; the bits do not depend on the number of processes.
 
     Resumes from the newest checkpoint in job.resume, and leaves the last state there. On a signal it saves the state
@@ -80,9 +80,9 @@ def train(network: LSTMNetwork, job: TrainingJob, machine: Machine) -> list[Epoc
     return curve
 
 
-def _shards(network: LSTMNetwork, settings: OptimizerSettings) -> int:
+def _shards(network: Network, settings: OptimizerSettings) -> int:
     """Return how many shards a batch is split into; on a GPU one process does all the work."""
-    if network.output.device.type != "cpu":
+    if network.device.type != "cpu":
         return 1
     return max(1, min(settings.shards, settings.batch_size // MIN_SHARD_ROWS))
 
@@ -103,7 +103,7 @@ def _new_tensors(group: DataParallelGroup, settings: OptimizerSettings) -> State
 class _Setup(NamedTuple):
     """What every process of a training works with."""
 
-    network: LSTMNetwork
+    network: Network
     job: TrainingJob
     teacher: TeacherTargets | None
     state: TrainingState
@@ -169,7 +169,7 @@ class _Worker:
         self.stop_requested, settings = setup.stop_requested, setup.job.settings
         self.optimizer = ShardedOptimizer(group, settings, mask=self.job.mask, state=self.state)
         self.optimizer.load_state(self.tensors)
-        self.device = self.network.output.device
+        self.device = self.network.device
         self.dropout_generators = {shard: torch.Generator(self.device) for shard in group.local_shards}
         on_gpu = self.device.type == "cuda"
         self.forward = GraphedForward(self.network, settings.batch_size) if on_gpu else self.network
