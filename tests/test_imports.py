@@ -24,15 +24,6 @@ LAYERS = (
 )
 # Packages that may use torch.
 TORCH = {"api", "planning", "evaluation", "training", "decoding", "models", "ops", "data"}
-    "api",
-    "planning",
-    "evaluation",
-    "training",
-    "decoding",
-    "models",
-    "ops",
-    "data",
-}  # packages that may use torch
 TORCHLESS_STAGES = {"validate", "preprocess", "vocab", "select", "report", "show", "use"}
 
 HOMES = {  # library: the files of seqkd/ that may import it; stages/ may import typer alone
