@@ -33,6 +33,8 @@ from seqkd.training.data_parallel import DataParallelGroup
 from seqkd.utils import process_control
 from seqkd.utils.errors import StoppedError
 
+WRITES = "{out}"
+
 def main(*, out: Annotated[Path, typer.Option()]) -> None:
     with process_control.defer_signals() as received:
         DataParallelGroup(nn.Linear(2, 2), 2, shards=2).run(work, received)
