@@ -38,7 +38,7 @@ ENOUGH, LONG = 1.0, 20.0  # seconds: by which a slice outlasts a smaller one; of
 FORWARD = 1 / 3  # of an update's time, for a pass without gradients
 SEARCHED = 1.1  # pieces that a search writes, for each of the human target
 PREPARED = 30e-6  # seconds for each pair of preprocess and of vocab
-BARE, DVC, DRAWING = 60e6, 1.0, 4.0  # bytes of a process without networks; seconds of DVC at a stage, of the plots
+BARE, DVC, DRAWING = 60e6, 0.5, 4.0  # bytes of a process without networks; seconds of DVC at a stage, of the plots
 TINY = NetworkSettings(size="1x8", dropout=0.1)
 
 
@@ -134,7 +134,7 @@ def _train(sample: Sample, stage: str, model: str, settings: OptimizerSettings, 
         passes = 1 if stored or top_k else settings.epochs
         seconds += passes * FORWARD * tokens * _update(sample, params.teacher, params.optim.teacher).per_token
     disk = 2 * bounds.FLOAT * bounds.parameter_count(network, params.vocab.size)
-    return Stage(stage, _start(sample) + DVC + cost.fixed + seconds, disk, memory)
+    return Stage(stage, _start(sample)[0] + DVC + cost.fixed + seconds, disk, memory)
 
 
 def _update(sample: Sample, network: NetworkSettings, settings: OptimizerSettings, top_k: int | None = None) -> Cost:
@@ -150,31 +150,37 @@ def _decode(
     kind = {"network": getattr(sample.params, sample.params.role(model)), "precision": precision}
     costs = {beam: _cost(decode_slice, sample, translator.CHUNK_SIZE, beam=beam, **kind) for beam in beams}
     seconds = [cost.fixed + cost.per_token * lines * beam * SEARCHED * sample.tokens for beam, cost in costs.items()]
-    return Stage(stage, _start(sample) + DVC + sum(seconds), 0.0, max(cost.memory for cost in costs.values()))
+    return Stage(stage, _start(sample)[0] + DVC + sum(seconds), 0.0, max(cost.memory for cost in costs.values()))
 
 
 @cache
-def _start(sample: Sample) -> float:
-    """Return the seconds until a stage is at work: those that this process takes to load the same code."""
-    params = sample.params.model_copy(update={"teacher": TINY})
-    tiny = replace(sample, params=params, machine=sample.machine.model_copy(update={"processes": 1}))
+def _start(sample: Sample) -> tuple[float, int]:
+    """Return the seconds until a stage is at work and the bytes of its compiled code: what this process takes here."""
+    held = psutil.Process().memory_info().rss
+    params, alone = (
+        sample.params.model_copy(update={"teacher": TINY}),
+        Machine(processes=1, device=sample.machine.device),
+    )
+    tiny = replace(sample, params=params, machine=alone, pairs=sample.pairs[:100])
     works = [partial(decode_slice, tiny, network=TINY, beam=2, precision=each) for each in ("fp32", "bf16")]
     for work in (partial(train_slice, tiny, network=TINY, settings=params.optim.student, top_k=0), *works):
         _run(work, 1)  # compiles what is not compiled yet
-        work(1)
-    return time.process_time()
+        with redirect_stderr(io.StringIO()):
+            work(1)
+    return time.process_time(), psutil.Process().memory_info().rss - held
 
 
 @cache
 def _cost(work: Callable[..., int], sample: Sample, most: int, **kind: Any) -> Cost:
     """Run larger and larger slices until one takes long enough. work: does so many units and returns their tokens."""
-    _start(sample)
+    code = _start(sample)[1] * (translator.process_count(sample.machine) - 1)  # here they share what each one loads
     units, before, last = 1, (0, 0.0, 0), _run(partial(work, sample, **kind), 1)
     while units < most and last[1] < LONG and (units == 1 or last[1] - before[1] < ENOUGH):
         units = min(most, units * (4 if last[1] < LONG / 8 else 2))
         before, last = last, _run(partial(work, sample, **kind), units)
     per_token = max(0.0, last[1] - before[1]) / max(1, last[0] - before[0])
-    return Cost(max(0.0, last[1] - per_token * last[0]), per_token, max(before[2], last[2]))
+    memory = max(before[2], last[2]) + code * (work is not select_slice)
+    return Cost(max(0.0, last[1] - per_token * last[0]), per_token, memory)
 
 
 def _run(work: Callable[[int], int], units: int) -> tuple[int, float, int]:
