@@ -1,31 +1,157 @@
-"""Simple upper bounds of memory and disk, and the refusal of what cannot fit."""
+"""Upper bounds of the memory and disk that work takes, and the refusal of work that cannot fit.
 
-from torch import nn
+All sizes are in bytes. The factors count what the code holds at its peak; tests compare them with real processes.
+"""
+
+import resource
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import psutil
+import torch
 
 from seqkd.config.schema import Machine, NetworkSettings
+from seqkd.data.nbest import LINES_PER_PART
+from seqkd.decoding import beam_search, translator
+from seqkd.decoding.corpus_decoder import CHUNK_SIZE
+from seqkd.decoding.translator import DecodingJob
+from seqkd.models.interface import Network, NetworkShape
 from seqkd.models.lstm import LSTMNetwork
-from seqkd.planning import budget
-from seqkd.training.trainer import TrainingJob
+from seqkd.ops.cpu.gemm import BLOCK_ROWS
+from seqkd.training.teacher import MAX_STORE_BYTES
+from seqkd.training.trainer import MIN_SHARD_ROWS, TrainingJob
+from seqkd.utils.errors import InputError
+
+FLOAT = 4
+PROCESS = 110 << 20  # of a process that computes, beside what is counted: its compiled code, and compiling it
+HYPOTHESIS, WORD = 400, 80  # of a hypothesis as Python holds it, and of each of its pieces
+ALLOCATOR = 1.45  # bytes that the allocator takes for each byte of tensors that come and go
+CGROUP_FILES = {  # by their controllers: of the limit and the usage; what memory.stat calls cached files
+    "": ("memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+PIECE_CHARACTERS = 4.2  # in a piece, about
 
 
 def require_network(name: str, settings: NetworkSettings, vocab_size: int) -> None:
-    """Raise InputError where the weights of a network do not fit into memory."""
-    budget.require(budget.weights(f"A network of {settings.size}", settings, vocab_size))
+    """Raise InputError where the weights of a network alone do not fit in memory."""
+    size = FLOAT * parameter_count(settings, vocab_size)
+    require(f"{name}: a network of {settings.size}", size, lower="its size in params.yaml")
 
 
-def require_training(job: TrainingJob, network: nn.Module, machine: Machine) -> None:
-    """Raise InputError where a training does not fit into memory, or its state and model not on the disk."""
-    assert isinstance(network, LSTMNetwork)
-    assert job.resume is not None
-    on_cpu = network.output.device.type == "cpu"
-    estimate = budget.course(
+def require_training(job: TrainingJob, network: Network, machine: Machine) -> None:
+    """Raise InputError where a training, whose text is in memory already, does not fit."""
+    settings, shape, weights = job.settings, network.shape, FLOAT * sum(map(torch.numel, network.parameters()))
+    processes = max(1, min(machine.processes, settings.shards, settings.batch_size // MIN_SHARD_ROWS))
+    lengths = [len(ids) for side in job.text for ids in side]
+    tokens = -(-settings.batch_size // processes) * (max(lengths) + 1)  # of a process's part of the largest batch
+    numbers = (28 * shape.layers + 16) * shape.hidden + 1.25 * shape.vocab  # of a token: gates, cells, inputs; logits
+    moments = 2 * (settings.optimizer == "adam")
+    shared = (2 + moments) * weights
+    if job.teacher is not None and job.alpha:
+        numbers += 1.25 * shape.vocab
+        vectors = FLOAT * job.text.count_target_tokens(range(len(job.text.targets))) * job.teacher.shape.hidden
+        shared += FLOAT * sum(map(torch.numel, job.teacher.parameters())) + min(vectors, MAX_STORE_BYTES)
+    own = 3.5 * weights + ALLOCATOR * FLOAT * tokens * numbers + PROCESS
+    text = text_bytes(len(job.text.targets), sum(lengths))  # another process copies it as it reads it
+    require(
         job.label,
-        network.shape,
-        job.settings,
-        budget.CorpusStats.of(*job.text),
-        vocab=network.shape.vocab,
-        processes=budget.processes(job.settings, machine) if on_cpu else 0,
-        teacher=job.teacher.shape if job.teacher else None,
-        keeping=job.resume,
+        0 if network.device.type == "cuda" else shared + processes * own + (processes - 1) * text,
+        disk=(3 + 2 * moments + 2 * (settings.keep_checkpoint == "best")) * weights,  # two checkpoints, and the model
+        folder=job.resume or Path(),
+        lower="processes in machine.yaml, or a size, batch_size or data.max_length in params.yaml",
     )
-    budget.require(estimate)
+
+
+def require_decoding(
+    name: str, job: DecodingJob, network: Network, *, sources: Iterable[str], lines_left: int, cache_folder: Path
+) -> None:
+    """Raise InputError where the n-best list of a text does not fit. lines_left: those that the cache lacks."""
+    lengths, shape = [round(len(source) / PIECE_CHARACTERS) for source in sources], network.shape
+    mean, longest = sum(lengths) / max(1, len(lengths)), max(lengths, default=0)  # pieces
+    rows = min(max(job.beam, job.machine.max_batch_hypotheses), job.beam * min(CHUNK_SIZE, len(lengths)))
+    numbers = shape.hidden * (
+        4 * shape.layers + 2 + 2 * beam_search.MAX_PIECES_PER_ROW
+    )  # a row: states, encoder output
+    numbers = rows * (numbers + 2 * beam_search.max_length(longest)) + BLOCK_ROWS * shape.vocab  # with history; logits
+    weights = 2 * sum(map(torch.numel, network.parameters())) + 4 * shape.hidden * shape.vocab  # packed; a table
+    lists = min(LINES_PER_PART, len(lengths)) * job.beam * (HYPOTHESIS + WORD * mean)
+    own = FLOAT * (weights + ALLOCATOR * numbers) + lists + PROCESS
+    require(
+        name,
+        0 if translator.on_gpu(job.machine) else job.machine.processes * own,
+        disk=3 * nbest_bytes(lines_left, mean, beam=job.beam),  # in our cache, in the working folder, in DVC's cache
+        folder=cache_folder,
+        lower="processes in machine.yaml, or the beam in params.yaml",
+    )
+
+
+def parameter_count(settings: NetworkSettings, vocab_size: int) -> int:
+    """Return the parameters of a network, which is made without memory for them."""
+    with torch.device("meta"):
+        network = LSTMNetwork(NetworkShape(vocab_size, settings.layers, settings.hidden, settings.dropout))
+    return sum(map(torch.numel, network.parameters()))
+
+
+def text_bytes(pairs: float, pieces: float) -> float:
+    """Return what pairs with so many pieces altogether take in memory."""
+    return 550 * pairs + 36 * pieces
+
+
+def nbest_bytes(lines: int, pieces: float, *, beam: int) -> float:
+    """Return what an n-best list takes on the disk. pieces: of a hypothesis."""
+    return lines * beam * (2.0 + 0.95 * pieces)
+
+
+def require(name: str, memory: float, *, disk: float = 0, folder: Path = Path(), lower: str) -> None:
+    """Raise InputError where so much is not free. name: what needs it; lower: the settings to lower."""
+    for size, free, where in (
+        (memory, free_memory(), "of memory"),
+        (disk, free_disk(folder), f"on the disk of {folder}"),
+    ):
+        if size > free:
+            needs = f"{name} needs about {size / 1e6:,.0f} MB {where}, and {free / 1e6:,.0f} MB is free"
+            raise InputError(f"{needs}; lower {lower}.")
+
+
+def free_disk(folder: Path) -> int:
+    """Return what is free on the disk of a folder, which need not exist yet."""
+    folder = folder.absolute()
+    return shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
+
+
+def free_memory() -> int:
+    """Return what this process and its children may still take, by the machine, their control groups and limits."""
+    return min([int(psutil.virtual_memory().available), *cgroup_memory(), *_ulimit_memory()])
+
+
+def cgroup_memory(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[int]:
+    """Return what each control group (v1 or v2) above this process still allows; cached files count as free."""
+    free: list[int | None] = []
+    for line in own.read_text(encoding="utf-8").splitlines() if own.exists() else []:
+        _, controllers, path = line.split(":", 2)
+        if controllers in CGROUP_FILES:
+            top = root / controllers
+            group = top / path.lstrip("/")
+            folders = [folder for folder in (group, *group.parents) if folder.is_relative_to(top)]
+            free += [_group_memory(folder, *CGROUP_FILES[controllers]) for folder in folders]
+    return [size for size in free if size is not None]
+
+
+def _group_memory(folder: Path, limit: str, usage: str, cached: str) -> int | None:
+    """Return what one control group still allows; None: it sets no limit."""
+    try:
+        most, used = (folder / limit).read_text().strip(), int((folder / usage).read_text())
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        return None if most == "max" else max(0, int(most) - used + int(stat.get(cached, 0)))
+    except (OSError, ValueError):
+        return None
+
+
+def _ulimit_memory() -> list[int]:
+    """Return what the limits of this process (ulimit -v, -d) still allow."""
+    used = psutil.Process().memory_info()
+    pairs = ((resource.RLIMIT_AS, used.vms), (resource.RLIMIT_DATA, getattr(used, "data", 0)))
+    limits = [(resource.getrlimit(kind)[0], size) for kind, size in pairs]
+    return [max(0, most - size) for most, size in limits if most != resource.RLIM_INFINITY]
