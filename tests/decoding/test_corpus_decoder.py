@@ -135,6 +135,7 @@ def test_an_edit_of_a_comment_keeps_the_lists_and_one_of_the_search_does_not(tmp
     assert fingerprint.of(DECODER, package=tmp_path / "seqkd") != before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_run_stopped_after_any_group_and_taken_up_again_ends_in_the_same_bits(
     job: DecodingJob, tmp_path: Path, processes: int, monkeypatch: pytest.MonkeyPatch
@@ -261,6 +262,7 @@ def _added(folder: Path) -> Iterator[int]:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_decode_killed_again_and_again_ends_in_the_bits_of_an_undisturbed_one(
     project: Path, teacher: Path, processes: int
