@@ -288,6 +288,7 @@ def test_decode_killed_again_and_again_ends_in_the_bits_of_an_undisturbed_one(
     _clear_cache(project)
 
 
+@pytest.mark.slow
 def test_decode_run_twice_at_once_shares_the_lists(project: Path, teacher: Path) -> None:
     with _decoding(project, teacher, "one", processes=1) as one, _decoding(project, teacher, "two", processes=1) as two:
         assert one.wait() == two.wait() == 0

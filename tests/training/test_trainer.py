@@ -244,6 +244,7 @@ def test_dev_perplexity_of_an_even_network_is_its_vocabulary() -> None:
     assert perplexity.perplexity(net, DEV) == pytest.approx(12.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_word_kd_brings_a_student_close_to_its_teacher(processes: int) -> None:
     teacher, student = network(seed=3, dropout=0.0), network(dropout=0.0)
