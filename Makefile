@@ -23,7 +23,7 @@ repro: .dvc/config $(VENV)/installed
 	@$(BIN)/seqkd show --reports reports
 
 quick: check
-	$(BIN)/python -m pytest -n 2 -m "not slow and not dvc and not gpu and not browser"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not dvc and not gpu and not browser"
 
 test: check
 	$(BIN)/python -m pytest

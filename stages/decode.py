@@ -25,12 +25,15 @@ def main(row: Row, *, teacher: Teacher, text: Text, out: Out) -> None:
     params, machine = schema.load_params(), schema.load_machine()
     settings = schema.row(params.decode, row, section="decode")
     job = DecodingJob(teacher, machine, settings.beam, settings.beam, settings.length_penalty, params.precision)
-    kept = corpus_decoder.open_cache(job)
-    lines, new = corpus_decoder.count(kept, text)
-    amount = {"sources": (pair.source for pair in bitext.stream(text)), "lines_left": new, "cache_folder": kept.path.parent}
-    bounds.require_decoding(f"decode {row}", job, checkpoint.load(teacher).network, **amount)
+    cache = corpus_decoder.open_cache(job)
+    lines, new = corpus_decoder.count(cache, text)
+    sources, folder = (pair.source for pair in bitext.stream(text)), cache.path.parent
+    network = checkpoint.load(teacher).network
+    bounds.require_decoding(f"decode {row}", job, network, sources=sources, lines_left=new, cache_folder=folder)
     with Progress(lines, unit="sentences", label=f"decode {row}", done=lines - new) as progress:
-        for count in corpus_decoder.decode_missing(kept, text, job):
+        for count in corpus_decoder.decode_missing(cache, text, job):
             progress.add(count)
-    corpus_decoder.write(kept, text, out / row, processes=machine.processes)
-    print(f"{out / row}: {lines:,} lines, {lines - new:,} of them decoded before; {corpus_decoder.cache_summary(kept)}")
+    corpus_decoder.write(cache, text, out / row, processes=machine.processes)
+    print(
+        f"{out / row}: {lines:,} lines, {lines - new:,} of them decoded before; {corpus_decoder.cache_summary(cache)}"
+    )

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 from seqkd.config import schema
@@ -10,6 +11,7 @@ from seqkd.config import schema
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@cache
 def modules(root: Path = ROOT) -> dict[str, ast.Module]:
     """Return the tree of every source file of the library and the stages: 'seqkd/data/vocab.py' -> its tree."""
     paths = sorted([*root.glob("seqkd/**/*.py"), *root.glob("stages/*.py")])

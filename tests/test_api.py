@@ -38,6 +38,7 @@ def command_line(folder: Path, *options: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_translate_returns_the_lines_of_the_command(model: seqkd.Translator, folder: Path) -> None:
     assert model.translate(TEXT) == command_line(folder)
     assert model.translate(TEXT)[2] == ""

@@ -18,6 +18,8 @@ from seqkd.data.nbest import Hypothesis
 from seqkd.models import checkpoint, lstm
 from seqkd.models.checkpoint import Model
 
+pytestmark = pytest.mark.slow
+
 
 def _fresh(pieces: vocab.Vocab, *, hidden: int = 8) -> Model:
     network = lstm.LSTMNetwork(lstm.NetworkShape(pieces.size, 1, hidden, 0.1))
@@ -98,7 +100,6 @@ def test_input_that_only_looks_wrong_works(case: Case, project: Path, monkeypatc
     assert seqkd(case.command, monkeypatch) in (0, None)
 
 
-@pytest.mark.slow
 def test_closed_standard_input_is_refused_in_one_sentence(project: Path) -> None:
     command = f'exec "{sys.executable}" -m seqkd {TRANSLATE} <&-'
     environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parent.parent)}

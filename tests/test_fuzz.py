@@ -31,6 +31,8 @@ from seqkd.training import curve
 from seqkd.training.curve import Epoch
 from seqkd.utils.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 TOKENS = [
     b"\0", b"\n", b"\r", b"\t", b" ", b"\xff", b"\xc2\xb2", b"\xef\xbb\xbf", b"-1", b"0", b"9" * 30, b"9" * 5000,
     b"nan", b"1e999", b"-", b":", b"{", b"}", b"[", b"]", b"[" * 2000, b'"', b"'", b"&a ", b"*a", b"<<: *a", b"!!int ",

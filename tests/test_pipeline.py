@@ -15,9 +15,12 @@ def wrong_deps(root: Path = ROOT) -> list[str]:
     """Return one line for each template whose code in deps is not what its imports say: what to add, what to remove.
 
     A stage depends on its own file and on the packages of all that it imports. Packages that change no result, those
-    of fingerprint.NEUTRAL, are named nowhere; nor are the files beside them, such as the command line.
+    of fingerprint.NEUTRAL, are named nowhere, nor is what only they import; nor are the files beside them, such as the
+    command line.
     """
-    graph = edges(modules(root))
+    graph = {
+        path: others if _can_change_a_result(path) else set[str]() for path, others in edges(modules(root)).items()
+    }
     messages: dict[str, str] = {}
     for name, spec in instances(root).items():
         file = stage_file(spec)

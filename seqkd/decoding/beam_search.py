@@ -143,7 +143,7 @@ class _Beam:
 
     def __init__(self, search: SearchSettings, sources: Sequence[Sequence[int]]) -> None:
         model, device = search.model, search.model.device
-        self.search = search
+        self.search, self.model = search, model
         self.encoder_output: EncoderOutput = model.encode(pad_left(sources).to(device))
         self.state: DecoderState = model.init_state(self.encoder_output)
         self.parents = torch.arange(len(sources), device=device)  # (B x R,) the rows of state that are continued
@@ -157,7 +157,7 @@ class _Beam:
 
     def run(self) -> list[list[Hypothesis]]:
         for length in range(1, max(self.limits) + 1):
-            self.state = self.search.model.step(self.words, self.encoder_output, self.state, self.parents)
+            self.state = self.model.step(self.words, self.encoder_output, self.state, self.parents)
             self._extend()
             self._finish_rows(length)
             if not self.sentences:
@@ -173,7 +173,7 @@ class _Beam:
         self.history = torch.cat((self.history, words.int()[:, :, None]), 2)
 
     def _continuations(self) -> Continuations:
-        model, scores, open_slots = self.search.model, self.scores, self.open_slots
+        model, scores, open_slots = self.model, self.scores, self.open_slots
         chosen = model.top_k(self.state, scores, open_slots, forbidden_ids=FORBIDDEN_IDS)
         if chosen is not None:
             return chosen

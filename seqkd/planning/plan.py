@@ -156,11 +156,8 @@ def _decode(
 @cache
 def _start(sample: Sample) -> tuple[float, int]:
     """Return the seconds until a stage is at work and the bytes of its compiled code: what this process takes here."""
-    held = psutil.Process().memory_info().rss
-    params, alone = (
-        sample.params.model_copy(update={"teacher": TINY}),
-        Machine(processes=1, device=sample.machine.device),
-    )
+    held, params = psutil.Process().memory_info().rss, sample.params.model_copy(update={"teacher": TINY})
+    alone = sample.machine.model_copy(update={"processes": 1})
     tiny = replace(sample, params=params, machine=alone, pairs=sample.pairs[:100])
     works = [partial(decode_slice, tiny, network=TINY, beam=2, precision=each) for each in ("fp32", "bf16")]
     for work in (partial(train_slice, tiny, network=TINY, settings=params.optim.student, top_k=0), *works):

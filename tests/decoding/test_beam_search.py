@@ -162,6 +162,7 @@ def test_compiled_encoder_gives_the_bits_of_the_networks(
 ALIKE = [[4 + (7 * row + column) % 30 for column in range(5)] for row in range(60)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beam", [1, 5])
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 def test_beam_search_gives_the_same_bits_in_every_batch(
@@ -269,6 +270,7 @@ print(sizer.max_rows)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
 def test_beam_search_survives_a_real_memory_limit() -> None:
     """The states before and after a step of 6000 rows are 74 MB, and 45 MB are left."""
@@ -298,6 +300,7 @@ print(int(re.search("VmHWM:(.*) kB", open("/proc/self/status").read())[1]) >> 10
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("beam", "pieces", "sentences", "precision"),
     [(35, 60, 42, "fp32"), (35, 60, 42, "bf16"), (35, 2000, 2, "fp32"), (1, 60, 400, "fp32")],

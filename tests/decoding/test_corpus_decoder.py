@@ -137,6 +137,7 @@ def test_open_cache_survives_an_edit_of_a_comment_and_not_one_of_the_search(tmp_
     assert fingerprint.of(DECODER, package=tmp_path / "seqkd") != before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_corpus_decoder_stopped_after_any_chunk_and_resumed_ends_in_the_same_bits(
     job: DecodingJob, tmp_path: Path, processes: int, monkeypatch: pytest.MonkeyPatch
@@ -262,6 +263,7 @@ def _cached_bytes(folder: Path) -> Iterator[int]:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_decode_killed_again_and_again_ends_in_the_bits_of_an_undisturbed_one(
     project: Path, teacher: Path, processes: int
@@ -286,6 +288,7 @@ def test_decode_killed_again_and_again_ends_in_the_bits_of_an_undisturbed_one(
     _clear_cache(project)
 
 
+@pytest.mark.slow
 def test_decode_run_twice_at_once_shares_the_lists(project: Path, teacher: Path) -> None:
     with _decoding(project, teacher, "one", processes=1) as one, _decoding(project, teacher, "two", processes=1) as two:
         assert one.wait() == two.wait() == 0

@@ -20,6 +20,8 @@ from seqkd.planning import budget
 from seqkd.utils import pool
 from stages import translate
 
+pytestmark = pytest.mark.slow
+
 TEXT = ["the cat sat on the mat", "a dog ran", "", "the dog sat", "a cat ran on the mat", "the mat"]
 
 

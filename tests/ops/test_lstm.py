@@ -175,6 +175,7 @@ def vectors_and_gradients(net: lstm.LSTMNetwork) -> list[Tensor]:
     return [vectors, *torch.autograd.grad((vectors * 3).sin().sum(), trained)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layers", "hidden", "dropout"), [(1, 6, 0.0), (2, 16, 0.4), (3, 33, 0.4)])
 def test_compiled_loops_equal_the_plain_ones_in_values_and_gradients(
     layers: int, hidden: int, dropout: float, monkeypatch: pytest.MonkeyPatch

@@ -26,6 +26,8 @@ from seqkd.training import teacher, trainer
 from seqkd.utils.errors import InputError
 from stages import train
 
+pytestmark = pytest.mark.slow
+
 MB = 1 << 20
 ADAM = OptimizerSettings(optimizer="adam", learning_rate=0.001, schedule="constant", epochs=1, batch_size=32)
 SGD = ADAM.model_copy(update={"optimizer": "sgd"})

@@ -70,6 +70,7 @@ def test_without_a_corpus_the_number_of_pairs_is_asked_for(tmp_path: Path, param
         gather(tmp_path, params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", [True, False], ids=["another corpus", "no corpus"])
 def test_text_of_another_corpus_is_not_taken_for_this_one(folder: Path, params: Params, *, other: bool) -> None:
     (folder / "about.json").unlink()

@@ -20,6 +20,8 @@ from seqkd.planning.material import CorpusSample
 from seqkd.utils import atomic
 from stages import plan
 
+pytestmark = pytest.mark.slow
+
 MACHINE = Machine(processes=1, device="cpu")
 DRAWN = random.Random(1)
 WORDS = ["".join(DRAWN.choices("abcdefghij", k=4)) for _ in range(300)]

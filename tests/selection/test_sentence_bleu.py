@@ -83,6 +83,7 @@ CASES: dict[str, Callable[[], Pairs]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_sentence_bleu_equals_sacrebleus_to_the_last_bit(case: str) -> None:
     pairs = CASES[case]()

@@ -51,6 +51,7 @@ def _write_rank(group: DataParallelGroup, ranks: Tensor, stop_requested: Callabl
     group.barrier()
 
 
+@pytest.mark.slow
 def test_processes_that_are_spawned_share_memory_and_take_what_a_training_hands_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

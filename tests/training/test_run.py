@@ -139,6 +139,7 @@ def test_resume_folder_is_another_one_for_another_text_setting_loss_or_start(pro
     assert len(set(folders)) == len(folders)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("edited", "usable"),
     [

@@ -42,6 +42,7 @@ def test_training_with_the_same_seed_gives_the_same_bits(processes: int) -> None
     assert not torch.equal(flat(first), flat(other))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_training_has_the_same_bits_with_any_number_of_processes(optimizer: str) -> None:
     """Three shards of a batch of 24, so that two processes have an unequal number of them."""
@@ -64,6 +65,7 @@ def test_training_with_more_shards_changes_only_the_order_of_sums() -> None:
     assert not torch.equal(flat(one), flat(two))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes", [{}, {"optimizer": "sgd", "schedule": "halve", "keep_checkpoint": "best", "start_decay_epoch": 2}]
 )
@@ -114,6 +116,7 @@ def test_training_that_is_finished_is_not_trained_again(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("processes", [1, 2])
 def test_training_saves_its_state_before_a_signal_ends_it(tmp_path: Path, number: int, processes: int) -> None:
@@ -241,6 +244,7 @@ def test_dev_perplexity_of_an_even_network_is_its_vocabulary() -> None:
     assert perplexity.perplexity(net, DEV) == pytest.approx(12.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_word_kd_brings_a_student_close_to_its_teacher(processes: int) -> None:
     teacher, student = network(seed=3, dropout=0.0), network(dropout=0.0)

@@ -60,7 +60,7 @@ class _Operands(NamedTuple):
     bias: ir.Value
     out: ir.Value
     out_stride: ir.Value
-    prefetch: ir.Value  # the lines that the cache is to fetch meanwhile, one for each step along the depth
+    prefetch: ir.Value  # lines for the cache to fetch, one for each step along the depth
 
 
 @intrinsic
@@ -83,7 +83,8 @@ def _micro_kernel(
 ):
     """Compute rows x PANEL_COLUMNS numbers of out, 1 <= rows <= MAX_ROWS.
 
-    Indices and strides count numbers of 4 bytes: row r of x begins at x_at + r row_stride.
+    Indices and strides count numbers of 4 bytes: row r of x begins at x_at + r row_stride, its next number stands
+    depth_stride further. prefetch_at: the index in panels of the lines that the cache is to fetch meanwhile.
     """
 
     def generate(context, builder, signature, arguments):
