@@ -1,6 +1,7 @@
 """plan: how long a run of these settings will take here, and the disk and memory it needs."""
 
 import random
+import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from itertools import islice
@@ -33,7 +34,10 @@ def main(*, pairs: PairCount = None) -> None:
     sample, assumed = _read_sample(params, machine, pairs)
     print(f"A whole run over {sample.train:,} pairs, processes: {machine.processes}; its download comes on top.")
     print(*assumed, sep="\n", flush=True)
-    stages = list(plan.stages(sample))
+    stages = []
+    for stage in plan.stages(sample):
+        print(f"plan: {stage.name}", file=sys.stderr, flush=True)
+        stages.append(stage)
     print(f"{_table(stages)}\n")
     memory, disk = max(stage.memory for stage in stages), sum(stage.disk for stage in stages)
     lower = "processes in machine.yaml, or a size, batch_size or beam in params.yaml"
@@ -76,13 +80,14 @@ def _outs(pipeline: Path) -> list[Path]:
 
 
 def _made_up(vocab_size: int) -> tuple[list[Pair], Vocab]:
-    """Return sentences that mean nothing, and a vocabulary in which they have some 30 pieces, as in news."""
+    """Return sentences that mean nothing, and a vocabulary in which they have some 33 pieces, as in news."""
     draw = random.Random(1)
     words = ["".join(draw.choices("abcdefgh", k=draw.randint(2, 9))) for _ in range(1000 + 2 * vocab_size)]
-    lengths = [max(1, round(draw.gammavariate(4, 4))) for _ in range(SAMPLED)]
-    pairs = [Pair(line, *(" ".join(draw.choices(words, k=k)) for _ in "st")) for line, k in enumerate(lengths)]
     with TemporaryDirectory() as folder:
-        return pairs, vocab.train(words, Path(folder, "joint.model"), size=vocab_size)
+        pieces = vocab.train(words, Path(folder, "joint.model"), size=vocab_size)
+    per_word = sum(len(pieces.encode(word)) for word in words[:1000]) / 1000
+    lengths = [max(1, round(draw.gammavariate(4, 33 / 4) / per_word)) for _ in range(SAMPLED)]
+    return [Pair(line, *(" ".join(draw.choices(words, k=k)) for _ in "st")) for line, k in enumerate(lengths)], pieces
 
 
 def _table(stages: Sequence[Stage]) -> str:

@@ -99,8 +99,8 @@ def stages(sample: Sample) -> Iterator[Stage]:
         stage = _decode(sample, f"decode@{name}", "teacher", [decoding.beam], lines=pairs, precision=params.precision)
         yield stage._replace(disk=bounds.nbest_bytes(pairs, sample.tokens, beam=decoding.beam))
     for name, settings in params.select.items():
-        beam = params.decode[settings.nbest].beam
-        cost = _cost(select_slice, sample, nbest.LINES_PER_PART, settings=settings, beam=beam)
+        beam, most = params.decode[settings.nbest].beam, min(nbest.LINES_PER_PART, len(sample.pairs))
+        cost = _cost(select_slice, sample, most, settings=settings, beam=beam)
         yield Stage(f"select@{name}", DVC + cost.fixed + cost.per_token * pairs, text, cost.memory)
     for name, row in params.distill.items():
         yield _train(sample, f"distill@{name}", name, optim.student, top_k=row.top_k if row.alpha else None)
