@@ -95,9 +95,9 @@ def stages(sample: Sample) -> Iterator[Stage]:
     yield Stage("vocab", SHORT + PREPARED * pairs, 0.0, memory)
     yield _train(sample, "train@teacher", "teacher", settings=optim.teacher)
     yield _train(sample, "train@baseline", "baseline", settings=optim.student)
-    for name, wide in params.decode.items():
-        stage = _decode(sample, f"decode@{name}", "teacher", beams=[wide.beam], lines=pairs, precision=params.precision)
-        yield stage._replace(disk=bounds.nbest_bytes(pairs, sample.tokens, beam=wide.beam))
+    for name, each in params.decode.items():
+        stage = _decode(sample, f"decode@{name}", "teacher", beams=[each.beam], lines=pairs, precision=params.precision)
+        yield stage._replace(disk=bounds.nbest_bytes(pairs, sample.tokens, beam=each.beam))
     for name, settings in params.select.items():
         beam, most = params.decode[settings.nbest].beam, min(nbest.LINES_PER_PART, len(sample.pairs))
         cost = _cost(select_slice, sample, most, settings=settings, beam=beam)
