@@ -1,25 +1,99 @@
 """plan: how long a run of these settings will take here, and the disk and memory it needs."""
 
+import random
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any, cast
 
 import typer
+from tabulate import tabulate
 
-from seqkd.config import schema
-from seqkd.planning import budget, forecast, material, sample
-from seqkd.planning.forecast import Forecast
+from seqkd.config import schema, yaml_file
+from seqkd.config.schema import Machine, Params
+from seqkd.data import bitext, vocab
+from seqkd.data.bitext import Pair
+from seqkd.data.vocab import Vocab
+from seqkd.planning import bounds, plan
+from seqkd.planning.plan import Sample, Stage
+from seqkd.utils.errors import InputError
 
-Pairs = Annotated[int | None, typer.Option(min=1, help="Training pairs to plan for, such as of a corpus to come.")]
+SAMPLED = 5000  # pairs, at most
+HELD_OUT = 1000  # pairs of dev and of test, of a corpus that is not there
+PairCount = Annotated[int | None, typer.Option(min=1, help="Training pairs to plan for, such as of a corpus to come.")]
 
 
-def main(*, pairs: Pairs = None) -> None:
-    """Measure a sample of every kind of work, and predict a whole dvc repro from it."""
+def main(*, pairs: PairCount = None) -> None:
+    """Measure a slice of every kind of work, and predict a whole dvc repro from it."""
     params, machine = schema.load_params(), schema.load_machine()
-    found = material.gather(params, material.places(Path("dvc.yaml")), pairs=pairs)
-    costs = sample.measure(found, params, machine)
-    lines = list(Forecast(params, machine, costs, found.extent(), found.dev, found.test).lines())
-    print(f"A whole run over {found.train:,} pairs, processes: {machine.processes}; its download comes on top.")
-    print("\n".join([*found.notes, "", forecast.plain(lines), ""]))
-    here, memory, disk = Path(), budget.free_memory(), budget.free_disk(Path())
-    budget.require(forecast.need(lines, here), memory=memory, disk=disk)
-    print(f"It fits: {budget.shown(disk)} of disk and {budget.shown(memory)} of memory are free.")
+    for role in ("teacher", "student"):
+        bounds.require_network(role, getattr(params, role), params.vocab.size)
+    sample, assumed = _read_sample(params, machine, pairs)
+    print(f"A whole run over {sample.train:,} pairs, processes: {machine.processes}; its download comes on top.")
+    print(*assumed, sep="\n", flush=True)
+    stages = []
+    for stage in plan.stages(sample):
+        print(f"plan: {stage.name}", file=sys.stderr, flush=True)
+        stages.append(stage)
+    print(f"{_table(stages)}\n")
+    memory, disk = max(stage.memory for stage in stages), sum(stage.disk for stage in stages)
+    lower = "processes in machine.yaml, or a size, batch_size or beam in params.yaml"
+    bounds.require("a whole run", memory, disk=disk, lower=lower)
+    free = (bounds.free_disk(Path()) / 1e6, bounds.free_memory() / 1e6)
+    print("It fits: {:,.0f} MB of disk and {:,.0f} MB of memory are free.".format(*free))
+
+
+def _read_sample(params: Params, machine: Machine, pairs: int | None) -> tuple[Sample, list[str]]:
+    """Return a sample of the corpus, or of one made up where it is not there yet, and what is assumed."""
+    folder, text, vocabulary = _outs(Path("dvc.yaml"))
+    about = bitext.read_about(folder / "about.json") if (folder / "about.json").exists() else {}
+    same = all(about.get(name) == getattr(params.data, name) for name in ("corpus", "source", "target"))
+    if same and text.exists() and vocabulary.exists():
+        total, counts = bitext.count_pairs(text), about["pairs"]
+        sampled = list(islice(bitext.stream(text), 0, None, -(-total // SAMPLED)))
+        assumed = [f"{pairs:,} pairs like the {total:,} of {text} are assumed."] if pairs else []
+        held_out = counts["dev"], counts["test"]
+        return Sample(params, machine, vocab.load(vocabulary), sampled, pairs or total, *held_out), assumed
+    if pairs is None:
+        raise InputError(
+            f"{text}: {params.data.corpus} is not there yet; run dvc repro vocab, or give its size with --pairs."
+        )
+    made_up, pieces = _made_up(params.vocab.size)
+    assumed = [f"{params.data.corpus} is not there yet: sentences as long as in news are assumed."]
+    return Sample(params, machine, pieces, made_up, pairs, HELD_OUT, HELD_OUT), assumed
+
+
+def _outs(pipeline: Path) -> list[Path]:
+    """Return what preprocess and vocab write: the folder of about.json, the training text, the vocabulary."""
+    try:
+        stages = cast(dict[str, Any], yaml_file.read(pipeline))["stages"]
+        folder, text, vocabulary = map(Path, [*stages["preprocess"]["outs"], *stages["vocab"]["outs"]])
+    except (KeyError, TypeError, ValueError):
+        raise InputError(
+            f"{pipeline}: the outs of preprocess and vocab must be a folder, a text and a vocabulary, by name alone;"
+            " correct it, or git checkout it."
+        ) from None
+    return [folder, text, vocabulary]
+
+
+def _made_up(vocab_size: int) -> tuple[list[Pair], Vocab]:
+    """Return sentences that mean nothing, and a vocabulary in which they have some 33 pieces, as in news."""
+    draw = random.Random(1)
+    words = ["".join(draw.choices("abcdefgh", k=draw.randint(2, 9))) for _ in range(1000 + 2 * vocab_size)]
+    with TemporaryDirectory() as folder:
+        pieces = vocab.train(words, Path(folder, "joint.model"), size=vocab_size)
+    per_word = sum(len(pieces.encode(word)) for word in words[:1000]) / 1000
+    lengths = [max(1, round(draw.gammavariate(4, 33 / 4) / per_word)) for _ in range(SAMPLED)]
+    return [Pair(line, *(" ".join(draw.choices(words, k=k)) for _ in "st")) for line, k in enumerate(lengths)], pieces
+
+
+def _table(stages: Sequence[Stage]) -> str:
+    """Return the plan as text, with the whole run in its last row: times and disk added, the largest memory."""
+    seconds, disk = sum(stage.seconds for stage in stages), sum(stage.disk for stage in stages)
+    rows = [*stages, Stage("all", seconds, disk, max(stage.memory for stage in stages))]
+    shown = [(row.name, timedelta(seconds=round(row.seconds)), row.disk / 1e6, row.memory / 1e6) for row in rows]
+    aligned = ("left", "right", "right", "right")
+    return tabulate(shown, headers=["stage", "time", "disk, MB", "memory, MB"], colalign=aligned, floatfmt=",.0f")

@@ -71,17 +71,15 @@ def require_decoding(
     lengths, shape = [round(len(source) / PIECE_CHARACTERS) for source in sources], network.shape
     mean, longest = sum(lengths) / max(1, len(lengths)), max(lengths, default=0)  # pieces
     rows = min(max(job.beam, job.machine.max_batch_hypotheses), job.beam * min(CHUNK_SIZE, len(lengths)))
-    numbers = shape.hidden * (
-        4 * shape.layers + 2 + 2 * beam_search.MAX_PIECES_PER_ROW
-    )  # a row: states, encoder output
-    numbers = rows * (numbers + 2 * beam_search.max_length(longest)) + BLOCK_ROWS * shape.vocab  # with history; logits
+    vectors = 4 * shape.layers + 2 + 2 * beam_search.MAX_PIECES_PER_ROW  # of a row: states, encoder output
+    numbers = rows * (shape.hidden * vectors + 2 * beam_search.max_length(longest)) + BLOCK_ROWS * shape.vocab
     weights = 2 * sum(map(torch.numel, network.parameters())) + 4 * shape.hidden * shape.vocab  # packed; a table
     lists = min(LINES_PER_PART, len(lengths)) * job.beam * (HYPOTHESIS + WORD * mean)
     own = FLOAT * (weights + ALLOCATOR * numbers) + lists + PROCESS
     require(
         name,
         0 if translator.on_gpu(job.machine) else job.machine.processes * own,
-        disk=3 * nbest_bytes(lines_left, mean, beam=job.beam),  # in our cache, in the working folder, in DVC's cache
+        disk=nbest_bytes(lines_left, mean, beam=job.beam),
         folder=cache_folder,
         lower="processes in machine.yaml, or the beam in params.yaml",
     )
@@ -100,19 +98,17 @@ def text_bytes(pairs: float, pieces: float) -> float:
 
 
 def nbest_bytes(lines: int, pieces: float, *, beam: int) -> float:
-    """Return what an n-best list takes on the disk. pieces: of a hypothesis."""
-    return lines * beam * (2.0 + 0.95 * pieces)
+    """Return what an n-best list, with so many pieces a hypothesis, takes on the disk in all three copies."""
+    return 3 * lines * beam * (2.0 + 0.95 * pieces)
 
 
 def require(name: str, memory: float, *, disk: float = 0, folder: Path = Path(), lower: str) -> None:
     """Raise InputError where so much is not free. name: what needs it; lower: the settings to lower."""
-    for size, free, where in (
-        (memory, free_memory(), "of memory"),
-        (disk, free_disk(folder), f"on the disk of {folder}"),
-    ):
+    needs = [(memory, free_memory(), "of memory"), (disk, free_disk(folder), f"on the disk of {folder}")]
+    for size, free, where in needs:
         if size > free:
-            needs = f"{name} needs about {size / 1e6:,.0f} MB {where}, and {free / 1e6:,.0f} MB is free"
-            raise InputError(f"{needs}; lower {lower}.")
+            sizes = f"{size / 1e6:,.0f} MB {where}, and {free / 1e6:,.0f} MB is free"
+            raise InputError(f"{name} needs about {sizes}; lower {lower}.")
 
 
 def free_disk(folder: Path) -> int:

@@ -30,7 +30,7 @@ def map_ordered(function: Callable[[T], R], items: Iterable[T], *, processes: in
     if processes == 1:
         yield from map(function, items)
         return
-    with _pool(processes) as executor:
+    with workers(processes) as executor:
         pending: deque[Future[R]] = deque()
         remaining = iter(items)
         pending.extend(executor.submit(function, item) for item in islice(remaining, 4 * processes))
@@ -48,7 +48,7 @@ def map_streamed(function: Callable[[T], R], items: Iterable[T], *, processes: i
     if processes == 1:
         yield from map(function, items)
         return
-    with _pool(processes) as executor:
+    with workers(processes) as executor:
         executor.submit(os.getpid).result()  # fork the workers now, before there is a second thread
         pending: Queue[Future[R] | None] = Queue(2 * processes)
         threading.Thread(target=_submit_all, args=(executor, function, items, pending), daemon=True).start()
@@ -71,7 +71,7 @@ def _submit_all(
 
 
 @contextmanager
-def _pool(processes: int) -> Iterator[Executor]:
+def workers(processes: int) -> Iterator[Executor]:
     """Yield an executor of worker processes, which are killed where an exception leaves the block."""
     # Forked workers share the loaded modules. On other systems than Linux their libraries do not survive a fork.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)

@@ -1,0 +1,247 @@
+"""How long a run of these settings takes here, and the disk and memory it needs.
+
+A slice of each kind of work is run by the stages' own code, and its time extrapolated by tokens. Networks have random
+weights: hardly a hypothesis of theirs ends before its limit, so a search is counted by the pieces that it writes.
+"""
+
+import io
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import wait
+from contextlib import redirect_stderr, suppress
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import psutil
+import torch
+
+from seqkd.config.schema import Machine, NetworkSettings, OptimizerSettings, Params, SelectSettings
+from seqkd.data import batches, bitext, nbest, vocab
+from seqkd.data.batches import TokenizedCorpus
+from seqkd.decoding import translator
+from seqkd.models import checkpoint
+from seqkd.ops import devices
+from seqkd.ops.matmul import Precision
+from seqkd.planning import bounds
+from seqkd.selection import select
+from seqkd.training import run, teacher, trainer
+from seqkd.utils import pool
+from seqkd.utils.errors import InputError
+
+BATCHES = 4  # of a training slice
+ENOUGH, LONG = 1.0, 20.0  # seconds: by which a slice outlasts a smaller one; of a slice that no larger one follows
+FORWARD = 1 / 3  # of an update's time, for a pass without gradients
+SEARCHED = 1.1  # pieces that a search writes, for each of the human target
+PREPARED = 30e-6  # seconds for each pair of preprocess and of vocab
+BARE, DVC, DRAWING = 60e6, 0.5, 4.0  # bytes of a process without networks; seconds of DVC at a stage, of the plots
+TINY = NetworkSettings(size="1x8", dropout=0.1)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Some pairs of a training text, and what is known of the run that reads it."""
+
+    params: Params
+    machine: Machine
+    vocab: vocab.Vocab
+    pairs: list[bitext.Pair]
+    train: int  # pairs of the whole text
+    dev: int
+    test: int
+
+    @cached_property
+    def text(self) -> TokenizedCorpus:
+        """Return those of the pairs that are short enough to train on."""
+        encoded = [[self.vocab.encode(side) for side in pair[1:]] for pair in self.pairs]
+        kept = [pair for pair in encoded if all(0 < len(ids) <= self.params.data.max_length for ids in pair)]
+        if not kept:
+            raise InputError("no pair is left to train on; raise data.max_length in params.yaml or check the corpus.")
+        return TokenizedCorpus(*map(list, zip(*kept, strict=True)))
+
+    @cached_property
+    def tokens(self) -> float:
+        """Return the mean length of a target, EOS included."""
+        return self.text.count_target_tokens(range(len(self.text.targets))) / len(self.text.targets)
+
+
+class Cost(NamedTuple):
+    """What a kind of work takes."""
+
+    fixed: float  # seconds, whatever there is to do
+    per_token: float  # seconds
+    memory: int  # bytes of all processes at their peak, shared pages counted once
+
+
+class Stage(NamedTuple):
+    """A row of the plan."""
+
+    name: str
+    seconds: float
+    disk: float  # bytes that stay, DVC's copies included
+    memory: float  # bytes of all processes
+
+
+def stages(sample: Sample) -> Iterator[Stage]:
+    """Yield the stages of a run; a kind of work is measured when it is first met."""
+    params, optim, pairs = sample.params, sample.params.optim, sample.train
+    text = 2 * pairs * (8 + bounds.PIECE_CHARACTERS * 2 * sample.tokens)  # bytes of a file and of DVC's copy
+    memory = BARE + bounds.text_bytes(pairs, pairs * 2 * sample.tokens)
+    yield Stage("preprocess", DVC + PREPARED * pairs, text, 2 * memory)
+    yield Stage("vocab", DVC + PREPARED * pairs, 0.0, memory)
+    yield _train(sample, "train@teacher", "teacher", optim.teacher)
+    yield _train(sample, "train@baseline", "baseline", optim.student)
+    for name, decoding in params.decode.items():
+        stage = _decode(sample, f"decode@{name}", "teacher", [decoding.beam], lines=pairs, precision=params.precision)
+        yield stage._replace(disk=bounds.nbest_bytes(pairs, sample.tokens, beam=decoding.beam))
+    for name, settings in params.select.items():
+        beam, most = params.decode[settings.nbest].beam, min(nbest.LINES_PER_PART, len(sample.pairs))
+        cost = _cost(select_slice, sample, most, settings=settings, beam=beam)
+        yield Stage(f"select@{name}", DVC + cost.fixed + cost.per_token * pairs, text, cost.memory)
+    for name, row in params.distill.items():
+        yield _train(sample, f"distill@{name}", name, optim.student, top_k=row.top_k if row.alpha else None)
+    for name, row in params.finetune.items():
+        yield _train(sample, f"finetune@{name}", name, optim.finetune, top_k=row.top_k if row.alpha else None)
+    twice = optim.retrain.model_copy(update={"epochs": optim.retrain.epochs + optim.finetune.epochs})
+    for ratio in params.prune.ratios:
+        yield _train(sample, f"prune@{ratio}", params.prune.model, twice)
+    models = [*params.models, *[params.prune.model] * len(params.prune.ratios)]
+    for role, count in Counter(map(params.role, models)).items():
+        stage = _decode(sample, f"evaluate, {count} of {role} size", role, params.evaluate.beams, lines=sample.test)
+        yield stage._replace(seconds=count * stage.seconds)
+    yield Stage("report", DVC + DRAWING, 4e6, 3 * BARE)
+    lines = params.speed.rounds * params.speed.sentences * sample.machine.processes  # all in one process
+    timed = [_decode(sample, "speed", model, params.evaluate.beams, lines=lines) for model in params.speed.models]
+    yield timed[0]._replace(seconds=sum(stage.seconds for stage in timed))
+
+
+def _train(sample: Sample, stage: str, model: str, settings: OptimizerSettings, *, top_k: int | None = None) -> Stage:
+    """Return the stage of a training. top_k: of the teacher's distribution, for word-level KD; None: no teacher."""
+    params, tokens = sample.params, sample.train * sample.tokens
+    network = getattr(params, params.role(model))
+    cost = _update(sample, network, settings, top_k)
+    new = max(0, sample.train - len(sample.pairs)) * sample.machine.processes  # pairs that no slice held
+    memory = cost.memory + bounds.text_bytes(new, new * 2 * sample.tokens)
+    seconds = settings.epochs * cost.per_token * (tokens + FORWARD * sample.dev * sample.tokens)
+    if top_k is not None:
+        vectors = bounds.FLOAT * tokens * params.teacher.hidden  # bytes
+        stored = vectors <= teacher.MAX_STORE_BYTES
+        memory += vectors * (stored and not top_k)
+        passes = 1 if stored or top_k else settings.epochs
+        seconds += passes * FORWARD * tokens * _update(sample, params.teacher, params.optim.teacher).per_token
+    disk = 2 * bounds.FLOAT * bounds.parameter_count(network, params.vocab.size)
+    return Stage(stage, _start(sample)[0] + DVC + cost.fixed + seconds, disk, memory)
+
+
+def _update(sample: Sample, network: NetworkSettings, settings: OptimizerSettings, top_k: int | None = None) -> Cost:
+    """Return what a training takes, without the teacher's pass over the text; settings of its pace do not matter."""
+    pace = {"learning_rate": 1e-4, "schedule": "constant", "warmup_steps": 0, "epochs": 1, "patience": 0}
+    return _cost(train_slice, sample, 1024, network=network, settings=settings.model_copy(update=pace), top_k=top_k)
+
+
+def _decode(
+    sample: Sample, stage: str, model: str, beams: Sequence[int], *, lines: int, precision: Precision = "fp32"
+) -> Stage:
+    """Return a stage that decodes so many lines with each beam."""
+    kind = {"network": getattr(sample.params, sample.params.role(model)), "precision": precision}
+    costs = {beam: _cost(decode_slice, sample, translator.CHUNK_SIZE, beam=beam, **kind) for beam in beams}
+    seconds = [cost.fixed + cost.per_token * lines * beam * SEARCHED * sample.tokens for beam, cost in costs.items()]
+    return Stage(stage, _start(sample)[0] + DVC + sum(seconds), 0.0, max(cost.memory for cost in costs.values()))
+
+
+@cache
+def _start(sample: Sample) -> tuple[float, int]:
+    """Return the seconds until a stage is at work and the bytes of its compiled code: what this process takes here."""
+    held, params = psutil.Process().memory_info().rss, sample.params.model_copy(update={"teacher": TINY})
+    alone = sample.machine.model_copy(update={"processes": 1})
+    tiny = replace(sample, params=params, machine=alone, pairs=sample.pairs[:100])
+    works = [partial(decode_slice, tiny, network=TINY, beam=2, precision=each) for each in ("fp32", "bf16")]
+    for work in (partial(train_slice, tiny, network=TINY, settings=params.optim.student, top_k=0), *works):
+        _run(work, 1)  # compiles what is not compiled yet
+        with redirect_stderr(io.StringIO()):
+            work(1)
+    return time.process_time(), psutil.Process().memory_info().rss - held
+
+
+@cache
+def _cost(work: Callable[..., int], sample: Sample, most: int, **kind: Any) -> Cost:
+    """Run larger and larger slices until one takes long enough. work: does so many units and returns their tokens."""
+    code = _start(sample)[1] * (translator.process_count(sample.machine) - 1)  # here they share what each one loads
+    units, before, last = 1, (0, 0.0, 0), _run(partial(work, sample, **kind), 1)
+    while units < most and last[1] < LONG and (units == 1 or last[1] - before[1] < ENOUGH):
+        units = min(most, units * (4 if last[1] < LONG / 8 else 2))
+        before, last = last, _run(partial(work, sample, **kind), units)
+    per_token = max(0.0, last[1] - before[1]) / max(1, last[0] - before[0])
+    memory = max(before[2], last[2]) + code * (work is not select_slice)
+    return Cost(max(0.0, last[1] - per_token * last[0]), per_token, memory)
+
+
+def _run(work: Callable[[int], int], units: int) -> tuple[int, float, int]:
+    """Return the tokens, seconds and peak memory of a slice that has a process of its own."""
+    began, peak = time.perf_counter(), 0
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # no child could use the GPU
+        return work(units), time.perf_counter() - began, psutil.Process().memory_info().rss
+    with redirect_stderr(io.StringIO()), pool.workers(1) as executor:  # hides progress bars
+        process = psutil.Process(executor.submit(os.getpid).result())
+        answer = executor.submit(work, units)
+        while not wait([answer], timeout=0.1).done:
+            with suppress(psutil.Error):
+                children = [child.memory_full_info().uss for child in process.children(recursive=True)]
+                peak = max(peak, process.memory_info().rss + sum(children))
+        return answer.result(), time.perf_counter() - began, peak
+
+
+def train_slice(
+    sample: Sample, epochs: int, *, network: NetworkSettings, settings: OptimizerSettings, top_k: int | None
+) -> int:
+    """Train on some batches, the longest among them, with word-level KD or (None) without; return the target tokens."""
+    device = devices.configure(sample.machine, sample.params.precision)
+    make = partial(run.init_model, sample.vocab, seed=1, device=device)
+    planned = batches.make_batches(sample.text, settings.batch_size)
+    rows = [row for batch in _spread(planned[:-1] or planned, BATCHES) for row in batch]
+    text = TokenizedCorpus(*([side[row] for row in rows] for side in sample.text))
+    dev, word_kd = TokenizedCorpus(text.sources[:1], text.targets[:1]), dict[str, Any]()
+    with TemporaryDirectory() as folder:
+        if top_k is not None:
+            cache = teacher.TopKCache(top_k, Path(folder, "top_k")) if top_k else None
+            word_kd = {"alpha": 0.5, "teacher": make(sample.params.teacher).network, "top_k_cache": cache}
+        settings = settings.model_copy(update={"epochs": epochs})
+        job = trainer.TrainingJob(text, dev, settings, seed=1, resume=Path(folder, "state"), **word_kd)
+        trainer.train(make(network).network, job, sample.machine)
+    return epochs * text.count_target_tokens(range(len(rows)))
+
+
+def decode_slice(sample: Sample, lines: int, *, network: NetworkSettings, beam: int, precision: Precision) -> int:
+    """Decode so many lines in each process; return the pieces of all hypotheses."""
+    processes = translator.process_count(sample.machine)
+    sources = [pair.source for pair in _spread(sample.pairs, lines * processes)]
+    with TemporaryDirectory() as name:
+        model = run.init_model(sample.vocab, network, seed=1, device=torch.device("cpu"))
+        checkpoint.save(Path(name, "model"), model, card="")
+        job = translator.DecodingJob(Path(name, "model"), sample.machine, beam, beam, precision=precision)
+        jobs = [job._replace(sources=sources[rank::processes]) for rank in range(processes)]
+        parts = pool.map_ordered(translator.run, jobs, processes=processes)
+        return sum(len(hypothesis.ids) + 1 for part in parts for hypotheses in part for hypothesis in hypotheses)
+
+
+def select_slice(sample: Sample, lines: int, *, settings: SelectSettings, beam: int) -> int:
+    """Select from lists of so many lines in each process; return the lines. Hypotheses: the target, turned round."""
+    processes, pairs = sample.machine.processes, _spread(sample.pairs, lines)
+    targets = [sample.vocab.encode(pair.target) or [vocab.UNK] for pair in pairs]
+    turned = [[(*ids[turn % len(ids) :], *ids[: turn % len(ids)]) for turn in range(beam)] for ids in targets]
+    lists = [[nbest.Hypothesis(ids, -1.0, True) for ids in texts] for texts in turned]
+    with TemporaryDirectory() as name:
+        model = Path(name, "joint.model")
+        model.write_bytes(sample.vocab.model)
+        part = select.Part(nbest.write_part(Path(name), 0, zip(pairs, lists, strict=True)), pairs)
+        work = partial(select.choose, model=model, settings=settings)
+        return sum(len(texts) for texts, _ in pool.map_ordered(work, [part] * processes, processes=processes))
+
+
+def _spread(items: Sequence[Any], count: int) -> list[Any]:
+    """Return so many of the items, evenly spaced, the last one among them."""
+    return [items[len(items) * (number + 1) // count - 1] for number in range(count)]

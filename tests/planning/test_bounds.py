@@ -1,0 +1,333 @@
+"""Upper bounds beside what processes and files are seen to take; the refusals; what is free."""
+
+import itertools
+import os
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from source_tree import ROOT
+
+from seqkd.config.schema import Machine, NetworkSettings, OptimizerSettings
+from seqkd.data import bitext, nbest, vocab
+from seqkd.data.batches import TokenizedCorpus
+from seqkd.data.bitext import Pair
+from seqkd.data.vocab import Vocab
+from seqkd.decoding.translator import DecodingJob
+from seqkd.models import checkpoint, lstm
+from seqkd.planning import bounds
+from seqkd.training import trainer
+from seqkd.training.trainer import TrainingJob
+from seqkd.utils.errors import InputError
+from stages import train
+
+MB = 1 << 20
+ADAM = OptimizerSettings(optimizer="adam", learning_rate=0.001, schedule="constant", epochs=1, batch_size=32)
+SGD = ADAM.model_copy(update={"optimizer": "sgd"})
+TEXT = TokenizedCorpus([[4, 5, 6]] * 64, [[4, 5, 6, 7]] * 64)
+ONE = Machine(processes=1, device="cpu")
+SYLLABLES = itertools.product("abdefghilm", "aeiou", "lmnrst", "aeiou", "nt")
+WORDS = ["".join(word) for word in itertools.islice(SYLLABLES, 2000)]
+Needs = list[tuple[float, float]]
+
+
+def network(layers: int = 2, hidden: int = 64, vocab_size: int = 500) -> lstm.LSTMNetwork:
+    return lstm.LSTMNetwork(lstm.NetworkShape(vocab_size, layers, hidden, 0.0))
+
+
+@pytest.fixture
+def needs(monkeypatch: pytest.MonkeyPatch) -> Needs:
+    """Memory and disk of whatever is asked for, none of it refused."""
+    asked: Needs = []
+    monkeypatch.setattr(bounds, "require", lambda _, memory, *, disk=0, **__: asked.append((memory, disk)))
+    return asked
+
+
+@pytest.mark.parametrize(("layers", "hidden", "vocab_size"), [(1, 4, 11), (2, 6, 20), (4, 3, 9)])
+def test_parameter_count_is_that_of_the_network(layers: int, hidden: int, vocab_size: int) -> None:
+    settings = NetworkSettings(size=f"{layers}x{hidden}", dropout=0.0)
+    made = network(layers, hidden, vocab_size)
+    assert bounds.parameter_count(settings, vocab_size) == sum(each.numel() for each in made.parameters())
+
+
+def test_network_that_no_memory_could_hold_is_refused_by_its_weights_alone() -> None:
+    needed = r"^teacher: a network of 99x99999 needs about 63,\d{3},\d{3} MB of memory, and"
+    with pytest.raises(InputError, match=needed):
+        bounds.require_network("teacher", NetworkSettings(size="99x99999", dropout=0.0), 1000)
+    bounds.require_network("student", NetworkSettings(size="2x64", dropout=0.0), 1000)
+
+
+@pytest.mark.parametrize("settings", [ADAM, SGD, ADAM.model_copy(update={"keep_checkpoint": "best"})])
+def test_training_bound_covers_its_checkpoints_on_the_disk(
+    needs: Needs, tmp_path: Path, *, settings: OptimizerSettings
+) -> None:
+    job = TrainingJob(TEXT, TEXT, settings, seed=1, resume=tmp_path / "state")
+    bounds.require_training(job, network(), ONE)
+    trainer.train(network(), job, ONE.model_copy(update={"checkpoint_interval": 0.0}))
+    taken = sum(path.stat().st_size for path in (tmp_path / "state").iterdir())
+    assert taken < needs[0][1] < 2 * taken
+
+
+def test_training_bound_rises_with_whatever_it_holds(needs: Needs) -> None:
+    def bound(processes: int = 1, size: tuple[int, int, int] = (2, 64, 500), **job: Any) -> float:
+        training = replace(TrainingJob(TEXT, TEXT, ADAM, seed=1), **job)
+        bounds.require_training(training, network(*size), Machine(processes=processes, device="cpu"))
+        return needs[-1][0]
+
+    base, longer = bound(), TokenizedCorpus([*TEXT.sources, [4] * 9], [*TEXT.targets, [4]])
+    more = [bound(size=(3, 64, 500)), bound(size=(2, 65, 500)), bound(size=(2, 64, 501)), bound(processes=2)]
+    more += [bound(text=longer), bound(settings=ADAM.model_copy(update={"batch_size": 33}))]
+    more += [bound(teacher=network(), alpha=0.5)]
+    assert min(more) > base
+    assert bound(settings=SGD) < base
+    assert bound(teacher=network()) == base  # without alpha nothing asks the teacher
+
+
+def test_training_bound_counts_the_teachers_vectors_as_far_as_they_are_stored(
+    needs: Needs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = TrainingJob(TEXT, TEXT, ADAM, seed=1, alpha=0.5, teacher=network(hidden=100))
+    bounds.require_training(job, network(), ONE)
+    monkeypatch.setattr(bounds, "MAX_STORE_BYTES", 1000)
+    bounds.require_training(job, network(), ONE)
+    assert needs[0][0] - needs[1][0] == 64 * 5 * 100 * 4 - 1000
+
+
+def test_decoding_bound_rises_with_beam_processes_and_lines(needs: Needs) -> None:
+    def bound(beam: int = 5, processes: int = 1, lines: int = 100, left: int = 100) -> tuple[float, float]:
+        job = DecodingJob(Path("teacher"), Machine(processes=processes, device="cpu"), beam)
+        sources = iter(["ein Satz mit sechs Wörtern hier"] * lines)
+        bounds.require_decoding("k5", job, network(), sources=sources, lines_left=left, cache_folder=Path())
+        return needs[-1]
+
+    memory, disk = bound()
+    assert bound(processes=2) == (2 * memory, disk)
+    assert bound(beam=10)[0] > memory
+    assert bound(beam=10)[1] == 2 * disk
+    assert bound(lines=200)[0] > memory
+    assert bound(left=0) == (memory, 0)
+    assert bound(lines=0, left=0)[1] == 0
+
+
+@pytest.mark.parametrize("count", [5, 35])
+def test_nbest_bytes_are_those_of_a_list_within_a_half(tmp_path: Path, count: int) -> None:
+    """Every line has random pieces, and each of its hypotheses others in two places."""
+    draw = torch.Generator().manual_seed(1)
+    entries = []
+    for line in range(300):
+        ids, hypotheses = torch.randint(4, 2000, (16,), generator=draw), []
+        for rank in range(count):
+            other = ids.index_copy(
+                0, torch.randint(16, (2,), generator=draw), torch.randint(4, 2000, (2,), generator=draw)
+            )
+            hypotheses.append(nbest.Hypothesis(tuple(other.tolist()), -1.0 - 0.123457 * rank, True))
+        entries.append((Pair(line, str(line), ""), hypotheses))
+    size = nbest.write_part(tmp_path, 0, entries).stat().st_size
+    assert size / 1.5 < bounds.nbest_bytes(300, 16.0, beam=count) / 3 < 1.5 * size
+
+
+PEAK = """
+import re, sys
+from pathlib import Path
+import torch
+from seqkd.config.schema import Machine, OptimizerSettings
+from seqkd.data.batches import TokenizedCorpus
+from seqkd.decoding import beam_search
+from seqkd.decoding.translator import DecodingJob
+from seqkd.models.lstm import LSTMNetwork, NetworkShape
+from seqkd.ops import devices
+from seqkd.planning import bounds
+from seqkd.training import trainer
+
+work, vocab, layers, hidden, longest = sys.argv[1], *map(int, sys.argv[2:])
+peak = lambda: 1024 * int(re.search("VmHWM:(.*) kB", open("/proc/self/status").read())[1])  # not its parent's
+machine = Machine(processes=1, device="cpu")
+devices.configure(machine)
+before = peak()
+network = LSTMNetwork(NetworkShape(vocab, layers, hidden, 0.3))
+network.init_weights(torch.Generator().manual_seed(1))
+lines = [[4 + (at * length) % (vocab - 4) for at in range(length)] for length in range(3, longest + 1)] * 12
+asked = []
+bounds.require = lambda name, memory, **_: asked.append(memory)
+if work == "train":
+    text = TokenizedCorpus(lines, lines)
+    settings = OptimizerSettings(optimizer="adam", learning_rate=0.001, schedule="constant", epochs=1, batch_size=32)
+    job = trainer.TrainingJob(text, TokenizedCorpus(lines[:2], lines[:2]), settings, 1, resume=Path("state"))
+    bounds.require_training(job, network, machine)
+    trainer.train(network, job, machine)
+else:
+    network.output_bias.data[3] = -1e4
+    sources = ["x" * round(bounds.PIECE_CHARACTERS * longest)] * 2 * longest
+    job = DecodingJob(Path("teacher"), machine, 20)
+    bounds.require_decoding("k20", job, network, sources=sources, lines_left=0, cache_folder=Path())
+    beam_search.decode(network, [lines[longest - 3]] * 2 * longest, beam=20, nbest=20)
+print(peak() - before, round(asked[0]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the peak on Linux alone")
+@pytest.mark.parametrize("shape", [(8000, 2, 128, 30), (20_000, 2, 400, 12)], ids=str)
+@pytest.mark.parametrize("work", ["train", "search"])
+def test_bound_of_a_process_covers_its_peak_and_is_at_most_twice_that(
+    work: str, shape: tuple[int, int, int, int], tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", PEAK, work, *map(str, shape)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    told = subprocess.check_output(command, cwd=tmp_path, env=environment, text=True, stderr=subprocess.DEVNULL)
+    taken, bound = map(int, told.split())
+    assert taken < bound < 2 * taken, f"bound {bound >> 20} MB, took {taken >> 20} MB"
+
+
+READ = """
+import re, sys
+from pathlib import Path
+from seqkd.data import batches, vocab
+
+peak = lambda: 1024 * int(re.search("VmHWM:(.*) kB", open("/proc/self/status").read())[1])
+pieces = vocab.load(Path(sys.argv[2]))
+before = peak()
+text = batches.tokenize(Path(sys.argv[1]), pieces)
+print(peak() - before, sum(map(len, text.sources)) + sum(map(len, text.targets)))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the peak on Linux alone")
+@pytest.mark.parametrize("words", [4, 20])
+def test_text_bytes_are_those_of_a_text_within_a_half(pieces: Vocab, tmp_path: Path, *, words: int) -> None:
+    twice = WORDS * 2
+    texts = [" ".join(twice[start : start + words]) for start in range(len(WORDS))]
+    lines = [Pair(line, texts[3 * line % 2000], texts[7 * line % 2000]) for line in range(20_000)]
+    bitext.write(tmp_path / "reference.tsv", lines)
+    (tmp_path / "joint.model").write_bytes(pieces.model)
+    command = [sys.executable, "-c", READ, str(tmp_path / "reference.tsv"), str(tmp_path / "joint.model")]
+    taken, count = map(int, subprocess.check_output(command, cwd=ROOT, text=True).split())
+    bound = bounds.text_bytes(20_000, count)
+    assert taken / 1.5 < bound < 1.5 * taken, f"bound {bound / MB:.0f} MB, took {taken >> 20} MB"
+
+
+def test_require_lets_through_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "free_memory", lambda: 100 * MB)
+    monkeypatch.setattr(bounds, "free_disk", lambda _: 5_000_000)
+    bounds.require("decode k9", 100 * MB, disk=5_000_000, lower="the beam in params.yaml")
+
+
+def test_require_names_what_is_needed_what_is_free_and_what_to_lower(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "free_memory", lambda: 1_050_000_000)
+    monkeypatch.setattr(bounds, "free_disk", lambda _: 4_000_000)
+    with pytest.raises(InputError) as error:
+        bounds.require("decode k9", 1_204_000_000, lower="the beam in params.yaml")
+    assert str(error.value) == (
+        "decode k9 needs about 1,204 MB of memory, and 1,050 MB is free; lower the beam in params.yaml."
+    )
+    with pytest.raises(InputError) as error:
+        bounds.require("decode k9", 0, disk=5_000_000, folder=Path("data"), lower="the beam in params.yaml")
+    assert str(error.value) == (
+        "decode k9 needs about 5 MB on the disk of data, and 4 MB is free; lower the beam in params.yaml."
+    )
+
+
+def test_free_disk_is_that_of_the_nearest_folder_there_is(tmp_path: Path) -> None:
+    assert bounds.free_disk(tmp_path / "not" / "there" / "yet") == pytest.approx(bounds.free_disk(tmp_path), rel=0.01)
+
+
+def test_cgroup_memory_takes_cached_files_for_free_in_every_group_with_a_limit(tmp_path: Path) -> None:
+    inner = tmp_path / "outer" / "inner"
+    inner.mkdir(parents=True)
+    limits = {tmp_path / "outer": ("1000", "700", 100), inner: ("max", "200", 0)}
+    for folder, (most, used, cached) in limits.items():
+        (folder / "memory.max").write_text(f"{most}\n")
+        (folder / "memory.current").write_text(f"{used}\n")
+        (folder / "memory.stat").write_text(f"anon 5\ninactive_file {cached}\n")
+    (tmp_path / "own").write_text("0::/outer/inner\n")
+    assert bounds.cgroup_memory(tmp_path, tmp_path / "own") == [400]
+    assert bounds.cgroup_memory(tmp_path, tmp_path / "absent") == []
+
+
+def test_cgroup_memory_reads_the_older_version_too(tmp_path: Path) -> None:
+    folder = tmp_path / "memory" / "job"
+    folder.mkdir(parents=True)
+    (folder / "memory.limit_in_bytes").write_text("1000\n")
+    (folder / "memory.usage_in_bytes").write_text("600\n")
+    (folder / "memory.stat").write_text("total_inactive_file 50\n")
+    (tmp_path / "own").write_text("4:cpu,cpuacct:/job\n3:memory:/job\n")
+    assert bounds.cgroup_memory(tmp_path, tmp_path / "own") == [450]
+
+
+@pytest.mark.slow
+def test_free_memory_heeds_the_limit_of_the_process() -> None:
+    code = "from seqkd.planning import bounds; print(bounds.free_memory())"
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (4_000 * MB, 4_000 * MB))
+
+    free = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True, preexec_fn=limit)
+    assert 0 < int(free) < 4_000 * MB
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A project whose place for unfinished work is a disk of one megabyte."""
+    state = tmp_path / ".dvc" / "tmp"
+    state.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(state)]
+    if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("only root can mount a small disk, and not in every container")
+    yield state
+    subprocess.run(["umount", str(state)], check=True)
+
+
+@pytest.mark.slow
+def test_decode_refuses_a_list_that_no_disk_could_hold_before_it_begins(
+    disk: Path, pieces: Vocab, tmp_path: Path
+) -> None:
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    (tmp_path / "machine.yaml").write_text("processes: 1\ndevice: cpu\n")
+    sides = " ".join(WORDS[:9]), " ".join(WORDS[9:18])
+    bitext.write(tmp_path / "reference.tsv", [Pair(line, *sides) for line in range(2000)])
+    checkpoint.save(tmp_path / "teacher", checkpoint.Model(network(1, 8, pieces.size), pieces, None), card="")
+    command = [sys.executable, "-m", "seqkd", "decode", "k35", "--teacher", "teacher", "--text", "reference.tsv"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*command, "--out", "lists"], cwd=tmp_path, env=environment, check=False,
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 1
+    assert re.fullmatch(
+        r"seqkd decode: decode k35 needs about \d+ MB on the disk of .*, and 1 MB is free;"
+        r" lower processes in machine.yaml, or the beam in params.yaml\.\n",
+        done.stderr,
+    )
+    assert not (tmp_path / "lists").exists()
+    assert [path for path in disk.rglob("*") if path.is_file() and path.parent.name != "locks"] == []
+
+
+def test_train_refuses_a_network_that_no_memory_could_hold_before_it_is_made(
+    pieces: Vocab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    (tmp_path / "params.yaml").write_text(re.sub(r"student: {size: \w+", "student: {size: 9x90000", settings))
+    (tmp_path / "joint.model").write_bytes(pieces.model)
+    monkeypatch.chdir(tmp_path)
+    needed = r"^baseline: a network of 9x90000 needs about 4,\d{3},\d{3} MB of memory, and"
+    with pytest.raises(InputError, match=needed):
+        train.main(
+            "baseline",
+            role="student",
+            text=tmp_path / "reference.tsv",
+            corpus=tmp_path,
+            vocabulary=tmp_path / "joint.model",
+            curve=tmp_path / "curve.csv",
+            out=tmp_path / "baseline",
+        )
+
+
+@pytest.fixture(scope="module")
+def pieces(tmp_path_factory: pytest.TempPathFactory) -> Vocab:
+    return vocab.train(WORDS, tmp_path_factory.mktemp("vocab") / "joint.model", size=1500)

@@ -1,0 +1,308 @@
+"""What a plan is made of, beside what work then takes; the plan of a small project."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+from source_tree import ROOT
+
+from seqkd.config import schema
+from seqkd.config.schema import Machine, NetworkSettings, Params
+from seqkd.data import bitext, vocab
+from seqkd.data.batches import TokenizedCorpus
+from seqkd.data.bitext import Pair
+from seqkd.planning import bounds, plan
+from seqkd.planning.plan import Cost, Sample, Stage
+from seqkd.training import teacher, trainer
+from seqkd.utils import atomic
+from seqkd.utils.errors import InputError
+from stages import plan as plan_stage
+
+MB = 1 << 20
+MODELS = ["teacher", "whole"]  # whose speed is measured
+DRAW = random.Random(1)
+WORDS = ["".join(DRAW.choices("abcdefghij", k=4)) for _ in range(300)]
+PAIRS = [Pair(3 * line, *(" ".join(DRAW.choices(WORDS, k=3 + line % 13)) for _ in range(2))) for line in range(600)]
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory, params: Params) -> Sample:
+    path = tmp_path_factory.mktemp("vocab") / "joint.model"
+    pieces = vocab.train([side for pair in PAIRS for side in pair[1:]], path, size=200)
+    small = {"teacher": "2x48", "student": "1x24"}
+    networks = {role: getattr(params, role).model_copy(update={"size": size}) for role, size in small.items()}
+    others = {"vocab": schema.VocabSettings(size=200), "speed": params.speed.model_copy(update={"models": MODELS})}
+    own = params.model_copy(update=networks | others)
+    return Sample(own, Machine(processes=1, device="cpu"), pieces, PAIRS, len(PAIRS), 50, 40)
+
+
+def test_sample_text_leaves_out_pairs_too_long_to_train_on(sample: Sample) -> None:
+    data = sample.params.data.model_copy(update={"max_length": 12})
+    short = replace(sample, params=sample.params.model_copy(update={"data": data}))
+    assert 0 < len(short.text.sources) < len(sample.text.sources)
+    assert max(len(ids) for side in short.text for ids in side) <= 12
+    data = data.model_copy(update={"max_length": 1})
+    with pytest.raises(InputError, match=r"no pair is left to train on; raise data\.max_length in params\.yaml"):
+        _ = replace(sample, params=sample.params.model_copy(update={"data": data})).text
+
+
+# What stages take, with made-up costs.
+
+
+@pytest.fixture
+def costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage starts in 2 s; a token of a training takes 1 s, one of a search 0.01 s, a line of a selection 0.5 s."""
+    seconds = {plan.train_slice: 1.0, plan.decode_slice: 0.01, plan.select_slice: 0.5}
+    monkeypatch.setattr(plan, "_start", lambda _: (1.5, 0))
+    monkeypatch.setattr(plan, "DVC", 0.5)
+    monkeypatch.setattr(plan, "_cost", lambda work, *_, **__: Cost(0.0, seconds[work], 300_000_000))
+
+
+def seconds(sample: Sample, **changes: Any) -> dict[str, float]:
+    return {stage.name: stage.seconds - 2.0 for stage in plan.stages(replace(sample, **changes))}
+
+
+def optim(sample: Sample, section: str, **values: Any) -> Params:
+    table = sample.params.optim
+    settings = getattr(table, section).model_copy(update=values)
+    return sample.params.model_copy(update={"optim": table.model_copy(update={section: settings})})
+
+
+@pytest.mark.usefixtures("costs")
+def test_stages_have_a_line_for_every_row_of_the_settings(sample: Sample) -> None:
+    assert list(seconds(sample)) == [
+        "preprocess", "vocab", "train@teacher", "train@baseline", "decode@k5", "decode@k35", "select@mode",
+        "select@near", "distill@words", "distill@whole", "finetune@whole-near", "finetune@teacher-near", "prune@0.5",
+        "prune@0.9", "evaluate, 2 of teacher size", "evaluate, 6 of student size", "report", "speed",
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("costs")
+def test_training_time_is_epochs_times_tokens_and_a_pass_over_dev(sample: Sample) -> None:
+    epochs, tokens = sample.params.optim.student.epochs, sample.tokens
+    assert seconds(sample)["train@baseline"] == pytest.approx(epochs * (600 + 50 / 3) * tokens)
+    twice = seconds(sample, params=optim(sample, "student", epochs=2 * epochs))["train@baseline"]
+    assert twice == pytest.approx(2 * seconds(sample)["train@baseline"])
+
+
+@pytest.mark.usefixtures("costs")
+def test_word_kd_reads_its_text_once_or_in_every_epoch_where_it_is_too_large_to_keep(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epochs, read = sample.params.optim.student.epochs, 600 * sample.tokens / 3
+    once = seconds(sample)
+    assert once["distill@words"] - once["distill@whole"] == pytest.approx(read)
+    monkeypatch.setattr(teacher, "MAX_STORE_BYTES", 1000)
+    each = seconds(sample)
+    assert each["distill@words"] - each["distill@whole"] == pytest.approx(epochs * read)
+
+
+@pytest.mark.usefixtures("costs")
+def test_pruned_model_is_trained_for_the_epochs_of_both_its_trainings(sample: Sample) -> None:
+    epochs = sample.params.optim.retrain.epochs + sample.params.optim.finetune.epochs
+    assert seconds(sample)["prune@0.5"] == pytest.approx(epochs * (600 + 50 / 3) * sample.tokens)
+
+
+@pytest.mark.usefixtures("costs")
+def test_search_time_is_lines_times_beam_times_pieces(sample: Sample) -> None:
+    stages = seconds(sample)
+    assert stages["decode@k5"] == pytest.approx(600 * 5 * sample.tokens * plan.SEARCHED * 0.01)
+    assert stages["decode@k35"] == pytest.approx(7 * stages["decode@k5"])
+    evaluated = 40 * (1 + 5) * sample.tokens * plan.SEARCHED * 0.01
+    assert stages["evaluate, 6 of student size"] + 2.0 == pytest.approx(6 * (evaluated + 2.0))
+
+
+@pytest.mark.usefixtures("costs")
+def test_stages_need_more_of_everything_for_more_pairs(sample: Sample) -> None:
+    few, many = (list(plan.stages(replace(sample, train=pairs))) for pairs in (600, 60_000))
+    for less, more in zip(few, many, strict=True):
+        if not less.name.startswith(("evaluate", "report", "speed")):
+            assert more.seconds > less.seconds
+            assert (more.disk, more.memory) >= (less.disk, less.memory)
+
+
+# What slices measure.
+
+
+def test_train_slice_reads_the_longest_batch_in_every_epoch(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[TokenizedCorpus] = []
+    monkeypatch.setattr(trainer, "train", lambda _, job, __: read.append(job.text))
+    kind: Any = {"network": plan.TINY, "settings": sample.params.optim.student, "top_k": None}
+    once, twice = (plan.train_slice(sample, epochs, **kind) for epochs in (1, 2))
+    assert twice == 2 * once == 2 * read[0].count_target_tokens(range(len(read[0].targets)))
+    full = len(PAIRS) // sample.params.optim.student.batch_size * sample.params.optim.student.batch_size
+    assert len(sorted(sample.text.sources, key=len)[full - 1]) == max(map(len, read[0].sources))
+
+
+@pytest.mark.slow
+def test_slices_count_what_they_did_in_all_processes(sample: Sample) -> None:
+    two = replace(sample, machine=Machine(processes=2, device="cpu"))
+    assert plan.select_slice(two, 7, settings=sample.params.select["near"], beam=5) == 14
+    kind: Any = {"network": plan.TINY, "precision": "fp32"}
+    one, two_lines = plan.decode_slice(sample, 2, beam=3, **kind), plan.decode_slice(two, 1, beam=3, **kind)
+    assert one == two_lines > 2 * 3
+
+
+def _hold(units: int) -> int:
+    """Hold so many MB for a while, as much in a child."""
+    held = bytearray(os.urandom(MB) * units)
+    child = subprocess.Popen([sys.executable, "-c", f"import time; x = bytearray(b'x' * {units << 20}); time.sleep(1)"])
+    child.wait()
+    return len(held)
+
+
+def _kill(_: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
+def test_run_measures_the_memory_of_a_slice_and_its_children() -> None:
+    tokens, taken, memory = plan._run(_hold, 100)
+    assert (tokens, taken > 1.0) == (100 * MB, True)
+    assert 200 * MB < memory < psutil.Process().memory_info().rss + 260 * MB
+
+
+def test_run_says_that_a_slice_was_killed() -> None:
+    with pytest.raises(InputError, match="a worker process was killed, perhaps for lack of memory"):
+        plan._run(_kill, 1)
+
+
+def _clocked(work: Callable[[int], int], units: int) -> tuple[int, float, int]:
+    began = time.process_time()
+    return work(units), time.process_time() - began, 0
+
+
+@pytest.mark.slow
+def test_cost_of_slices_predicts_larger_work_within_a_half(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the processor's clock, for other processes disturb any other."""
+    monkeypatch.setattr(plan, "_run", _clocked)
+    settings = sample.params.optim.student.model_copy(update={"learning_rate": 1e-4, "warmup_steps": 0})
+    training = {"network": sample.params.student, "settings": settings}
+    wide = NetworkSettings(size="2x128", dropout=0.0)
+    for work, most, units, kind in (
+        (plan.train_slice, 1024, 60, {**training, "top_k": None}),
+        (plan.train_slice, 1024, 60, {**training, "top_k": 0}),
+        (plan.decode_slice, 250, 400, {"network": wide, "beam": 20, "precision": "bf16"}),
+    ):
+        cost = plan._cost(work, replace(sample), most, **kind)
+        tokens, taken, _ = _clocked(partial(work, sample, **kind), units)
+        predicted = cost.fixed + cost.per_token * tokens
+        assert taken / 1.5 < predicted < 1.5 * taken, f"{work.__name__}: {predicted:.2f} s, took {taken:.2f} s"
+
+
+# The command.
+
+
+@pytest.fixture
+def project(tmp_path: Path, sample: Sample, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a user has before the corpus is made."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "machine.yaml").write_text("processes: 1\ndevice: cpu\n")
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(sample.params.model_dump(), sort_keys=False))
+    (tmp_path / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
+    monkeypatch.setattr(plan, "ENOUGH", 0.05)
+    return tmp_path
+
+
+@pytest.fixture
+def corpus(project: Path, sample: Sample) -> Path:
+    """What preprocess and vocab write there; about.json."""
+    data, about = sample.params.data, project / "data/corpus/about.json"
+    named = {"corpus": data.corpus, "source": data.source, "target": data.target}
+    bitext.write(project / "data/text/reference.tsv", PAIRS)
+    with atomic.open_text(about) as file:
+        json.dump(named | {"pairs": {"train": len(PAIRS), "dev": 50, "test": 40}}, file)
+    (project / "data/vocab").mkdir()
+    (project / "data/vocab/joint.model").write_bytes(sample.vocab.model)
+    return about
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("corpus")
+def test_plan_prints_every_stage_and_that_it_fits(capsys: pytest.CaptureFixture[str]) -> None:
+    plan_stage.main()
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "A whole run over 600 pairs, processes: 1; its download comes on top."
+    assert printed[2].split() == ["stage", "time", "disk,", "MB", "memory,", "MB"]
+    assert len(printed[4:-2]) == 19
+    assert printed[-3].startswith("all ")
+    assert printed[-1].startswith("It fits: ")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("project")
+def test_plan_of_a_corpus_to_come_is_made_of_invented_text_and_refused_where_it_cannot_fit(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "free_memory", lambda: 9_000_000_000)
+    with pytest.raises(
+        InputError, match=r"^a whole run needs about \d\d,\d{3} MB of memory, and 9,000 MB is free; lower"
+    ):
+        plan_stage.main(pairs=4_500_000)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("A whole run over 4,500,000 pairs")
+    assert printed[1] == "corpora/homeassistant.yaml is not there yet: sentences as long as in news are assumed."
+    assert "day" in printed[-2]
+
+
+def read_sample(sample: Sample, pairs: int | None = None) -> tuple[Sample, list[str]]:
+    return plan_stage._read_sample(sample.params, sample.machine, pairs)
+
+
+@pytest.mark.usefixtures("corpus")
+def test_plan_takes_the_corpus_that_is_there(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, assumed = read_sample(sample)
+    assert (own.pairs, own.train, own.dev, own.test, assumed) == (PAIRS, 600, 50, 40, [])
+    more, assumed = read_sample(sample, 10_000)
+    assert (more.pairs, more.train) == (PAIRS, 10_000)
+    assert assumed == ["10,000 pairs like the 600 of data/text/reference.tsv are assumed."]
+    monkeypatch.setattr(plan_stage, "SAMPLED", 250)
+    assert read_sample(sample)[0].pairs == PAIRS[::3]
+
+
+def test_plan_does_not_take_another_corpus_for_that_of_the_settings(sample: Sample, corpus: Path) -> None:
+    corpus.write_text(corpus.read_text().replace("homeassistant", "another"))
+    with pytest.raises(InputError, match=r"is not there yet; run dvc repro vocab, or give its size with --pairs\.$"):
+        read_sample(sample)
+    own, assumed = read_sample(sample, 1000)
+    assert (own.train, own.vocab.size, len(assumed)) == (1000, 200, 1)
+    assert own.pairs[0] not in PAIRS
+
+
+@pytest.mark.parametrize("size", [schema.MIN_VOCAB_SIZE, 32_000])
+def test_plan_invents_sentences_as_long_as_in_news_for_every_size_of_vocabulary(size: int) -> None:
+    pairs, pieces = plan_stage._made_up(size)
+    assert pieces.size == size
+    lengths = [len(pieces.encode(pair.source)) for pair in pairs[:1000]]
+    assert sum(lengths) / 1000 == pytest.approx(33, rel=0.1)
+
+
+def test_plan_finds_the_corpus_where_the_pipeline_puts_it(tmp_path: Path) -> None:
+    expected = [Path("data/corpus"), Path("data/text/reference.tsv"), Path("data/vocab/joint.model")]
+    assert plan_stage._outs(ROOT / "dvc.yaml") == expected
+    (tmp_path / "dvc.yaml").write_text("stages: {preprocess: {outs: [a]}, vocab: {}}\n")
+    with pytest.raises(InputError, match="the outs of preprocess and vocab must be"):
+        plan_stage._outs(tmp_path / "dvc.yaml")
+
+
+def test_table_ends_with_the_whole_run() -> None:
+    stages = [Stage("train", 90.0, 2e6, 4e8), Stage("decode", 90_000.0, 1e6, 2e9)]
+    assert plan_stage._table(stages).splitlines() == [
+        "stage              time    disk, MB    memory, MB",
+        "-------  --------------  ----------  ------------",
+        "train           0:01:30           2           400",
+        "decode   1 day, 1:00:00           1         2,000",
+        "all      1 day, 1:01:30           3         2,000",
+    ]
