@@ -1,96 +1,89 @@
-"""Does work take what seqkd plan says it will?
+"""Does a run take what seqkd plan predicts?
 
-python -m benchmarks.plan
+python -m benchmarks.plan [STAGE ...]
 
-Small networks, made-up text, one process by the processor's clock: a training of each role and each search of decode,
-as sampled and as whole pieces of work. Ends with 1 where one is more than 1.5 times the other.
+Plans the run in this folder, where dvc repro has made everything; then runs its stages, or those named (decode@k5),
+once more into a folder that is thrown away. Needs a quiet machine. Ends with 1 where time or memory differs from its
+prediction by more than half.
 """
 
-import random
+import subprocess
 import sys
-import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import torch
+import psutil
 from tabulate import tabulate
 
 from seqkd.config import schema
-from seqkd.config.schema import Machine, Params
-from seqkd.data import vocab
-from seqkd.data.batches import TokenizedCorpus
-from seqkd.data.bitext import Pair
-from seqkd.data.vocab import EOS
-from seqkd.decoding import beam_search
-from seqkd.models.lstm import LSTMNetwork, NetworkShape
-from seqkd.ops import devices
-from seqkd.planning import sample
-from seqkd.planning.costs import ROLES, Costs, Role, TrainingKind, listed
-from seqkd.planning.material import CorpusSample
-from seqkd.training import trainer
-from seqkd.training.trainer import TrainingJob
+from seqkd.config.schema import Params
+from seqkd.planning import plan
+from stages.plan import read_sample
 
-MACHINE = Machine(processes=1, device="cpu")
-PIECES = 400
 FACTOR = 1.5
-SIZES = {"teacher": "2x96", "student": "1x48"}
+TRAIN = "--text data/text/reference.tsv --corpus data/corpus --vocabulary data/vocab/joint.model --curve out/curve.csv"
+ROW = "--teacher models/teacher --texts data/text --corpus data/corpus --curves out/curves --models out/models"
+SELECT = "--lists data/nbest --reference data/text/reference.tsv --vocab data/vocab/joint.model"
 
 
-def material(folder: Path) -> CorpusSample:
-    """1600 pairs of made-up words."""
-    drawn = random.Random(1)
-    words = ["".join(drawn.choices("abcdefghij", k=4)) for _ in range(300)]
-    pairs = [Pair(at, *(" ".join(drawn.choices(words, k=3 + at % 13)) for _ in range(2))) for at in range(1600)]
-    pieces = vocab.train([side for pair in pairs for side in pair[1:]], folder / "joint.model", size=PIECES)
-    return CorpusSample(pairs, pieces, len(pairs), 50, 50, ())
+def commands(params: Params) -> dict[str, str]:
+    """Return each stage's command, by the stage's name in the plan."""
+    evaluate = "--models models --test data/corpus/test.tsv --translations out/translations --out out/scores"
+    return {
+        "train@teacher": f"train teacher --role teacher {TRAIN} --out out/teacher",
+        "train@baseline": f"train baseline --role student {TRAIN} --out out/baseline",
+        **{f"decode@{row}": f"decode {row} --teacher models/teacher --text data/text/reference.tsv --out out/nbest"
+           for row in params.decode},
+        **{f"select@{row}": f"select {row} {SELECT} --texts out/text --audits out/audit" for row in params.select},
+        **{f"distill@{row}": f"distill {row} {ROW}" for row in params.distill},
+        "evaluate teacher": f"evaluate teacher {evaluate}",
+        "evaluate student": f"evaluate baseline {evaluate}",
+    }  # fmt: skip
 
 
-def network(params: Params, role: Role) -> LSTMNetwork:
-    settings: schema.NetworkSettings = getattr(params, role)
-    made = LSTMNetwork(NetworkShape(PIECES, settings.layers, settings.hidden, settings.dropout))
-    made.init_weights(torch.Generator().manual_seed(1))
-    return made
+def predictions(params: Params) -> dict[str, tuple[float, float]]:
+    """Return each stage's seconds without DVC's, and its bytes."""
+    sample, _ = read_sample(params, schema.load_machine(), None)
+    found = {}
+    for stage in plan.stages(sample):
+        name, models = stage.name, 1
+        if name.startswith("evaluate"):
+            models, name = int(name.split()[1]), f"evaluate {name.split()[3]}"
+        found[name] = stage.seconds / models - plan.DVC, stage.memory
+    return found
 
 
-def training(costs: Costs, params: Params, text: TokenizedCorpus, role: Role) -> tuple[float, float]:
-    """Processor seconds of two epochs: said, taken."""
-    settings = getattr(params.optim, role).model_copy(update={"epochs": 2})
-    devices.configure(MACHINE, params.precision)
-    began = time.process_time()
-    lesson = TrainingJob(text, TokenizedCorpus(text.sources[:1], text.targets[:1]), settings, 1)
-    trainer.train(network(params, role), lesson, MACHINE)
-    updates = 2 * -(-len(text.sources) // settings.batch_size)
-    said = updates * costs.trainings[TrainingKind(role, settings.batch_size, settings.optimizer, False)].update
-    return said, time.process_time() - began
+def run(command: str, folder: Path) -> tuple[float, float]:
+    """Return the seconds of a stage and the peak of its processes in bytes, pages that they share counted once."""
+    began, peak = time.perf_counter(), 0
+    process = psutil.Popen([sys.executable, "-m", "seqkd", *command.split()], cwd=folder, stderr=subprocess.DEVNULL)
+    while process.poll() is None:
+        with suppress(psutil.Error):
+            children = [child.memory_full_info().uss for child in process.children(recursive=True)]
+            peak = max(peak, process.memory_info().rss + sum(children))
+        time.sleep(0.1)
+    return time.perf_counter() - began, peak
 
 
-def searching(costs: Costs, params: Params, text: TokenizedCorpus, row: str) -> tuple[float, float]:
-    """Of n-best lists whose hypotheses never end."""
-    beam = params.decode[row].beam
-    sources, teacher = text.sources[: 12_000 // beam], network(params, "teacher")
-    with torch.no_grad():
-        teacher.output_bias[EOS] = -sample.FAR
-    devices.configure(MACHINE, params.precision)
-    began = time.process_time()
-    beam_search.decode(teacher, sources, beam=beam, nbest=beam)
-    found = costs.searches[listed(params, MACHINE, row)]
-    rows = beam * sum(beam_search.max_length(len(ids)) for ids in sources)
-    return len(sources) * found.sentence + rows * found.row, time.process_time() - began
-
-
-def main() -> int:
+def main(names: list[str]) -> int:
     params = schema.load_params()
-    networks = {role: getattr(params, role).model_copy(update={"size": size}) for role, size in SIZES.items()}
-    params = params.model_copy(update=networks | {"vocab": schema.VocabSettings(size=PIECES)})
-    with tempfile.TemporaryDirectory() as folder:
-        given = material(Path(folder))
-        costs, text = sample.measure(given, params, MACHINE, clock=time.process_time), TokenizedCorpus(*given.pieces())
-    found = {f"train {role}": training(costs, params, text, role) for role in ROLES}
-    found |= {f"decode {row}": searching(costs, params, text, row) for row in params.decode}
-    rows = [(work, said, took, said / took) for work, (said, took) in found.items()]
-    print(tabulate(rows, headers=["work", "said, s", "taken, s", "ratio"], floatfmt=".2f"))
-    return int(any(not 1 / FACTOR < ratio < FACTOR for *_, ratio in rows))
+    predicted, rows = predictions(params), []
+    with TemporaryDirectory() as name:
+        for needed in ("data", "models", "params.yaml", "machine.yaml"):
+            if Path(needed).exists():
+                Path(name, needed).symlink_to(Path(needed).absolute())
+        for stage, command in commands(params).items():
+            if not names or stage in names:
+                rows.append((stage, *predicted[stage], *run(command, Path(name))))
+    ratios = [(time / taken, memory / peak) for _, time, memory, taken, peak in rows]
+    shown = [(stage, time, taken, time / taken, memory / 1e6, peak / 1e6, memory / peak)
+             for stage, time, memory, taken, peak in rows]  # fmt: skip
+    headers = ["stage", "predicted, s", "taken, s", "ratio", "predicted, MB", "taken, MB", "ratio"]
+    print(tabulate(shown, headers=headers, floatfmt=("", ".1f", ".1f", ".2f", ".0f", ".0f", ".2f")))
+    return int(any(not 1 / FACTOR < ratio < FACTOR for pair in ratios for ratio in pair))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -31,7 +31,7 @@ def main(*, pairs: PairCount = None) -> None:
     params, machine = schema.load_params(), schema.load_machine()
     for role in ("teacher", "student"):
         bounds.require_network(role, getattr(params, role), params.vocab.size)
-    sample, assumed = _read_sample(params, machine, pairs)
+    sample, assumed = read_sample(params, machine, pairs)
     print(f"A whole run over {sample.train:,} pairs, processes: {machine.processes}; its download comes on top.")
     print(*assumed, sep="\n", flush=True)
     stages = []
@@ -46,7 +46,7 @@ def main(*, pairs: PairCount = None) -> None:
     print("It fits: {:,.0f} MB of disk and {:,.0f} MB of memory are free.".format(*free))
 
 
-def _read_sample(params: Params, machine: Machine, pairs: int | None) -> tuple[Sample, list[str]]:
+def read_sample(params: Params, machine: Machine, pairs: int | None) -> tuple[Sample, list[str]]:
     """Return a sample of the corpus, or of one made up where it is not there yet, and what is assumed."""
     folder, text, vocabulary = _outs(Path("dvc.yaml"))
     about = bitext.read_about(folder / "about.json") if (folder / "about.json").exists() else {}

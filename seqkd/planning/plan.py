@@ -1,7 +1,6 @@
 """How long a run of these settings takes here, and the disk and memory it needs.
 
-A slice of each kind of work is run by the stages' own code, and its time extrapolated by tokens. Networks have random
-weights: hardly a hypothesis of theirs ends before its limit, so a search is counted by the pieces that it writes.
+The stages' own code runs a slice of each kind of work, and the time of the whole is extrapolated by tokens.
 """
 
 import io
@@ -38,7 +37,8 @@ ENOUGH, LONG = 1.0, 20.0  # seconds: by which a slice outlasts a smaller one; of
 FORWARD = 1 / 3  # of an update's time, for a pass without gradients
 SEARCHED = 1.1  # pieces that a search writes, for each of the human target
 PREPARED = 30e-6  # seconds for each pair of preprocess and of vocab
-BARE, DVC, DRAWING = 60e6, 0.5, 4.0  # bytes of a process without networks; seconds of DVC at a stage, of the plots
+BARE, SHORT = 60e6, 2.0  # bytes, and seconds before its work, of a stage without networks
+DVC, DRAWING = 0.5, 3.0  # seconds that DVC takes for a stage; of drawing the plots
 TINY = NetworkSettings(size="1x8", dropout=0.1)
 
 
@@ -88,38 +88,38 @@ class Stage(NamedTuple):
 
 def stages(sample: Sample) -> Iterator[Stage]:
     """Yield the stages of a run; a kind of work is measured when it is first met."""
-    params, optim, pairs = sample.params, sample.params.optim, sample.train
+    params, optim, beams, pairs = sample.params, sample.params.optim, sample.params.evaluate.beams, sample.train
     text = 2 * pairs * (8 + bounds.PIECE_CHARACTERS * 2 * sample.tokens)  # bytes of a file and of DVC's copy
     memory = BARE + bounds.text_bytes(pairs, pairs * 2 * sample.tokens)
-    yield Stage("preprocess", DVC + PREPARED * pairs, text, 2 * memory)
-    yield Stage("vocab", DVC + PREPARED * pairs, 0.0, memory)
-    yield _train(sample, "train@teacher", "teacher", optim.teacher)
-    yield _train(sample, "train@baseline", "baseline", optim.student)
-    for name, decoding in params.decode.items():
-        stage = _decode(sample, f"decode@{name}", "teacher", [decoding.beam], lines=pairs, precision=params.precision)
-        yield stage._replace(disk=bounds.nbest_bytes(pairs, sample.tokens, beam=decoding.beam))
+    yield Stage("preprocess", SHORT + PREPARED * pairs, text, 2 * memory)
+    yield Stage("vocab", SHORT + PREPARED * pairs, 0.0, memory)
+    yield _train(sample, "train@teacher", "teacher", settings=optim.teacher)
+    yield _train(sample, "train@baseline", "baseline", settings=optim.student)
+    for name, wide in params.decode.items():
+        stage = _decode(sample, f"decode@{name}", "teacher", beams=[wide.beam], lines=pairs, precision=params.precision)
+        yield stage._replace(disk=bounds.nbest_bytes(pairs, sample.tokens, beam=wide.beam))
     for name, settings in params.select.items():
         beam, most = params.decode[settings.nbest].beam, min(nbest.LINES_PER_PART, len(sample.pairs))
         cost = _cost(select_slice, sample, most, settings=settings, beam=beam)
-        yield Stage(f"select@{name}", DVC + cost.fixed + cost.per_token * pairs, text, cost.memory)
+        yield Stage(f"select@{name}", SHORT + cost.fixed + cost.per_token * pairs, text, cost.memory)
     for name, row in params.distill.items():
-        yield _train(sample, f"distill@{name}", name, optim.student, top_k=row.top_k if row.alpha else None)
+        yield _train(sample, f"distill@{name}", name, settings=optim.student, top_k=row.top_k if row.alpha else None)
     for name, row in params.finetune.items():
-        yield _train(sample, f"finetune@{name}", name, optim.finetune, top_k=row.top_k if row.alpha else None)
+        yield _train(sample, f"finetune@{name}", name, settings=optim.finetune, top_k=row.top_k if row.alpha else None)
     twice = optim.retrain.model_copy(update={"epochs": optim.retrain.epochs + optim.finetune.epochs})
     for ratio in params.prune.ratios:
-        yield _train(sample, f"prune@{ratio}", params.prune.model, twice)
+        yield _train(sample, f"prune@{ratio}", params.prune.model, settings=twice)
     models = [*params.models, *[params.prune.model] * len(params.prune.ratios)]
     for role, count in Counter(map(params.role, models)).items():
-        stage = _decode(sample, f"evaluate, {count} of {role} size", role, params.evaluate.beams, lines=sample.test)
+        stage = _decode(sample, f"evaluate, {count} of {role} size", role, beams=beams, lines=sample.test)
         yield stage._replace(seconds=count * stage.seconds)
-    yield Stage("report", DVC + DRAWING, 4e6, 3 * BARE)
+    yield Stage("report", SHORT + DRAWING, 4e6, 3 * BARE)
     lines = params.speed.rounds * params.speed.sentences * sample.machine.processes  # all in one process
-    timed = [_decode(sample, "speed", model, params.evaluate.beams, lines=lines) for model in params.speed.models]
-    yield timed[0]._replace(seconds=sum(stage.seconds for stage in timed))
+    timed = [_decode(sample, "speed", model, beams=beams, lines=lines) for model in params.speed.models]
+    yield timed[0]._replace(seconds=sum(stage.seconds for stage in timed) - (len(timed) - 1) * _start(sample)[0])
 
 
-def _train(sample: Sample, stage: str, model: str, settings: OptimizerSettings, *, top_k: int | None = None) -> Stage:
+def _train(sample: Sample, stage: str, model: str, *, settings: OptimizerSettings, top_k: int | None = None) -> Stage:
     """Return the stage of a training. top_k: of the teacher's distribution, for word-level KD; None: no teacher."""
     params, tokens = sample.params, sample.train * sample.tokens
     network = getattr(params, params.role(model))
@@ -128,13 +128,12 @@ def _train(sample: Sample, stage: str, model: str, settings: OptimizerSettings, 
     memory = cost.memory + bounds.text_bytes(new, new * 2 * sample.tokens)
     seconds = settings.epochs * cost.per_token * (tokens + FORWARD * sample.dev * sample.tokens)
     if top_k is not None:
-        vectors = bounds.FLOAT * tokens * params.teacher.hidden  # bytes
-        stored = vectors <= teacher.MAX_STORE_BYTES
+        stored = (vectors := bounds.FLOAT * tokens * params.teacher.hidden) <= teacher.MAX_STORE_BYTES
         memory += vectors * (stored and not top_k)
         passes = 1 if stored or top_k else settings.epochs
         seconds += passes * FORWARD * tokens * _update(sample, params.teacher, params.optim.teacher).per_token
     disk = 2 * bounds.FLOAT * bounds.parameter_count(network, params.vocab.size)
-    return Stage(stage, _start(sample)[0] + DVC + cost.fixed + seconds, disk, memory)
+    return Stage(stage, _start(sample)[1] + DVC + cost.fixed + seconds, disk, memory)
 
 
 def _update(sample: Sample, network: NetworkSettings, settings: OptimizerSettings, top_k: int | None = None) -> Cost:
@@ -144,7 +143,7 @@ def _update(sample: Sample, network: NetworkSettings, settings: OptimizerSetting
 
 
 def _decode(
-    sample: Sample, stage: str, model: str, beams: Sequence[int], *, lines: int, precision: Precision = "fp32"
+    sample: Sample, stage: str, model: str, *, beams: Sequence[int], lines: int, precision: Precision = "fp32"
 ) -> Stage:
     """Return a stage that decodes so many lines with each beam."""
     kind = {"network": getattr(sample.params, sample.params.role(model)), "precision": precision}
@@ -154,23 +153,24 @@ def _decode(
 
 
 @cache
-def _start(sample: Sample) -> tuple[float, int]:
-    """Return the seconds until a stage is at work and the bytes of its compiled code: what this process takes here."""
+def _start(sample: Sample) -> tuple[float, float, int]:
+    """Return the seconds until a search and until a training are at work here, and the bytes of all compiled code."""
     held, params = psutil.Process().memory_info().rss, sample.params.model_copy(update={"teacher": TINY})
-    alone = sample.machine.model_copy(update={"processes": 1})
+    alone, seconds = sample.machine.model_copy(update={"processes": 1}), []
     tiny = replace(sample, params=params, machine=alone, pairs=sample.pairs[:100])
     works = [partial(decode_slice, tiny, network=TINY, beam=2, precision=each) for each in ("fp32", "bf16")]
-    for work in (partial(train_slice, tiny, network=TINY, settings=params.optim.student, top_k=0), *works):
+    for work in (*works, partial(train_slice, tiny, network=TINY, settings=params.optim.student, top_k=0)):
         _run(work, 1)  # compiles what is not compiled yet
         with redirect_stderr(io.StringIO()):
             work(1)
-    return time.process_time(), psutil.Process().memory_info().rss - held
+        seconds.append(time.process_time())  # since this process started, as a stage does
+    return seconds[1], seconds[2], psutil.Process().memory_info().rss - held
 
 
 @cache
 def _cost(work: Callable[..., int], sample: Sample, most: int, **kind: Any) -> Cost:
     """Run larger and larger slices until one takes long enough. work: does so many units and returns their tokens."""
-    code = _start(sample)[1] * (translator.process_count(sample.machine) - 1)  # here they share what each one loads
+    code = _start(sample)[2] * (translator.process_count(sample.machine) - 1)  # here they share what each one loads
     units, before, last = 1, (0, 0.0, 0), _run(partial(work, sample, **kind), 1)
     while units < most and last[1] < LONG and (units == 1 or last[1] - before[1] < ENOUGH):
         units = min(most, units * (4 if last[1] < LONG / 8 else 2))
@@ -216,7 +216,7 @@ def train_slice(
 
 
 def decode_slice(sample: Sample, lines: int, *, network: NetworkSettings, beam: int, precision: Precision) -> int:
-    """Decode so many lines in each process; return the pieces of all hypotheses."""
+    """Decode so many lines in each process; return the pieces written: random networks seldom end a hypothesis."""
     processes = translator.process_count(sample.machine)
     sources = [pair.source for pair in _spread(sample.pairs, lines * processes)]
     with TemporaryDirectory() as name:

@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 import yaml
 from source_tree import ROOT
 
@@ -65,7 +66,7 @@ def test_sample_text_leaves_out_pairs_too_long_to_train_on(sample: Sample) -> No
 def costs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stage starts in 2 s; a token of a training takes 1 s, one of a search 0.01 s, a line of a selection 0.5 s."""
     seconds = {plan.train_slice: 1.0, plan.decode_slice: 0.01, plan.select_slice: 0.5}
-    monkeypatch.setattr(plan, "_start", lambda _: (1.5, 0))
+    monkeypatch.setattr(plan, "_start", lambda _: (1.5, 1.5, 0))
     monkeypatch.setattr(plan, "DVC", 0.5)
     monkeypatch.setattr(plan, "_cost", lambda work, *_, **__: Cost(0.0, seconds[work], 300_000_000))
 
@@ -174,6 +175,12 @@ def test_run_measures_the_memory_of_a_slice_and_its_children() -> None:
     assert 200 * MB < memory < psutil.Process().memory_info().rss + 260 * MB
 
 
+def test_run_keeps_to_this_process_once_it_uses_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No child could use the GPU then."""
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    assert plan._run(lambda units: units * os.getpid(), 2)[0] == 2 * os.getpid()
+
+
 def test_run_says_that_a_slice_was_killed() -> None:
     with pytest.raises(InputError, match="a worker process was killed, perhaps for lack of memory"):
         plan._run(_kill, 1)
@@ -258,7 +265,7 @@ def test_plan_of_a_corpus_to_come_is_made_of_invented_text_and_refused_where_it_
 
 
 def read_sample(sample: Sample, pairs: int | None = None) -> tuple[Sample, list[str]]:
-    return plan_stage._read_sample(sample.params, sample.machine, pairs)
+    return plan_stage.read_sample(sample.params, sample.machine, pairs)
 
 
 @pytest.mark.usefixtures("corpus")
