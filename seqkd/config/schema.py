@@ -128,7 +128,7 @@ class OptimizerSettings(Record):
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999  # adam: decay of the mean of squared gradients
     warmup_steps: Annotated[int, Field(ge=0)] = 100  # updates with a linearly rising learning rate
     start_decay_epoch: Positive = 9  # halve: the learning rate is halved from this epoch on at the latest
-    patience: Annotated[int, Field(ge=0)] = 0  # epochs without a better dev perplexity before stopping; 0: never
+    patience: Annotated[int, Field(ge=0)] = 0  # early stopping: epochs without a better dev perplexity; 0: never
     keep_checkpoint: Literal["last", "best"] = "last"  # best: the epoch of the lowest dev perplexity
     loss_normalization: Literal["tokens", "sentences"] = "tokens"  # divides the summed loss; the paper: sentences
     shards: Positive = 2  # parts of a batch, each with its own dropout; more processes than shards stay idle

@@ -49,7 +49,7 @@ def top_k_continuations(
 
 
 def normalized_score(hypothesis: Hypothesis, length_penalty: float) -> float:
-    """Return log-probability / length ** length_penalty; the length counts the end of a finished hypothesis."""
+    """Apply the length penalty: log-probability / length ** length_penalty; the end of a finished one counts."""
     ids, logprob, finished = hypothesis
     divisor: float = (len(ids) + finished) ** length_penalty
     return logprob / divisor

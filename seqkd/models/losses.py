@@ -1,4 +1,4 @@
-"""NLL and Word-KD over the words of a batch, with their gradient in closed form (Kim & Rush 2016, section 3.1)."""
+"""NLL and word-level knowledge distillation (Word-KD), with gradients in closed form (Kim & Rush 2016, section 3.1)."""
 
 from typing import Any, NamedTuple
 

@@ -1,4 +1,4 @@
-"""Data-parallel training on the cores of one machine; results are bitwise independent of the number of processes."""
+"""Data-parallel training on the cores of one machine, with an all-reduce whose bits do not depend on the processes."""
 
 import os
 import platform
