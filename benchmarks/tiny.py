@@ -28,7 +28,7 @@ TINY: dict[str, Any] = {  # with methods that the project does not know: a metho
     "vocab": {"size": 160},
     "teacher": {"size": "1x16", "dropout": 0.1},
     "student": {"size": "1x8", "dropout": 0.1},
-    "optim": dict.fromkeys(("teacher", "student", "tune", "retrain"), EPOCH),
+    "optim": dict.fromkeys(("teacher", "student", "finetune", "retrain"), EPOCH),
     "decode": {"k5": {"beam": 2}, "k35": {"beam": 3}},
     "distill": {"words": {"train_text": "reference", "alpha": 0.5}, "whole": {"train_text": "seq_kd", "alpha": 0.0}},
     "finetune": {
