@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ def compiler(module: str, **options: Any) -> Callable[[Any], Any]:
     numba only notices when the function's own file changes. An edit of another module whose functions are compiled
     into these gives another fingerprint, and so another folder.
     """
-    folder = cache_folder(f"compiled-{fingerprint.of(module)[:16]}")
+    folder = _module_folder(module)
     decorate = numba.njit(cache=bool(folder), **options)
 
     def compile_into_folder(function: Any) -> Any:
@@ -29,6 +30,12 @@ def compiler(module: str, **options: Any) -> Callable[[Any], Any]:
             numba.config.CACHE_DIR = before  # type: ignore[attr-defined]
 
     return compile_into_folder
+
+
+@cache
+def _module_folder(module: str) -> str:
+    """Return the folder of a module's compiled code; a module asks once for each set of options."""
+    return cache_folder(f"compiled-{fingerprint.of(module)[:16]}")
 
 
 def cache_folder(name: str) -> str:
