@@ -8,14 +8,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-import torch
+from networks import save_untrained_model
 from source_tree import ROOT
 
 import seqkd
 from seqkd import cli
-from seqkd.data import vocab
-from seqkd.models import checkpoint, lstm
-from seqkd.models.checkpoint import Model
 
 pytestmark = pytest.mark.slow
 
@@ -76,12 +73,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("model")
-    pieces = vocab.train([*TEXT, "der Kater saß auf der Matte"] * 3, path / "joint.model", size=40)
-    network = lstm.LSTMNetwork(lstm.NetworkShape(pieces.size, 1, 16, 0.0))
-    network.init_weights(torch.Generator().manual_seed(1), init_range=2.0)
-    checkpoint.save(path / "m", Model(network, pieces, None), card="")
-    return path / "m"
+    return save_untrained_model(tmp_path_factory.mktemp("model"), TEXT)
 
 
 def run(installed: Path, code: str, *words: str, text: str = "") -> subprocess.CompletedProcess[str]:

@@ -80,7 +80,7 @@ def test_beam_search_scores_are_the_networks_own(beam: int) -> None:
 
 
 def test_beam_search_nbest_list_is_full_and_its_scores_fall() -> None:
-    network = random_network(vocab=40)
+    network = random_network(vocab_size=40)
     for found in beam_search.decode(network, [[4, 5], [9, 20, 7]], beam=12, nbest=12):
         assert len(found) == 12
         scores = [item.logprob for item in found if item.finished]
@@ -88,14 +88,14 @@ def test_beam_search_nbest_list_is_full_and_its_scores_fall() -> None:
 
 
 def test_beam_search_first_of_an_nbest_list_is_the_best_hypothesis() -> None:
-    network = random_network(vocab=40)
+    network = random_network(vocab_size=40)
     one = beam_search.decode(network, SOURCES, beam=5)
     full = beam_search.decode(network, SOURCES, beam=5, nbest=5)
     assert [items[0].ids for items in one] == [items[0].ids for items in full]
 
 
 def test_length_penalty_divides_by_the_pieces_with_the_end() -> None:
-    network = random_network(vocab=40)
+    network = random_network(vocab_size=40)
     for found in beam_search.decode(network, SOURCES, beam=8, nbest=8, length_penalty=1.0):
         means = [item.logprob / (len(item.ids) + 1) for item in found if item.finished]
         assert means == sorted(means, reverse=True)
@@ -128,7 +128,7 @@ def test_compiled_top_k_is_the_plain_one() -> None:
 
 @pytest.mark.parametrize("beam", [1, 5])
 def test_beam_search_compiled_finds_what_the_plain_one_finds(beam: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    network = random_network(vocab=150).float()
+    network = random_network(vocab_size=150).float()
     found = beam_search.decode(network, SOURCES, beam=beam, nbest=beam)
     monkeypatch.setattr(lstm_cpu, "supports", lambda tensor: False)
     for one, other in zip(found, beam_search.decode(network, SOURCES, beam=beam, nbest=beam), strict=True):
@@ -142,7 +142,7 @@ def test_compiled_encoder_gives_the_bits_of_the_networks(
     layers: int, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(matmul, "_bf16", precision == "bf16")
-    network = random_network(vocab=40, layers=layers, init_range=5.0).float()
+    network = random_network(vocab_size=40, layers=layers, init_range=5.0).float()
     with torch.inference_mode(), network.inference() as ready:
         for sources in (SOURCES, sorted(MANY, key=len), MANY):
             source = pad_left(sources)
@@ -168,7 +168,7 @@ ALIKE = [[4 + (7 * row + column) % 30 for column in range(5)] for row in range(6
 def test_beam_search_gives_the_same_bits_in_every_batch(
     precision: str, beam: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network = random_network(vocab=40, init_range=5.0).float()
+    network = random_network(vocab_size=40, init_range=5.0).float()
     network.int8 = precision == "int8"
     monkeypatch.setattr(matmul, "_bf16", precision == "bf16")
     wide, *others = (
@@ -225,7 +225,7 @@ OUT_OF_MEMORY = {
 def test_beam_search_halves_its_batches_when_memory_runs_out_and_says_so_once(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    network = random_network(vocab=40, init_range=5.0)
+    network = random_network(vocab_size=40, init_range=5.0)
     expected = beam_search.decode(network, ALIKE, beam=5)
     sizes, sizer = limit_sentences(monkeypatch, 9, error), BatchSizer(200)
     found = beam_search.decode(network, ALIKE, beam=5, batch_sizer=sizer)
@@ -315,7 +315,7 @@ def test_beam_search_of_the_papers_network_stays_below_1500_megabytes_a_process(
 
 
 def test_beam_search_in_int8_gives_nearly_the_networks_scores_and_leaves_the_network_as_it_was() -> None:
-    network = random_network(vocab=150, init_range=4.0).float()
+    network = random_network(vocab_size=150, init_range=4.0).float()
     network.int8 = True
     with torch.inference_mode():
         before = network.logits(torch.full((3, 8), 0.5))

@@ -27,7 +27,7 @@ def decode_in_static_buffers(
 def test_static_beam_finds_the_same_lists(
     vocab: int, sources: list[list[int]], beam: int, nbest: int, length_penalty: float
 ) -> None:
-    network = random_network(vocab=vocab, init_range=12.0 if vocab == 7 else 5.0)
+    network = random_network(vocab_size=vocab, init_range=12.0 if vocab == 7 else 5.0)
     expected = beam_search.decode(network, sources, beam=beam, nbest=nbest, length_penalty=length_penalty)
     found, _ = decode_in_static_buffers(network, sources, beam=beam, nbest=nbest, length_penalty=length_penalty)
     for one, other in zip(found, expected, strict=True):
@@ -36,7 +36,7 @@ def test_static_beam_finds_the_same_lists(
 
 
 def test_static_beam_moves_the_last_sentences_to_a_smaller_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = random_network(vocab=40, init_range=5.0)
+    network = random_network(vocab_size=40, init_range=5.0)
     sources = [[4], [5]] * 14 + [[4 + column % 30 for column in range(30)]] * 2
     expected = beam_search.decode(network, sources, beam=4, nbest=4)
     for steps in (1, 8):

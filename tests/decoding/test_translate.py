@@ -9,14 +9,13 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from networks import save_untrained_model
 from source_tree import ROOT
 
 from seqkd.config import schema
-from seqkd.data import vocab
 from seqkd.decoding import translator
 from seqkd.decoding.translator import DecodingJob
-from seqkd.models import checkpoint, lstm
-from seqkd.models.checkpoint import Model
+from seqkd.models import checkpoint
 from seqkd.utils import pool
 from stages import translate
 
@@ -28,12 +27,7 @@ TEXT = ["the cat sat on the mat", "a dog ran", "", "the dog sat", "a cat ran on 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of an untrained model: its answers are nonsense, but the same each time."""
-    path = tmp_path_factory.mktemp("model")
-    pieces = vocab.train([*TEXT, "der Kater saß auf der Matte"] * 3, path / "joint.model", size=40)
-    network = lstm.LSTMNetwork(lstm.NetworkShape(pieces.size, 1, 16, 0.0))
-    network.init_weights(torch.Generator().manual_seed(1), init_range=2.0)
-    checkpoint.save(path / "m", Model(network, pieces, None), card="")
-    return path / "m"
+    return save_untrained_model(tmp_path_factory.mktemp("model"), TEXT)
 
 
 def translate_bytes(folder: Path, text: bytes, *options: str) -> subprocess.CompletedProcess[bytes]:

@@ -145,7 +145,7 @@ def test_bf16_changes_values_and_gradients_by_little() -> None:
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0])
 def test_beam_search_finds_what_a_cpus_finds(beam: int, length_penalty: float) -> None:
     devices.configure(GPU)
-    net = random_network(vocab=40, init_range=5.0)
+    net = random_network(vocab_size=40, init_range=5.0)
     expected = beam_search.decode(net, MANY, beam=beam, nbest=beam, length_penalty=length_penalty)
     net.float().to("cuda")
     with net.inference() as ready:
@@ -162,7 +162,7 @@ def test_beam_search_finds_what_a_cpus_finds(beam: int, length_penalty: float) -
 
 @pytest.mark.parametrize("beam", [1, 5])
 def test_beam_search_in_bf16_scores_nearly_as_in_fp32(beam: int) -> None:
-    net = random_network(vocab=40, init_range=3.0).float().to("cuda")
+    net = random_network(vocab_size=40, init_range=3.0).float().to("cuda")
     scores = []
     for precision in PRECISIONS:
         devices.configure(GPU, precision)
@@ -173,7 +173,7 @@ def test_beam_search_in_bf16_scores_nearly_as_in_fp32(beam: int) -> None:
 
 
 def test_beam_search_takes_fewer_sentences_at_once_if_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    net = random_network(vocab=40, init_range=5.0).float().to("cuda")
+    net = random_network(vocab_size=40, init_range=5.0).float().to("cuda")
     expected = beam_search.decode(net, MANY, beam=5)
     make = beam_search_cuda.StaticBeam.__init__
 
