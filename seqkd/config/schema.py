@@ -9,13 +9,11 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from seqkd.config import yaml_file
+from seqkd.config import old_names, yaml_file
+from seqkd.config.old_names import OldNames
 from seqkd.utils.errors import InputError
 
 T = TypeVar("T")
-
-
-Renames = Mapping[str, Mapping[str, str]]  # section -> old name -> new name
 
 
 def _matches(pattern: str, description: str) -> AfterValidator:
@@ -47,49 +45,12 @@ Size = Annotated[str, _matches(r"[1-9][0-9]?x[1-9][0-9]{0,4}", "LAYERSxUNITS, su
 
 MIN_VOCAB_SIZE = 16  # pieces
 
-# Earlier names of keys in params.yaml and machine.yaml, by section; "*" is any row of a table. The section decides:
-# `text` is an old key of distill, `finetune` a new one of optim and prune.
-_NETWORK = {"spread": "init_range", "embedding_spread": "embedding_init_range"}
-_OPTIMIZER = {
-    "method": "optimizer",
-    "rate": "learning_rate",
-    "batch": "batch_size",
-    "clip": "max_grad_norm",
-    "warmup": "warmup_steps",
-    "halve_from": "start_decay_epoch",
-    "keep": "keep_checkpoint",
-    "loss_per": "loss_normalization",
-    "shares": "shards",
-}
-RENAMED_PARAMS: Renames = {
-    "data": {"max_tokens": "max_length"},
-    "teacher": _NETWORK,
-    "student": _NETWORK,
-    "optim": {"tune": "finetune"},
-    "optim.*": _OPTIMIZER,
-    "decode.*": {"normalise": "length_penalty"},
-    "select.*": {"pick": "metric"},
-    "distill.*": {"text": "train_text"},
-    "finetune.*": {"text": "train_text", "init": "init_from"},
-    "evaluate": {"normalise": "length_penalty"},
-}
-RENAMED_MACHINE: Renames = {
-    "": {
-        "workers": "processes",
-        "rows": "max_batch_hypotheses",
-        "products": "matmul_backend",
-        "save_every": "checkpoint_interval",
-    }
-}
-# Earlier values, by key. The text `gold` is checked in _check_references: a row of select may still have that name.
-RENAMED_VALUES: Renames = {"loss_normalization": {"word": "tokens", "sentence": "sentences"}}
-
 
 class Record(BaseModel):
     """A section of a settings file. Unknown, missing and mistyped keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-    renamed: ClassVar[Renames] = {}
+    renamed: ClassVar[OldNames] = {}
 
 
 class DataSettings(Record):
@@ -184,7 +145,7 @@ class SpeedSettings(Record):
 
 
 class Params(Record):
-    renamed: ClassVar[Renames] = RENAMED_PARAMS
+    renamed: ClassVar[OldNames] = old_names.PARAMS
     seed: Annotated[int, Field(ge=0, lt=1 << 32)]
     precision: Literal["fp32", "bf16"]  # of matrix products; bf16: inputs are rounded, sums are fp32
     data: DataSettings
@@ -226,7 +187,7 @@ class Overlay(Record):
     """Some keys of params.yaml. Their values are checked when they are merged into it."""
 
     model_config = ConfigDict(extra="allow")
-    renamed: ClassVar[Renames] = RENAMED_PARAMS
+    renamed: ClassVar[OldNames] = old_names.PARAMS
 
 
 def _cores() -> int:
@@ -237,7 +198,7 @@ def _cores() -> int:
 class Machine(Record):
     """machine.yaml: what describes this machine and changes no result's meaning. Without the file: all cores."""
 
-    renamed: ClassVar[Renames] = RENAMED_MACHINE
+    renamed: ClassVar[OldNames] = old_names.MACHINE
     processes: Annotated[int, Field(ge=1, le=1024)] = Field(default_factory=_cores)  # of one thread each
     checkpoint_interval: Annotated[float, Field(ge=0)] = 50.0  # seconds of training that a kill may cost
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -251,7 +212,7 @@ R = TypeVar("R", bound=Record)
 
 def parse(record: type[R], values: object, *, where: str, hint: str = "") -> R:
     """Return values as a record. Raise InputError with the first wrong key and the remedy, or the given hint."""
-    _refuse_old_names(values, record.renamed, where=where)
+    old_names.refuse(values, record.renamed, where=where)
     try:
         return record.model_validate(values)
     except ValidationError as error:
@@ -264,7 +225,7 @@ def _describe(error: ValidationError) -> tuple[str, str]:
     first = error.errors(include_url=False)[0]
     path, value = list(first["loc"]), reprlib.repr(first["input"])
     is_name = path[-1:] == ["[key]"]  # the name of a row is wrong, not what the row holds
-    key = ".".join(map(_printable, path[:-2] if is_name else path)) or "(the whole file)"
+    key = ".".join(map(yaml_file.printable_key, path[:-2] if is_name else path)) or "(the whole file)"
     if first["type"] == "extra_forbidden":
         return f"{key} is not a known key", "remove it or correct its spelling"
     if first["type"] == "missing":
@@ -272,26 +233,6 @@ def _describe(error: ValidationError) -> tuple[str, str]:
     must = re.sub(r"^\w+ should ", "must ", first["msg"].removeprefix("Value error, "))
     must = re.sub(r"be a valid dictionary( or instance of \w+)?", "be keys with values", must)
     return f"{key} {'has the key' if is_name else 'is'} {value}", f"it {must.replace(' after validation', '')}"
-
-
-def _refuse_old_names(values: object, renamed: Renames, *, where: str, path: tuple[str, ...] = ()) -> None:
-    """Raise InputError, with the new name, for a key or value that has the name of an earlier version."""
-    if not isinstance(values, dict) or len(path) > 2:  # no table has keys further down; an alias may lead in a circle
-        return
-    keys = renamed.get(".".join((*path[:1], *("*" for _ in path[1:]))), {})
-    for key, value in values.items():
-        inner = (*path, _printable(key))
-        new_value = RENAMED_VALUES.get(key, {}).get(value) if isinstance(value, str) else None
-        if key in keys:
-            raise InputError(f"{where}: {'.'.join(inner)} is now called {keys[key]}; rename it.")
-        if new_value:
-            raise InputError(f"{where}: {'.'.join(inner)}: {value} is now called {new_value}; rename it.")
-        _refuse_old_names(value, renamed, where=where, path=inner)
-
-
-def _printable(part: int | str) -> str:
-    """Return a key as it may stand in a sentence of one line."""
-    return str(part) if len(str(part)) <= 64 and str(part).isprintable() else reprlib.repr(part)
 
 
 def load(path: Path, record: type[R]) -> R:

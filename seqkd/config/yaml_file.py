@@ -1,5 +1,6 @@
 """YAML files, read as DVC reads them (YAML 1.2), so that a stage and DVC see the same values."""
 
+import reprlib
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -39,3 +40,8 @@ def _remedy(error: Exception) -> str:
     if "\\t" in problem or "\t" in problem:
         return "indent with spaces, not with tabs"
     return "correct the syntax there"
+
+
+def printable_key(part: int | str) -> str:
+    """Return a key as it may stand in a sentence of one line."""
+    return str(part) if len(str(part)) <= 64 and str(part).isprintable() else reprlib.repr(part)
