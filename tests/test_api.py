@@ -104,7 +104,7 @@ def test_wrong_arguments_are_value_errors(model: seqkd.Translator, folder: Path)
         seqkd.load(folder, precision="int8")  # type: ignore[arg-type]
 
 
-def test_a_model_that_cannot_be_used_is_an_input_error(folder: Path, tmp_path: Path) -> None:
+def test_load_refuses_a_model_that_cannot_be_used(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(seqkd.InputError, match=f"{tmp_path}/none/shape.json: no such file"):
         seqkd.load(tmp_path / "none")
     large = checkpoint.load(folder)
@@ -117,7 +117,7 @@ def test_a_model_that_cannot_be_used_is_an_input_error(folder: Path, tmp_path: P
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_an_input_error(folder: Path) -> None:
+def test_load_refuses_a_gpu_that_is_not_there(folder: Path) -> None:
     with pytest.raises(seqkd.InputError, match="device is cuda, but torch finds no GPU; use cpu or auto"):
         seqkd.load(folder, device="cuda")
     assert seqkd.load(folder).translate([""]) == [""]
@@ -125,7 +125,7 @@ def test_a_gpu_that_is_not_there_is_an_input_error(folder: Path) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-def test_a_gpu_gives_the_translations_of_the_cpu(folder: Path, model: seqkd.Translator) -> None:
+def test_load_on_a_gpu_gives_the_translations_of_the_cpu(folder: Path, model: seqkd.Translator) -> None:
     assert seqkd.load(folder, device="cuda").translate(TEXT) == model.translate(TEXT)
 
 

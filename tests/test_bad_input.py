@@ -74,7 +74,7 @@ def seqkd(command: str, monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-def test_bad_input_is_refused_in_one_sentence_and_writes_nothing(
+def test_stages_refuse_bad_input_in_one_sentence_and_write_nothing(
     case: Case, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     case.change(project)

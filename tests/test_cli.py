@@ -100,7 +100,7 @@ def test_version_is_that_of_the_package() -> None:
     assert run("--version").stdout == f"seqkd {seqkd.__version__}\n"
 
 
-def test_the_changelog_and_the_citation_know_the_version() -> None:
+def test_version_stands_in_the_changelog_and_the_citation() -> None:
     newest = re.search(r"^## \[?(\d[^\]\s]*)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     cited = re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE)
     assert newest is not None
@@ -108,26 +108,26 @@ def test_the_changelog_and_the_citation_know_the_version() -> None:
     assert newest[1] == cited[1] == seqkd.__version__
 
 
-def test_a_stage_runs_with_its_own_options_and_a_helper_file_beside_it(checkout: Path) -> None:
+def test_cli_runs_a_stage_with_its_own_options_and_a_helper_file_beside_it(checkout: Path) -> None:
     done = run("greet", "--name", "Ada", "--max-times", "2", cwd=checkout)
     assert (done.returncode, done.stdout, done.stderr) == (0, "hello Ada\nhello Ada\n", "")
 
 
-def test_a_stage_explains_its_options(checkout: Path) -> None:
+def test_cli_explains_the_options_of_a_stage(checkout: Path) -> None:
     done = run("greet", "--help", cwd=checkout)
     assert done.returncode == 0
     assert done.stdout.startswith("Usage: seqkd greet [OPTIONS]\n\n  a word for every name.")
     assert "--max-times" in done.stdout
 
 
-def test_the_installed_command_runs_its_own_stages_in_any_folder(checkout: Path) -> None:
+def test_cli_as_installed_runs_its_own_stages_in_any_folder(checkout: Path) -> None:
     done = subprocess.run(
         [PROGRAM, "greet", "--name", "Ada"], cwd=checkout, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (2, "seqkd: there is no stage greet; seqkd --help lists the stages.\n")
 
 
-def test_a_package_called_stages_in_the_working_folder_is_not_taken_for_the_projects(tmp_path: Path) -> None:
+def test_cli_ignores_a_package_called_stages_in_the_working_folder(tmp_path: Path) -> None:
     (tmp_path / "stages").mkdir()
     (tmp_path / "stages/__init__.py").write_text("raise SystemExit('run')\n")
     (tmp_path / "stages/show.py").write_text("raise SystemExit('run')\n")
@@ -135,37 +135,37 @@ def test_a_package_called_stages_in_the_working_folder_is_not_taken_for_the_proj
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_missing_option_is_a_usage_error(checkout: Path) -> None:
+def test_cli_calls_a_missing_option_a_usage_error(checkout: Path) -> None:
     done = run("greet", cwd=checkout)
     assert done.returncode == 2
     assert "Missing option '--name'" in done.stderr
 
 
-def test_an_input_error_is_one_line_and_no_traceback(checkout: Path) -> None:
+def test_cli_shows_an_input_error_as_one_line_and_no_traceback(checkout: Path) -> None:
     done = run("greet", "--name", "nobody", cwd=checkout)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "seqkd greet: names.txt, line 3: nobody is not a name; write one.\n"
 
 
-def test_a_bug_keeps_its_plain_traceback(checkout: Path) -> None:
+def test_cli_shows_a_bug_with_its_plain_traceback(checkout: Path) -> None:
     done = run("greet", "--name", "bug", cwd=checkout)
     assert done.returncode == 1
     assert done.stderr.startswith("Traceback (most recent call last):\n")
     assert done.stderr.endswith("\nValueError: a bug\n")
 
 
-def test_an_unknown_stage_is_answered_with_the_nearest_name(checkout: Path) -> None:
+def test_cli_answers_an_unknown_stage_with_the_nearest_name(checkout: Path) -> None:
     done = run("great", cwd=checkout)
     assert (done.returncode, done.stderr) == (2, "seqkd: there is no stage great; did you mean greet?\n")
     assert run("xyz", cwd=checkout).stderr == "seqkd: there is no stage xyz; seqkd --help lists the stages.\n"
 
 
-def test_a_hyphen_stands_for_an_underscore(checkout: Path) -> None:
+def test_cli_takes_a_hyphen_for_an_underscore(checkout: Path) -> None:
     assert "No module named 'not_there'" in run("dead-end", cwd=checkout).stderr
 
 
 @pytest.mark.parametrize("library", ["pandas", "matplotlib.axes"])
-def test_a_stage_without_a_library_of_the_pipeline_says_what_to_install(checkout: Path, library: str) -> None:
+def test_cli_says_what_to_install_where_a_library_of_the_pipeline_is_missing(checkout: Path, library: str) -> None:
     top = library.partition(".")[0]
     (checkout / "stages/draw.py").write_text(f"import {library}\n\ndef main() -> None: ...\n")
     hide = f"import sys; sys.modules[{top!r}] = None; sys.argv = ['seqkd', 'draw']\nfrom seqkd.cli import main"
@@ -174,7 +174,7 @@ def test_a_stage_without_a_library_of_the_pipeline_says_what_to_install(checkout
     assert (done.returncode, done.stderr) == (1, f"seqkd draw needs {top}; install seqkd[pipeline].\n")
 
 
-def test_the_libraries_of_the_pipeline_are_those_of_pyproject() -> None:
+def test_cli_knows_the_libraries_of_pyprojects_extra() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     assert {re.split(r"[<>=]", requirement)[0] for requirement in extras["pipeline"]} == cli.PIPELINE
     assert all(find_spec(library) for library in cli.PIPELINE)
@@ -192,7 +192,7 @@ def test_any_text_is_printed_whatever_the_locale(checkout: Path, locale: dict[st
     assert (done.returncode, done.stdout, done.stderr) == (0, "saß \u05d0 ".encode() + b"\xff\n", b"")
 
 
-def test_a_working_folder_that_is_gone_is_one_sentence(tmp_path: Path) -> None:
+def test_cli_says_in_one_sentence_that_the_working_folder_is_gone(tmp_path: Path) -> None:
     command = 'mkdir gone; cd gone; rmdir ../gone; "$0" "$@"'
 
     def run_in_it(*words: str) -> subprocess.CompletedProcess[str]:
@@ -205,7 +205,7 @@ def test_a_working_folder_that_is_gone_is_one_sentence(tmp_path: Path) -> None:
     assert refused.stderr == "seqkd validate: the working folder is gone, or closed to you; change to another one.\n"
 
 
-def test_a_broken_configuration_of_dvc_is_no_hindrance_to_a_stage_that_needs_none(checkout: Path) -> None:
+def test_cli_runs_a_stage_that_needs_no_dvc_beside_its_broken_configuration(checkout: Path) -> None:
     (checkout / ".dvc").mkdir()
     (checkout / ".dvc/config").write_text("blah\n")
     done = run("greet", "--name", "Ada", cwd=checkout)
@@ -221,7 +221,7 @@ def sleeping(checkout: Path, *options: str) -> subprocess.Popen[str]:
     return process
 
 
-def test_an_interrupt_ends_in_one_word(checkout: Path) -> None:
+def test_cli_ends_an_interrupt_in_one_word(checkout: Path) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # tests run in the background are deaf to it
     with sleeping(checkout) as running:
         running.send_signal(signal.SIGINT)
@@ -229,7 +229,7 @@ def test_an_interrupt_ends_in_one_word(checkout: Path) -> None:
         assert running.returncode == 130
 
 
-def test_a_stage_locks_what_it_says_it_writes(checkout: Path) -> None:
+def test_cli_locks_what_a_stage_says_it_writes(checkout: Path) -> None:
     with sleeping(checkout, "b", "--out", "models") as running:
         second = run("sleep", "b", f"--out={checkout}/models", cwd=checkout)
         assert (second.returncode, second.stdout) == (1, "")
@@ -240,7 +240,7 @@ def test_a_stage_locks_what_it_says_it_writes(checkout: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(cli.stage_files()))
-def test_what_a_stage_says_it_writes_is_made_of_its_parameters(name: str) -> None:
+def test_writes_of_a_stage_is_made_of_its_parameters(name: str) -> None:
     """And every stage that has `out` or a row says it."""
     stage = cli.load_stage(name)
     parameters = set(inspect.signature(stage.main).parameters)
@@ -251,7 +251,7 @@ def test_what_a_stage_says_it_writes_is_made_of_its_parameters(name: str) -> Non
 
 @pytest.mark.parametrize("words", ["greet --name Ada --max-times 99999", "greet --name Ada", "--help"])
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_reader_that_leaves_early_is_no_error(
+def test_cli_takes_a_reader_that_leaves_early_for_no_error(
     checkout: Path, monkeypatch: pytest.MonkeyPatch, *, words: str, unbuffered: str
 ) -> None:
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)

@@ -85,7 +85,7 @@ def run(installed: Path, code: str, *words: str, text: str = "") -> subprocess.C
     )
 
 
-def test_the_wheel_holds_every_package_and_puts_nothing_else_on_the_path(wheel: Path) -> None:
+def test_wheel_holds_every_package_and_puts_nothing_else_on_the_path(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     sources = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("seqkd/**/*.py")}
@@ -94,7 +94,7 @@ def test_the_wheel_holds_every_package_and_puts_nothing_else_on_the_path(wheel: 
     assert {name for name in names if not name.startswith(about)} == sources | stages | {"seqkd/py.typed"}
 
 
-def test_the_wheel_translates_and_exports_without_the_libraries_of_the_pipeline(
+def test_wheel_translates_and_exports_without_the_libraries_of_the_pipeline(
     installed: Path, model: Path, tmp_path: Path
 ) -> None:
     """As a command and as a library, in one process, because compiling the loops takes most of the time."""
@@ -122,7 +122,7 @@ except SystemExit as stop:
     assert exported.startswith(f"{tmp_path}/int8: weights ")
 
 
-def test_the_wheels_command_translates_and_asks_for_the_extra_where_it_is_needed(installed: Path, model: Path) -> None:
+def test_wheels_command_translates_and_asks_for_the_extra_where_it_is_needed(installed: Path, model: Path) -> None:
     command = "from seqkd.cli import main; sys.exit(main())"
     done = run(installed, command, "translate", "--model", str(model), text="\n".join(TEXT))
     assert (done.returncode, done.stderr) == (0, "")

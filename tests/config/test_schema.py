@@ -92,7 +92,7 @@ def section_of(settings: dict[str, Any], key: str) -> tuple[dict[str, Any], str]
 
 
 @pytest.mark.parametrize(("key", "new"), RENAMED)
-def test_an_old_key_of_params_is_refused_with_its_new_name(
+def test_old_names_of_params_are_refused_with_the_new_name(
     values: dict[str, Any], tmp_path: Path, key: str, new: str
 ) -> None:
     section, old = section_of(values, key)
@@ -101,7 +101,7 @@ def test_an_old_key_of_params_is_refused_with_its_new_name(
 
 
 @pytest.mark.parametrize(("key", "new"), RENAMED)
-def test_an_old_key_of_an_overlay_is_refused_with_its_new_name(tmp_path: Path, key: str, new: str) -> None:
+def test_old_names_of_an_overlay_are_refused_with_the_new_name(tmp_path: Path, key: str, new: str) -> None:
     path, old = tmp_path / "own.yaml", key.split(".")
     path.write_text(f"{'{'.join(f'{name}: ' for name in old)}1{'}' * (len(old) - 1)}\n")
     with pytest.raises(InputError) as error:
@@ -118,7 +118,7 @@ def test_an_old_key_of_an_overlay_is_refused_with_its_new_name(tmp_path: Path, k
         ("save_every", "checkpoint_interval"),
     ],
 )
-def test_an_old_key_of_machine_is_refused_with_its_new_name(tmp_path: Path, old: str, new: str) -> None:
+def test_old_names_of_machine_are_refused_with_the_new_name(tmp_path: Path, old: str, new: str) -> None:
     path = tmp_path / "machine.yaml"
     path.write_text(f"{old}: 0\nwrokers: 1\n")
     with pytest.raises(InputError) as error:
@@ -137,7 +137,7 @@ def test_an_old_key_of_machine_is_refused_with_its_new_name(tmp_path: Path, old:
         ("prune.finetune", "gold", "reference"),
     ],
 )
-def test_an_old_value_is_refused_with_its_new_name(
+def test_old_values_are_refused_with_the_new_name(
     values: dict[str, Any], tmp_path: Path, key: str, old: str, new: str
 ) -> None:
     section, name = section_of(values, key)
@@ -145,7 +145,7 @@ def test_an_old_value_is_refused_with_its_new_name(
     assert refused(values, tmp_path) == f"{tmp_path}/params.yaml: {key}: {old} is now called {new}; rename it."
 
 
-def test_an_old_key_comes_before_every_other_fault(values: dict[str, Any], tmp_path: Path) -> None:
+def test_old_names_come_before_every_other_fault(values: dict[str, Any], tmp_path: Path) -> None:
     values["seed"] = "17"
     del values["vocab"]
     values["optim"]["teacher"]["rate"] = values["optim"]["teacher"].pop("learning_rate")
@@ -154,7 +154,7 @@ def test_an_old_key_comes_before_every_other_fault(values: dict[str, Any], tmp_p
     )
 
 
-def test_an_old_word_is_a_name_elsewhere(values: dict[str, Any], tmp_path: Path) -> None:
+def test_old_names_are_allowed_elsewhere(values: dict[str, Any], tmp_path: Path) -> None:
     """A row may be called text, tune or gold."""
     values["decode"]["batch"] = {"beam": 2}
     values["select"] |= {"gold": values["select"]["seq_kd"], "text": values["select"]["seq_kd"]}
@@ -164,13 +164,13 @@ def test_an_old_word_is_a_name_elsewhere(values: dict[str, Any], tmp_path: Path)
     assert schema.load_params(path).distill["tune"].train_text == "gold"
 
 
-def test_an_alias_that_leads_in_a_circle_is_refused(tmp_path: Path) -> None:
+def test_schema_refuses_an_alias_that_leads_in_a_circle(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("data: &a {b: *a}\n")
     with pytest.raises(InputError, match=r"params\.yaml: seed is missing"):
         schema.load_params(tmp_path / "params.yaml")
 
 
-def test_a_row_that_does_not_exist_is_answered_with_those_that_do() -> None:
+def test_schema_answers_an_unknown_row_with_those_that_exist() -> None:
     params = schema.load_params(ROOT / "params.yaml")
     assert schema.row(params.distill, "seq_kd", section="distill").train_text == "seq_kd"
     with pytest.raises(InputError, match="distill has no row 'seqkd'; name one of word_kd, seq_kd"):

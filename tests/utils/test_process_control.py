@@ -113,7 +113,7 @@ TARGETS: dict[str, Callable[[list[psutil.Process]], list[psutil.Process]]] = {
 @pytest.mark.dvc
 @pytest.mark.slow
 @pytest.mark.parametrize("target", list(TARGETS))
-def test_no_process_is_left_ten_seconds_after_a_kill(running: subprocess.Popen[str], target: str) -> None:
+def test_processes_are_gone_ten_seconds_after_a_kill(running: subprocess.Popen[str], target: str) -> None:
     processes = family(running.pid)
     assert list(map(name, processes)) == ["dvc", Path(os.environ.get("SHELL") or "/bin/sh").name, "seqkd", "seqkd"]
     for process in TARGETS[target](processes):
