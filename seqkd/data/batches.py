@@ -1,6 +1,6 @@
 """Tokenized corpora, batches of sentences of similar length, and one batch as tensors."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -101,9 +101,3 @@ def make_batches(corpus: TokenizedCorpus, size: int, generator: torch.Generator 
     if generator is None:
         return batches
     return [batches[index] for index in torch.randperm(len(batches), generator=generator).tolist()]
-
-
-def shard(batches: list[list[int]], rank: int, size: int) -> Iterator[list[int]]:
-    """Yield one shard of every batch: each size-th row, so that the shards of a batch have similar lengths."""
-    for rows in batches:
-        yield rows[rank::size]

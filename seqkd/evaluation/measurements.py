@@ -81,6 +81,3 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(f"{path}: not a JSON object; delete it and run dvc repro.")
     return values
-
-
-__all__ = ["BeamScores", "Count", "Measurement", "ModelScores", "Number", "Speed", "read", "read_json", "write"]

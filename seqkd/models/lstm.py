@@ -100,11 +100,11 @@ class LSTMNetwork(interface.Network):
         """Encode source, (S, B) ids padded on the left; dropout_masks: (S, B, H) between layers, none: no dropout."""
         padded = source == PAD
         masked = source.is_cuda or bool(padded.any())  # asking a GPU would wait for it
-        live = (~padded).unsqueeze(-1).to(self.output.dtype) if masked else None
+        mask = (~padded).unsqueeze(-1).to(self.output.dtype) if masked else None
         gates = self._embed_and_project(source, self.source_embedding, self.encoder_input[0], self.encoder_bias[0])
         states, cells = [], []
         for layer, weight in enumerate(self.encoder_state, start=1):
-            below, cell = lstm_ops.Layer.apply(gates, weight, live)  # type: ignore[no-untyped-call]
+            below, cell = lstm_ops.Layer.apply(gates, weight, mask)  # type: ignore[no-untyped-call]
             states.append(below[-1])
             cells.append(cell)
             if layer < self.shape.layers:
@@ -122,11 +122,11 @@ class LSTMNetwork(interface.Network):
         return [self._dropout_mask(size, generator) for size in sizes] if dropped else []
 
     def forward_with_masks(self, source: Tensor, target: Tensor, *dropout_masks: Tensor) -> Tensor:
-        memory = self.encode(source, dropout_masks[:-1])
-        keep = dropout_masks[-1] if dropout_masks else None
+        encoder_output = self.encode(source, dropout_masks[:-1])
+        decoder_masks = dropout_masks[-1] if dropout_masks else None
         words = self._embed_and_project(target, self.target_embedding, self.decoder_word, self.decoder_bias[0])
         vectors: Tensor = lstm_ops.Decoder.apply(  # type: ignore[no-untyped-call]
-            words, *memory[:5], keep, self.combine, *self.decoder, *list(self.decoder_bias)[1:]
+            words, *encoder_output[:5], decoder_masks, self.combine, *self.decoder, *list(self.decoder_bias)[1:]
         )
         return vectors
 

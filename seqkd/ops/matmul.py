@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from seqkd.ops.cpu import gemm
+from seqkd.ops.cpu import gemm, packing, target
 
 Backend = Literal["auto", "own", "torch"]
 Precision = Literal["fp32", "bf16"]
@@ -46,12 +46,12 @@ def cpuinfo() -> str:
 
 def has_bf16() -> bool:
     """Return whether the processor multiplies bfloat16."""
-    return bool(gemm.HAS_BF16)
+    return bool(target.HAS_BF16)
 
 
 def supports_int8(hidden: int) -> bool:
     """Return whether the processor multiplies int8, and a network of this size in it: four numbers at a time."""
-    return bool(gemm.HAS_INT8) and hidden % 4 == 0
+    return bool(target.HAS_INT8) and hidden % 4 == 0
 
 
 def set_backend(backend: Backend = "auto", precision: Precision = "fp32") -> None:
@@ -161,7 +161,7 @@ class PackedWeight(NamedTuple):
     def pack(cls, weight: Tensor, bias: Tensor | None = None) -> Self:
         """Pack a weight in the precision that is set."""
         panels = pack_panels(weight)
-        padded_bias = np.zeros(len(panels) * gemm.PANEL_COLUMNS, np.float32)
+        padded_bias = np.zeros(len(panels) * packing.PANEL_COLUMNS, np.float32)
         if bias is not None:
             padded_bias[: len(bias)] = bias.detach().numpy()
         return cls(panels, padded_bias, np.empty((2, 0), np.float32))
@@ -173,17 +173,17 @@ class PackedWeight(NamedTuple):
         Sums are exact.
         """
         out, depth = weight.shape
-        row_scale = (weight.detach().abs().amax(1) / gemm.INT8_MAX).clamp(min=1e-30)
-        shape = (-(-out // gemm.PANEL_COLUMNS), depth // 4, gemm.PANEL_COLUMNS)
-        columns = np.zeros((shape[0] * gemm.PANEL_COLUMNS, depth), np.int8)
+        row_scale = (weight.detach().abs().amax(1) / packing.INT8_MAX).clamp(min=1e-30)
+        shape = (-(-out // packing.PANEL_COLUMNS), depth // 4, packing.PANEL_COLUMNS)
+        columns = np.zeros((shape[0] * packing.PANEL_COLUMNS, depth), np.int8)
         columns[:out] = (weight.detach() / row_scale[:, None]).round().to(torch.int8).numpy()
         quads = columns.view(np.uint32)  # four numbers that are adjacent along the depth
-        panels = np.ascontiguousarray(quads.reshape(shape[0], gemm.PANEL_COLUMNS, shape[1]).transpose(0, 2, 1))
+        panels = np.ascontiguousarray(quads.reshape(shape[0], packing.PANEL_COLUMNS, shape[1]).transpose(0, 2, 1))
         scale = np.zeros((2, len(columns)), np.float32)
-        scale[0, :out] = (row_scale / gemm.INT8_MAX).numpy()
+        scale[0, :out] = (row_scale / packing.INT8_MAX).numpy()
         if bias is not None:
             scale[1, :out] = bias.detach().numpy()
-        return cls(panels, -(gemm.INT8_MAX + 1) * columns.sum(1, dtype=np.int32), scale)
+        return cls(panels, -(packing.INT8_MAX + 1) * columns.sum(1, dtype=np.int32), scale)
 
     def apply(self, x: Tensor, columns: int) -> Tensor:
         """Return x weight^T + bias (rows, columns); x: (rows, in), each row contiguous; columns: out."""
@@ -196,9 +196,9 @@ def pack_panels(weight: Tensor) -> NDArray[Any]:
     """Return the panels of weight (out, in), any strides, for products x weight^T in the precision that is set."""
     depth, columns = weight.shape[1], weight.shape[0]
     pairs = _bf16 and has_bf16() and depth % 2 == 0
-    shape = (-(-columns // gemm.PANEL_COLUMNS), depth // 2 if pairs else depth, gemm.PANEL_COLUMNS)
-    panels = (np.zeros if columns % gemm.PANEL_COLUMNS else np.empty)(shape, np.int32 if pairs else np.float32)
-    gemm.pack(weight.detach().numpy().T, panels)
+    shape = (-(-columns // packing.PANEL_COLUMNS), depth // 2 if pairs else depth, packing.PANEL_COLUMNS)
+    panels = (np.zeros if columns % packing.PANEL_COLUMNS else np.empty)(shape, np.int32 if pairs else np.float32)
+    packing.pack(weight.detach().numpy().T, panels)
     return panels
 
 
@@ -209,8 +209,8 @@ def _pack_rows(x: NDArray[np.float32], *, like: NDArray[Any]) -> NDArray[Any]:
     rows, depth = x.shape
     if x.strides[0] < x.strides[1]:
         transposed = np.empty((depth // 2, rows), np.int32)
-        gemm.pack_bf16_rows(x.T, transposed)
+        packing.pack_bf16_rows(x.T, transposed)
         return transposed.T
     packed = np.empty((rows, depth // 2), np.int32)
-    gemm.pack_bf16(x, packed)
+    packing.pack_bf16(x, packed)
     return packed

@@ -257,19 +257,3 @@ def read_methods(path: Path) -> pd.DataFrame:
 
 def _broken(path: Path) -> InputError:
     return InputError(f"{path}: not a table that seqkd wrote; make it anew with dvc repro.")
-
-
-__all__ = [
-    "dvc_metrics",
-    "headline",
-    "method_table",
-    "notes",
-    "pruning_table",
-    "read",
-    "read_methods",
-    "speed_table",
-    "to_html",
-    "to_markdown",
-    "to_text",
-    "write",
-]

@@ -152,6 +152,3 @@ def describe(audit: Audit) -> str:
 
 def _ratio(part: int, total: int) -> float:
     return round(part / max(1, total), 4)
-
-
-__all__ = ["FAULTS", "Audit", "SelectionStats", "describe", "summarize"]

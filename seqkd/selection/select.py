@@ -87,5 +87,3 @@ def choose(part: Part, *, model: Path, settings: SelectSettings) -> tuple[list[P
 
 
 _vocab = cache(vocab.load)  # loaded once in each process
-
-__all__ = ["Part", "ScoredList", "choose", "parts", "score"]

@@ -219,6 +219,3 @@ def _score(counted, method, value, scores):
             orders += 1
         penalty = math.exp(1 - reference_length / length) if length < reference_length else 1.0
         scores[pair] = penalty * math.exp((log_sum + compensation) / orders)
-
-
-__all__ = ["COUNTS", "Smoothing", "Words", "bleu", "counts", "encode"]

@@ -13,14 +13,14 @@ import torch
 from llvmlite import binding
 from source_tree import ROOT
 
-from seqkd.ops.cpu import gemm
+from seqkd.ops.cpu import gemm, packing, target
 
 
 def test_pack_puts_columns_side_by_side_in_panels_and_leaves_zeros_beyond_them() -> None:
     matrix = np.arange(2 * 40, dtype=np.float32).reshape(2, 40)
     for given in (matrix, np.asfortranarray(matrix)):
-        panels = np.zeros((-(-40 // gemm.PANEL_COLUMNS), 2, gemm.PANEL_COLUMNS), np.float32)
-        gemm.pack(given, panels)
+        panels = np.zeros((-(-40 // packing.PANEL_COLUMNS), 2, packing.PANEL_COLUMNS), np.float32)
+        packing.pack(given, panels)
         columns = panels.transpose(1, 0, 2).reshape(2, -1)
         assert np.array_equal(columns[:, :40], matrix)
         assert not columns[:, 40:].any()
@@ -31,8 +31,8 @@ def test_pack_bf16_puts_the_first_number_in_the_lower_half_and_rounds_as_torch_d
     values = np.array(special + np.random.default_rng(1).standard_normal(90).tolist(), np.float32).reshape(10, 10)
     expected = torch.from_numpy(values).bfloat16().float().numpy()
     across, down = np.empty((10, 5), np.int32), np.empty((5, 10), np.int32)
-    gemm.pack_bf16(values, across)
-    gemm.pack_bf16_rows(values, down)
+    packing.pack_bf16(values, across)
+    packing.pack_bf16_rows(values, down)
     for pairs, low, high in ((across, expected[:, ::2], expected[:, 1::2]), (down, expected[::2], expected[1::2])):
         np.testing.assert_array_equal((pairs << 16).view(np.float32), low)
         np.testing.assert_array_equal((pairs & ~0xFFFF).view(np.float32), high)
@@ -40,19 +40,20 @@ def test_pack_bf16_puts_the_first_number_in_the_lower_half_and_rounds_as_torch_d
 
 def test_quantize_u8_packs_four_numbers_in_one_lowest_first_with_zero_at_128() -> None:
     out = np.empty((1, 1), np.uint32)
-    gemm.quantize_u8(np.array([[0.0, 1.0, -1.0, 0.5]], np.float32), out)
+    packing.quantize_u8(np.array([[0.0, 1.0, -1.0, 0.5]], np.float32), out)
     assert out.view(np.uint8).tolist() == [[128, 255, 1, 192]]
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.int32, np.uint32])
 def test_gemm_gives_a_row_the_same_bits_in_every_micro_kernel(kind: type[np.generic]) -> None:
-    if (kind is np.int32 and not gemm.HAS_BF16) or (kind is np.uint32 and not gemm.HAS_INT8):
+    if (kind is np.int32 and not target.HAS_BF16) or (kind is np.uint32 and not target.HAS_INT8):
         pytest.skip("this processor does not multiply such numbers")
-    generator, columns = np.random.default_rng(1), gemm.PANEL_COLUMNS + 5
+    generator, columns = np.random.default_rng(1), packing.PANEL_COLUMNS + 5
     raw = [
-        generator.standard_normal(size, np.float32) for size in ((2, 12, gemm.PANEL_COLUMNS), (3 * gemm.BLOCK_ROWS, 12))
+        generator.standard_normal(size, np.float32)
+        for size in ((2, 12, packing.PANEL_COLUMNS), (3 * gemm.BLOCK_ROWS, 12))
     ]
-    bias = np.zeros(2 * gemm.PANEL_COLUMNS, np.int32 if kind is np.uint32 else np.float32)
+    bias = np.zeros(2 * packing.PANEL_COLUMNS, np.int32 if kind is np.uint32 else np.float32)
     panels, x = (part.view(kind) for part in raw)
     if kind is np.int32:
         panels, x = panels & 0x3FFF3FFF, x & 0x3FFF3FFF  # bfloat16 from 0 to 2
@@ -70,14 +71,14 @@ WITHOUT_AVX512 = """
 from llvmlite import binding
 binding.get_host_cpu_features = binding.FeatureMap  # it has no features
 import numpy as np
-from seqkd.ops.cpu import gemm
-assert (gemm.LANES, gemm.MAX_ROWS, gemm.HAS_BF16, gemm.HAS_INT8) == (8, 4, False, False)
+from seqkd.ops.cpu import gemm, packing, target
+assert (target.LANES, gemm.MAX_ROWS, target.HAS_BF16, target.HAS_INT8) == (8, 4, False, False)
 draw = np.random.default_rng(1).standard_normal
 for rows, depth, columns in ((1, 3, 5), (7, 20, 16), (101, 33, 45)):
     x, weight = draw((rows, depth), np.float32), draw((columns, depth), np.float32)
-    panels = np.zeros((-(-columns // gemm.PANEL_COLUMNS), depth, gemm.PANEL_COLUMNS), np.float32)
-    bias, out = draw(len(panels) * gemm.PANEL_COLUMNS, np.float32), np.empty((rows, columns), np.float32)
-    gemm.pack(weight.T, panels)
+    panels = np.zeros((-(-columns // packing.PANEL_COLUMNS), depth, packing.PANEL_COLUMNS), np.float32)
+    bias, out = draw(len(panels) * packing.PANEL_COLUMNS, np.float32), np.empty((rows, columns), np.float32)
+    packing.pack(weight.T, panels)
     gemm.gemm_packed(x, panels, bias, out)
     np.testing.assert_allclose(out, x @ weight.T + bias[:columns], rtol=1e-5, atol=1e-5)
 """
@@ -110,7 +111,7 @@ for _ in range(2):
             weight -= 0.1 * weight.grad
 print(hashlib.sha256(b"".join(weight.detach().numpy().tobytes() for weight in network.parameters())).hexdigest())
 """
-TUNINGS = ["", "sapphirerapids"] if gemm.LANES == 16 else [""]  # "": this processor's; LLVM orders sums by the tuning
+TUNINGS = ["", "sapphirerapids"] if target.LANES == 16 else [""]  # "": this processor's; LLVM orders sums by the tuning
 
 
 @pytest.mark.slow
@@ -134,8 +135,8 @@ def test_compiled_code_gives_a_training_the_same_bits_when_just_compiled_and_whe
 
 LAYER = """
 import numpy as np
-from seqkd.ops.cpu import gemm, lstm_loops
-panels = np.zeros((1, 1, gemm.PANEL_COLUMNS), np.float32)
+from seqkd.ops.cpu import gemm, lstm_loops, packing, target
+panels = np.zeros((1, 1, packing.PANEL_COLUMNS), np.float32)
 gates, tanh_cell = np.zeros((1, 1, 4), np.float32), np.zeros((1, 1, 1), np.float32)
 states, cells = np.zeros((2, 1, 1), np.float32), np.zeros((2, 1, 1), np.float32)
 inputs, mask = np.full((1, 1, 4), 2.0, np.float32), np.ones((1, 1), np.float32)

@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from seqkd.ops.cpu.gemm import FORCE_INLINE, INLINE
+from seqkd.ops.cpu.target import FORCE_INLINE, INLINE
 from seqkd.utils.jit import compiler
 
 jit_forceinline, jit_inline = compiler(__name__, **FORCE_INLINE), compiler(__name__, **INLINE)

@@ -10,7 +10,7 @@ tuples, which numba takes faster than named ones: that was 10 % of a small netwo
 
 import numpy as np
 
-from seqkd.ops.cpu.gemm import FLAGS, PANEL_COLUMNS, block_size, gemm
+from seqkd.ops.cpu.gemm import block_size, gemm
 from seqkd.ops.cpu.lstm_cell import (
     attend,
     attend_backward,
@@ -20,6 +20,8 @@ from seqkd.ops.cpu.lstm_cell import (
     cell_backward,
     gather,
 )
+from seqkd.ops.cpu.packing import PANEL_COLUMNS
+from seqkd.ops.cpu.target import FLAGS
 from seqkd.ops.lstm_records import (
     AttentionSource,
     DecoderActivations,

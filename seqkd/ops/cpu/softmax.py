@@ -7,8 +7,10 @@ rows a sentence, W continuations.
 
 import numpy as np
 
-from seqkd.ops.cpu.gemm import FLAGS, FORCE_INLINE, INLINE, block_size, float_bits, gemm
+from seqkd.ops.cpu.gemm import block_size, gemm
 from seqkd.ops.cpu.lstm_cell import ONE, exp, float_of_bits
+from seqkd.ops.cpu.packing import float_bits
+from seqkd.ops.cpu.target import FLAGS, FORCE_INLINE, INLINE
 from seqkd.utils.jit import compiler
 
 jit, jit_inline = compiler(__name__, **FLAGS), compiler(__name__, **INLINE)
@@ -18,21 +20,21 @@ BLOCK = 64  # logits that a beam skips together if their largest is too small
 
 
 @jit
-def mixed_loss(logits, highest, gold, teacher, alpha):
+def mixed_loss(logits, row_max, labels, teacher, alpha):
     """Return (1 - alpha) NLL + alpha Word-KD, summed over words in float64, and turn logits into its gradient.
 
-    logits: (words or more, V), become p - (1 - alpha) onehot - alpha q, 0 in rows beyond the words; highest: each row's
-    largest; gold: (words,) ids; teacher: (words, V) probabilities q, or an array of size 0 for NLL alone.
+    logits: (words or more, V), become p - (1 - alpha) onehot - alpha q, 0 in rows beyond the words; row_max: each row's
+    largest; labels: (words,) ids; teacher: (words, V) probabilities q, or an array of size 0 for NLL alone.
     """
-    words, size = gold.size, logits.shape[1]
+    words, size = labels.size, logits.shape[1]
     loss = 0.0
     for n in range(words):
-        logit, word = logits[n], gold[n]
-        largest, total, gold_logit = highest[n], np.float32(0.0), logit[word]
+        logit, word = logits[n], labels[n]
+        shift, total, label_logit = row_max[n], np.float32(0.0), logit[word]
         if teacher.size:
             probs, expected, mass = teacher[n], np.float32(0.0), np.float32(0.0)
             for k in range(size):
-                shifted = logit[k] - largest
+                shifted = logit[k] - shift
                 expected += probs[k] * shifted
                 mass += probs[k]
                 value = exp(shifted)
@@ -44,41 +46,41 @@ def mixed_loss(logits, highest, gold, teacher, alpha):
             loss -= alpha * (expected - mass * log_total)
         else:
             for k in range(size):
-                value = exp(logit[k] - largest)
+                value = exp(logit[k] - shift)
                 logit[k] = value
                 total += value
             scale, log_total = ONE / total, np.log(total)
             for k in range(size):
                 logit[k] *= scale
-        loss -= (1.0 - alpha) * (gold_logit - largest - log_total)
+        loss -= (1.0 - alpha) * (label_logit - shift - log_total)
         logit[word] -= ONE - alpha
     logits[words:] = 0
     return loss
 
 
 @jit
-def top_k_loss(logits, highest, gold, ids, probs, alpha):
+def top_k_loss(logits, row_max, labels, ids, probs, alpha):
     """Return `mixed_loss` with the teacher's k likeliest words, and turn logits into its gradient.
 
     ids: (words, k); probs: (words, k + 1), those of ids, then that of all other words together. Outside the list the
     gradient is p (1 - alpha r / P), of r the teacher's and P the student's probability of all other words: the pass
     over the vocabulary is that of NLL.
     """
-    words, size, listed = gold.size, logits.shape[1], ids.shape[1]
+    words, size, listed = labels.size, logits.shape[1], ids.shape[1]
     values = np.empty(listed, np.float32)
     loss = 0.0
     for n in range(words):
-        logit, word, prob = logits[n], gold[n], probs[n]
-        largest, gold_logit, rest = highest[n], logit[word], prob[listed]
+        logit, word, prob = logits[n], labels[n], probs[n]
+        shift, label_logit, rest = row_max[n], logit[word], prob[listed]
         expected, inside, outside = np.float32(0.0), np.float32(0.0), np.float32(0.0)
         for i in range(listed):
-            shifted = logit[ids[n, i]] - largest
+            shifted = logit[ids[n, i]] - shift
             expected += prob[i] * shifted
             values[i] = exp(shifted)
             inside += values[i]
             logit[ids[n, i]] = -np.inf  # not in the sum of the others: subtracting it later would lose precision
         for k in range(size):
-            value = exp(logit[k] - largest)
+            value = exp(logit[k] - shift)
             logit[k] = value
             outside += value
         total = inside + outside
@@ -88,7 +90,7 @@ def top_k_loss(logits, highest, gold, ids, probs, alpha):
             logit[k] *= rest_scale
         for i in range(listed):
             logit[ids[n, i]] = values[i] * scale - alpha * prob[i]
-        loss -= (1.0 - alpha) * (gold_logit - largest - log_total)
+        loss -= (1.0 - alpha) * (label_logit - shift - log_total)
         loss -= alpha * (expected + rest * np.log(outside) - log_total)
         logit[word] -= ONE - alpha
     logits[words:] = 0
