@@ -41,7 +41,7 @@ class Translator:
     def translate(self, texts: Iterable[str], *, beam_size: int = 5, length_penalty: float = 1.0) -> list[str]:
         """Return the best translation of every text, in order: the lines that `seqkd translate` prints.
 
-        texts: sentences; white space around one is dropped, and an empty one gives an empty translation.
+        texts: sentences, which take their normal form; one that shows nothing gives an empty translation.
         beam_size: hypotheses kept by the search; 1 is greedy search.
         length_penalty: from 0 to 1, the exponent of the length by which a score is divided; 0 is the plain sum.
         Raises ValueError for arguments out of range and for a single string in place of a list; InputError where
@@ -111,7 +111,7 @@ def _computing(precision: Precision) -> Iterator[None]:
 
 
 def _checked(texts: Iterable[str], *, beam_size: int, n: int, length_penalty: float) -> list[str]:
-    """Return the stripped texts. Raises ValueError for wrong arguments."""
+    """Return the texts as a list. Raises ValueError for wrong arguments."""
     if isinstance(texts, str):
         raise ValueError("texts is a single string; give a list of strings")
     if beam_size < 1:
@@ -120,7 +120,7 @@ def _checked(texts: Iterable[str], *, beam_size: int, n: int, length_penalty: fl
         raise ValueError(f"n is {n}; it must be from 1 to beam_size, which is {beam_size}")
     if not 0 <= length_penalty <= 1:
         raise ValueError(f"length_penalty is {length_penalty}; it must be from 0 to 1")
-    return [text.strip() for text in texts]
+    return list(texts)
 
 
 def _hypothesis(decoded: nbest.Hypothesis, text: str, length_penalty: float) -> Hypothesis:

@@ -63,10 +63,10 @@ def _read() -> bytes:
 def _decode_line(line: bytes, number: int) -> str:
     try:
         if len(line) <= MAX_LINE_BYTES:
-            return line.decode("utf-8").strip()
+            return line.decode("utf-8")
         message = f"standard input, line {number}: longer than {MAX_LINE_BYTES:,} bytes, so only its beginning is"
         print(f"{message} translated; break it into sentences.", file=sys.stderr, flush=True)
         decoder = codecs.getincrementaldecoder("utf-8")()  # leaves out a character that is cut in half
-        return decoder.decode(line[:MAX_LINE_BYTES]).strip()
+        return decoder.decode(line[:MAX_LINE_BYTES])
     except UnicodeDecodeError:
         raise InputError(f"standard input, line {number}: not UTF-8; convert the text first.") from None

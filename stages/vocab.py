@@ -15,7 +15,8 @@ WRITES = "{out}"
 
 def main(*, text: Text, out: Out) -> None:
     """Learn the joint vocabulary."""
-    pairs, size = bitext.read(text), schema.load_params().vocab.size
-    joint = vocab.train((side for pair in pairs for side in (pair.source, pair.target)), out, size=size)
+    pairs, settings = bitext.read(text), schema.load_params().vocab
+    sides = [side for pair in pairs for side in (pair.source, pair.target)]
+    joint = vocab.train(sides, out, **settings.model_dump())
     mean_length = sum(len(joint.encode(pair.target)) for pair in pairs) / len(pairs)
     print(f"{joint.size:,} pieces; a target sentence has {mean_length:.1f} on average")

@@ -45,7 +45,7 @@ KEYS = [
     keyed("a fraction for a count", "epochs: 1", "epochs: 1.5", "optim.teacher.epochs is 1.5; it must be a valid int"),
     keyed("a truth value for a count", "epochs: 1", "epochs: true", "optim.teacher.epochs is True; it must be a valid"),
     keyed("a truth value for a language", "target: de", "target: false", "data.target is False; it must be a valid st"),
-    keyed("a list for a section", "vocab: {size: 60}", "vocab: [60]", "vocab is [60]; it must be keys with values."),
+    keyed("a list for a section", "{size: 60, byte_fallback: false}", "[60]", "vocab is [60]; it must be keys with v"),
     keyed("a list for rows", "decode:\n  k5: {beam: 5}", "decode: [5]", "decode is [5]; it must be keys with values."),
     keyed("a row of no keys", "  k5: {beam: 5}", "  k5: 5", "decode.k5 is 5; it must be keys with values."),
     keyed("a negative seed", "seed: 1", "seed: -1", "seed is -1; it must be greater than or equal to 0."),

@@ -12,7 +12,8 @@ from typing import Annotated, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from seqkd.config.schema import Positive, Record
-from seqkd.data import bitext
+from seqkd.data.normalization import normalize
+from seqkd.data.words import UNSPACED, count_words
 from seqkd.utils.errors import InputError
 from seqkd.utils.progress import Progress
 
@@ -61,7 +62,6 @@ TAG = re.compile(r"</?[A-Za-z][^<>]*>")
 BREAK = re.compile(r"</?(?:br|p|li|ul|ol|div|h\d|tr|td|table)\b[^<>]*>", re.IGNORECASE)
 MARK = re.compile(r"\*\*|(?<!\w)__(?=\w)|(?<=\w)__(?!\w)|(?<!\S)&(?=\w)")  # emphasis; & before a menu's key
 MARKUP = re.compile(r"https?:|www\.|://|[{}`\\|<>]|\[%|\[[^\]]*\]\(|%\(\w+\)|%[sdrif]\b")
-UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")  # scripts without spaces
 WORD = re.compile(r"[^\W\d_]{2,}(?:[-’'/][^\W\d_]+)*")
 NUMBER = re.compile(r"\d+")
 
@@ -82,20 +82,9 @@ def key(text: str) -> str:
     return " ".join(text.casefold().translate(_PUNCTUATION_TO_SPACE).split()) or text
 
 
-def is_blank(text: str) -> bool:
-    """Return whether a text has only controls, characters of no width and what the vocabulary reads as a space."""
-    return all(char in "\u2581\ufffd" or unicodedata.category(char) in ("Cc", "Cf", "Zs") for char in text)
-
-
 def tidy(text: str) -> str:
-    """Return the text without tags and emphasis marks, with entities resolved, normalized as in bitext."""
-    return bitext.normalize(MARK.sub("", TAG.sub("", BREAK.sub(" ", html.unescape(text)))))
-
-
-def count_words(text: str) -> int:
-    """Return the number of words; two letters of a script that is written without spaces count as one."""
-    unspaced = len(UNSPACED.findall(text))
-    return len(UNSPACED.sub(" ", text).split()) + (unspaced + 1) // 2
+    """Return the text without tags and emphasis marks, with entities resolved, in the normal form."""
+    return normalize(MARK.sub("", TAG.sub("", BREAK.sub(" ", html.unescape(text)))))
 
 
 def _is_prose(text: str) -> bool:
@@ -107,7 +96,7 @@ def _is_prose(text: str) -> bool:
 
 def drop_reason(line: Line, limits: Cleaning) -> str | None:
     """Return why a tidied pair is dropped; None: it is kept."""
-    if is_blank(line.source) or is_blank(line.target):
+    if not (line.source and line.target):
         return "an empty side"
     source, target = count_words(line.source), count_words(line.target)
     causes = {
@@ -184,7 +173,7 @@ def _hold_out_groups(lines: list[Line], *, seed: int, dev: int, test: int) -> di
 
 def clean_given_split(parts: Split) -> tuple[Split, Counter[str]]:
     """Drop lines with an empty side from a given split, and from train repeats and what dev or test have."""
-    filled = Split(*(list(filter(_has_both_sides, lines)) for lines in parts))
+    filled = Split(*([line for line in lines if line.source and line.target] for lines in parts))
     sides = zip(parts._fields, parts, filled, strict=True)
     drops = Counter({f"{name}, an empty side": len(before) - len(after) for name, before, after in sides})
     distinct = list(dict.fromkeys(filled.train))
@@ -192,10 +181,6 @@ def clean_given_split(parts: Split) -> tuple[Split, Counter[str]]:
     train = without_overlap(distinct, [*filled.dev, *filled.test])
     drops["train, seen in dev or test"] = len(distinct) - len(train)
     return filled._replace(train=train), +drops
-
-
-def _has_both_sides(line: Line) -> bool:
-    return not (is_blank(line.source) or is_blank(line.target))
 
 
 def without_overlap(lines: list[Line], others: list[Line]) -> list[Line]:

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from seqkd.corpora import cleaning
 from seqkd.corpora.cleaning import Cleaned, Line, Split
-from seqkd.data import bitext
+from seqkd.data.normalization import normalize
 from seqkd.utils import fingerprint
 from seqkd.utils.errors import InputError
 from seqkd.utils.progress import Progress
@@ -41,7 +41,7 @@ def prepare_file(path: Path, *, seed: int) -> Cleaned:
         sides = text.split("\t")
         if len(sides) != 2:
             raise InputError(f"{path}, line {number}: {len(sides)} columns; write 'source, tab, target' there.")
-        pairs.append(Line("", *map(bitext.normalize, sides)))
+        pairs.append(Line("", *map(normalize, sides)))
     return _clean_and_split({"train": pairs}, {path.name: fingerprint.file_sha256(path)}, seed=seed, where=path)
 
 
@@ -103,7 +103,7 @@ def _find_files(folder: Path, part: str, languages: tuple[str, str]) -> list[Pat
 
 def _read_pairs(source: Path, target: Path) -> list[Line]:
     """Return the pairs of two files, line by line. Raise InputError for unequal counts."""
-    sides = [[bitext.normalize(text) for text in read_lines(path)] for path in (source, target)]
+    sides = [[normalize(text) for text in read_lines(path)] for path in (source, target)]
     longer, shorter = (source, target) if len(sides[0]) > len(sides[1]) else (target, source)
     if len(sides[0]) != len(sides[1]):
         raise InputError(

@@ -13,7 +13,7 @@ from pydantic import Field
 from seqkd.config.schema import Record
 from seqkd.corpora import cleaning
 from seqkd.corpora.cleaning import Cleaned, Line, Split
-from seqkd.data import bitext
+from seqkd.data.normalization import normalize
 from seqkd.utils import fingerprint
 from seqkd.utils.errors import FULL, InputError
 
@@ -124,4 +124,4 @@ def read(entry: "Entry", files: object, *, source: str, target: str) -> Iterator
 def _replaced(text: str, replace: dict[str, str]) -> str:
     for written, meant in replace.items():
         text = text.replace(written, meant)
-    return bitext.normalize(text)
+    return normalize(text)

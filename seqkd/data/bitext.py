@@ -2,11 +2,11 @@
 
 import json
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from seqkd.data.normalization import normalize
 from seqkd.utils import atomic
 from seqkd.utils.errors import InputError
 
@@ -17,13 +17,8 @@ class Pair(NamedTuple):
     target: str
 
 
-def normalize(text: str) -> str:
-    """Return the text in Unicode's NFC, with each run of white space (tabs and line breaks too) as one space."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
-
-
 def write(path: Path, pairs: Iterable[Pair]) -> None:
-    """Write one line per pair: id, source, target, separated by tabs."""
+    """Write one line per pair: id, source, target, separated by tabs; both texts in the normal form."""
     with atomic.open_text(path) as file:
         for pair in pairs:
             file.write(f"{pair.id}\t{normalize(pair.source)}\t{normalize(pair.target)}\n")

@@ -9,6 +9,7 @@ from typing import Any
 import sentencepiece
 
 from seqkd.config import schema
+from seqkd.data.normalization import normalize
 from seqkd.utils import atomic
 from seqkd.utils.errors import InputError
 
@@ -37,19 +38,19 @@ class Vocab:
         return int(self._processor.GetPieceSize())
 
     def encode(self, text: str) -> list[int]:
-        return list(self._processor.EncodeAsIds(text))
+        """Return the piece ids of a text in its normal form."""
+        return list(self._processor.EncodeAsIds(normalize(text)))
 
     def encode_all(self, texts: list[str]) -> list[list[int]]:
         return [self.encode(text) for text in texts]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of piece ids. Raise InputError for an id that the vocabulary does not have."""
-        text: str = self._decode(list(ids))
-        return text.strip()
+        """Return the text of piece ids in its normal form. Raise InputError for an id beyond the vocabulary."""
+        return normalize(self._decode(list(ids)))
 
     def decode_all(self, many: Sequence[Sequence[int]]) -> list[str]:
         """Decode many sentences in one call: far faster than one by one, but slower for a single one."""
-        return [text.strip() for text in self._decode([list(ids) for ids in many])] if many else []
+        return list(map(normalize, self._decode([list(ids) for ids in many]))) if many else []
 
     def _decode(self, ids: list[int] | list[list[int]]) -> Any:
         try:
@@ -66,16 +67,26 @@ def load(path: Path) -> Vocab:
     return Vocab(path.read_bytes(), where=path)
 
 
-def train(texts: Iterable[str], path: Path, *, size: int) -> Vocab:
-    """Learn and write a joint BPE vocabulary of exactly `size` pieces. Raise InputError where the text is too small."""
+def train(
+    texts: Iterable[str], path: Path, *, size: int, character_coverage: float = 1.0, byte_fallback: bool = False
+) -> Vocab:
+    """Learn and write a joint BPE vocabulary of exactly `size` pieces.
+
+    character_coverage: the fraction of all characters of the texts that are pieces; the rarest ones are not.
+    byte_fallback: 256 of the pieces are bytes, which write every other character.
+    Raise InputError where the text is too small for so many pieces, or the size for its characters.
+    """
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.Train(
-            sentence_iterator=iter(texts),
+            sentence_iterator=map(normalize, texts),
             model_writer=model,
             model_type="bpe",
             vocab_size=size,
-            character_coverage=1.0,
+            character_coverage=character_coverage,
+            byte_fallback=byte_fallback,
+            normalization_rule_name="identity",  # the texts are normal already; the default folds ² into 2
+            remove_extra_whitespaces=False,
             pad_id=PAD,
             unk_id=UNK,
             bos_id=BOS,
@@ -97,5 +108,5 @@ def _remedy(error: RuntimeError) -> str:
         possible = int(limit[1]) >= schema.MIN_VOCAB_SIZE
         return f"set it to {limit[1]} at most, or give more text" if possible else "the text is too small, so give more"
     if characters := re.search(r"required_chars\. \d+ vs (\d+)", str(error)):
-        return f"its single characters alone are {characters[1]}, so set it well above that"
+        return f"its bytes and single characters alone are {characters[1]}, so set it well above that"
     return "it has no word, or only lines of more than a million characters, so give another text"

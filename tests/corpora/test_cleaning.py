@@ -35,18 +35,11 @@ def test_key_ignores_case_punctuation_and_spaces() -> None:
     assert cleaning.key("!?") == "!?"
 
 
-def test_count_words_counts_two_letters_of_an_unspaced_script_as_one() -> None:
-    assert cleaning.count_words("one two three") == 3
-    assert cleaning.count_words("สวัสดี") == 3
-    assert cleaning.count_words("日本語 text") == 3
-
-
 @pytest.mark.parametrize(
     ("source", "target", "cause"),
     [
         ("Open the door", "Öffne die Tür", None),
         ("Open the door", "", "an empty side"),
-        ("Open the door", "\u200b \u0001\ufeff\u00ad", "an empty side"),
         ("Open {name} now", "Öffne die Tür", "address, template or code"),
         ("Open the door", "Siehe www.example.org dort", "address, template or code"),
         ("Open the %s", "Öffne die Tür", "address, template or code"),
@@ -113,9 +106,7 @@ def test_split_refuses_a_corpus_too_small_to_hold_out() -> None:
 def test_clean_given_split_keeps_test_and_removes_the_overlap_from_train() -> None:
     train = [_line("a b", "c d"), _line("a b", "c d"), _line("Good day", "Guten Tag"), _line("e", ""), _line("f", "g")]
     test = [_line("good day!", "Tag"), _line("good day!", "Tag"), _line("h", "i")]
-    parts, drops = cleaning.clean_given_split(
-        Split(train, [_line("j", "G.")], [*test, _line("\u200b", "k"), _line("k", "\ufffd")])
-    )
+    parts, drops = cleaning.clean_given_split(Split(train, [_line("j", "G.")], [*test, _line("", "k"), _line("k", "")]))
     assert parts.test == test
     assert parts.train == [_line("a b", "c d")]
     assert drops == {
