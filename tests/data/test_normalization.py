@@ -12,6 +12,7 @@ from seqkd.data.normalization import normalize
 from seqkd.data.vocab import Vocab
 
 WHITE_SPACE = "\t\v\f\r\n\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2003\u2028\u2029\u202f\u205f\u3000\u2581"
+NOTHING = "\u00ad\u034f\u061c\u200b\u200d\u200e\u2060\u3164\ufe0f\ufeff\ufffd\u2800\U000e0020\0\x7f"
 
 
 @pytest.mark.parametrize("sign", WHITE_SPACE)
@@ -31,9 +32,7 @@ def test_compatibility_signs_stay(text: str) -> None:
     assert normalize(text) == text
 
 
-@pytest.mark.parametrize(
-    "sign", "\u00ad\u034f\u061c\u200b\u200d\u200e\u2060\u3164\ufe0f\ufeff\ufffd\u2800\U000e0020\0\x7f"
-)
+@pytest.mark.parametrize("sign", NOTHING)
 def test_text_that_shows_nothing_is_empty(sign: str) -> None:
     assert normalize(sign) == normalize(f" {sign}\t{sign} ") == ""
 
