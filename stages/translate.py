@@ -3,6 +3,7 @@
 import codecs
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -32,11 +33,23 @@ def main(*, model: Source, beam: Beam = 5, processes: Processes = 1, length_pena
     on_cpu = {"device": "cpu"} if processes > 1 else {}
     machine = schema.load_machine().model_copy(update={"processes": processes} | on_cpu)
     vocab, job = checkpoint.load(model).vocab, DecodingJob(model, machine, beam, length_penalty=length_penalty)
-    jobs = (job._replace(sources=lines) for lines in _read_chunks())
-    for lists in pool.map_streamed(translator.run, jobs, processes=processes):
+    rare: Counter[str] = Counter()
+
+    def jobs() -> Iterator[DecodingJob]:
+        for lines in _read_chunks():
+            rare.update(character for line in lines for character in vocab.rare_characters(line))
+            yield job._replace(sources=lines)
+
+    for lists in pool.map_streamed(translator.run, jobs(), processes=processes):
         for best, *_ in lists:
             print(vocab.decode(best.ids))
         sys.stdout.flush()
+    if rare:
+        examples = " ".join(character for character, _ in rare.most_common(10))
+        message = (
+            f"{rare.total()} characters are no pieces of the vocabulary, so their translation is a guess: {examples}"
+        )
+        print(message, file=sys.stderr)
 
 
 def _read_chunks() -> Iterator[list[str]]:

@@ -11,15 +11,16 @@ _IGNORABLE = (
 _SEEN = re.compile(rf"[^\s\ufffd\u2800{_IGNORABLE}]")
 # sentencepiece writes a space as U+2581, so the two cannot be told apart. A lone surrogate is no character.
 _FOREIGN: dict[int, str | None] = {0x2581: " ", **dict.fromkeys(range(0xD800, 0xE000), "\ufffd")}
+_BYTE_ORDER_MARK = {0xFEFF: None}  # files put together have it inside
 # C0 and C1 controls but those that Python counts as white space, which become spaces.
 _CONTROLS = dict.fromkeys((code for code in (*range(0x20), *range(0x7F, 0xA0)) if not chr(code).isspace()), None)
-_TABLE = _FOREIGN | _CONTROLS
+_TABLE = _FOREIGN | _CONTROLS | _BYTE_ORDER_MARK
 
 
 def normalize(text: str) -> str:
     """Return the text in Unicode's NFC, on one line, with single spaces between words.
 
-    White space of every kind becomes a space, U+2581 too. Other control characters go. A text that shows nothing,
+    White space of every kind becomes a space, U+2581 too. Other control characters and byte-order marks go. A text that shows nothing,
     such as a soft hyphen alone, becomes empty. Nothing else changes: no compatibility folding, so 10² stays 10².
     """
     text = text.translate(_TABLE)  # before NFC: letter and accent can come together

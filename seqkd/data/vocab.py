@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,16 @@ class Vocab:
     @property
     def size(self) -> int:
         return int(self._processor.GetPieceSize())
+
+    @cached_property
+    def characters(self) -> frozenset[str]:
+        """The characters that are pieces. All others are written as bytes, or are unknown where there are no bytes."""
+        pieces = map(self._processor.IdToPiece, range(self.size))
+        return frozenset(" ").union(piece for piece in pieces if len(piece) == 1)
+
+    def rare_characters(self, text: str) -> list[str]:
+        """Return the characters of a text, in its normal form, that are no pieces."""
+        return [character for character in normalize(text) if character not in self.characters]
 
     def encode(self, text: str) -> list[int]:
         """Return the piece ids of a text in its normal form."""
@@ -108,5 +119,5 @@ def _remedy(error: RuntimeError) -> str:
         possible = int(limit[1]) >= schema.MIN_VOCAB_SIZE
         return f"set it to {limit[1]} at most, or give more text" if possible else "the text is too small, so give more"
     if characters := re.search(r"required_chars\. \d+ vs (\d+)", str(error)):
-        return f"its bytes and single characters alone are {characters[1]}, so set it well above that"
+        return f"its bytes and single characters are {characters[1]}; set it well above that, or byte_fallback to false"
     return "it has no word, or only lines of more than a million characters, so give another text"

@@ -50,6 +50,29 @@ def test_translate_writes_lines_in_order_with_any_number_of_processes(folder: Pa
     assert lines == [pieces.decode(hypothesis.ids) for hypothesis in expected]
 
 
+def test_translate_reads_every_line_in_its_normal_form(folder: Path) -> None:
+    plain = ["the cat sat on the mat", "the cat sat", "the cat sat", "", "", "", "a dog"]
+    written = ["the cat\vsat\x1con \x85 the\u2028mat\u3000", "\ufeffthe cat sat\x07", "the cat sat"]
+    written += ["\u00ad", "\u200d", "\ufe0f", "a dog"]
+    same = [translate_bytes(folder, "\n".join(lines).encode()).stdout for lines in (plain, written)]
+    assert same[0] == same[1]
+
+
+def test_translate_gives_canonically_equal_spellings_one_translation(folder: Path) -> None:
+    spellings = ["sa\u00df \u1ec7", "sa\u00df e\u0323\u0302", "sa\u00df \u00ea\u0323", "sa\u00df e\u0302\u0323"]
+    lines = translate_bytes(folder, "\n".join(spellings).encode()).stdout.splitlines()
+    assert len(lines) == 4
+    assert len(set(lines)) == 1
+
+
+def test_translate_counts_characters_that_are_no_pieces_on_stderr(folder: Path) -> None:
+    done = translate_bytes(folder, "the cat 😀\nsat € 😀\n".encode())
+    assert done.stderr.decode().endswith(
+        "3 characters are no pieces of the vocabulary, so their translation is a guess: 😀 €\n"
+    )
+    assert translate_bytes(folder, b"the cat\n").stderr == b""
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the memory on Linux alone")
 def test_translator_jobs_like_those_before_take_no_more_memory(folder: Path) -> None:
     job = DecodingJob(folder, schema.Machine(processes=1, device="cpu"), 3)

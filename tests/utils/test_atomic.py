@@ -214,7 +214,7 @@ def _project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make folder a project with a synthetic corpus."""
     folder.mkdir()
     (folder / "own.yaml").write_text("kind: grammar\npairs: 3000\ndev: 30\ntest: 30\n")
-    settings = SETTINGS.replace("corpora/homeassistant.yaml", "own.yaml").replace("{size: 2000}", "{size: 300}")
+    settings = SETTINGS.replace("corpora/homeassistant.yaml", "own.yaml").replace("{size: 2000}", "{size: 700}")
     (folder / "params.yaml").write_text(settings)
     (folder / "machine.yaml").write_text("processes: 1\ndevice: cpu\n")
     monkeypatch.chdir(folder)
@@ -242,7 +242,7 @@ def test_stages_on_a_full_disk_end_in_one_sentence_and_succeed_when_there_is_spa
         assert not seqkd(command, monkeypatch)
         assert path.exists()
     assert len(bitext.read(reference)) == 3000
-    assert vocab.load(joint).size == 300
+    assert vocab.load(joint).size == 700
 
 
 def test_model_and_nbest_list_on_a_full_disk_stay_as_they_were(small: Path) -> None:

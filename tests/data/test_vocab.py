@@ -1,0 +1,63 @@
+"""The vocabulary: every text comes back from its pieces, and rare characters are bytes."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seqkd.data import vocab
+from seqkd.data.normalization import normalize
+from seqkd.data.vocab import Vocab
+from seqkd.utils.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def bytes_vocab(tmp_path_factory: pytest.TempPathFactory) -> Vocab:
+    """Return a vocabulary of a short Persian and English text; all other characters are bytes."""
+    texts = [f"the room has {number} doors می\u200cخواهم" for number in range(200)]
+    return vocab.train(texts, tmp_path_factory.mktemp("vocab") / "joint.model", size=320, byte_fallback=True)
+
+
+@given(text=st.text() | st.text("thermso 0123می\u200cخواهم²½…😀\u0301\u2581\u2047\u2585<>/", max_size=40))
+def test_vocabulary_gives_every_text_back_in_its_normal_form(bytes_vocab: Vocab, text: str) -> None:
+    ids = bytes_vocab.encode(text)
+    assert bytes_vocab.decode(ids) == normalize(text)
+    assert vocab.UNK not in ids
+
+
+def test_vocabulary_gives_every_character_of_unicode_back(bytes_vocab: Vocab) -> None:
+    characters = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+    lines = ["a".join(characters[start : start + 64]) for start in range(0, len(characters), 64)]
+    decoded = bytes_vocab.decode_all(bytes_vocab.encode_all(lines))
+    assert [line for line, text in zip(lines, decoded, strict=True) if text != normalize(line)] == []
+
+
+def test_rare_characters_are_bytes_and_come_back(tmp_path: Path) -> None:
+    texts = ["the cat sat on the mat"] * 300 + ["кот 猫"]
+    pieces = vocab.train(texts, tmp_path / "joint.model", size=290, character_coverage=0.999, byte_fallback=True)
+    assert [pieces.decode(pieces.encode(text)) for text in texts] == texts
+    assert len(pieces.encode("кот")) == 1 + 6  # the space, and two bytes a letter
+
+
+def test_a_few_lines_of_other_scripts_cost_the_rest_no_pieces(tmp_path: Path) -> None:
+    words = ["the", "cat", "sat", "on", "a", "mat", "and", "saw", "many", "dogs", "run", "over", "green", "hills"]
+    clean = [" ".join(words[(3 * line + step) % len(words)] for step in range(12)) for line in range(2000)]
+    stray = ["".join(chr(0x4E00 + 11 * line + step) for step in range(11)) for line in range(10)]  # 110 characters
+    pieces = {}
+    for name, texts in {"clean": clean, "stray": clean + stray}.items():
+        learnt = vocab.train(texts, tmp_path / name, size=330, character_coverage=0.9985, byte_fallback=True)
+        pieces[name] = sum(map(len, learnt.encode_all(clean)))
+    assert pieces["stray"] <= 1.02 * pieces["clean"]
+
+
+def test_rare_characters_are_those_that_no_piece_writes(bytes_vocab: Vocab) -> None:
+    assert bytes_vocab.rare_characters("the room\u0085has 10€ 😀😀 e\u0301") == ["€", "😀", "😀", "é"]
+    assert bytes_vocab.rare_characters("the room has doors") == []
+
+
+def test_size_below_the_bytes_is_refused_with_the_mend(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"vocab.size is 60, .* are 2\d\d; set it well above .* byte_fallback to false"
+    ):
+        vocab.train(["the cat sat"] * 9, tmp_path / "joint.model", size=60, byte_fallback=True)
