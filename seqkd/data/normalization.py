@@ -20,8 +20,9 @@ _TABLE = _FOREIGN | _CONTROLS | _BYTE_ORDER_MARK
 def normalize(text: str) -> str:
     """Return the text in Unicode's NFC, on one line, with single spaces between words.
 
-    White space of every kind becomes a space, U+2581 too. Other control characters and byte-order marks go. A text that shows nothing,
-    such as a soft hyphen alone, becomes empty. Nothing else changes: no compatibility folding, so 10² stays 10².
+    White space of every kind becomes a space, U+2581 too. Other control characters and byte-order marks go. A text
+    that shows nothing, such as a soft hyphen alone, becomes empty. Nothing else changes: no compatibility folding, so
+    10² stays 10².
     """
     text = text.translate(_TABLE)  # before NFC: letter and accent can come together
     if not text.isascii():
