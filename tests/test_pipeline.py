@@ -112,7 +112,7 @@ def test_defaults_of_the_settings_are_pinned_because_dvc_sees_only_params_yaml()
 
 
 DEFAULTS: dict[str, object] = {
-    "VocabSettings.character_coverage": 0.9995,
+    "VocabSettings.character_coverage": "auto",
     "VocabSettings.byte_fallback": True,
     "NetworkSettings.init_range": 0.1,
     "NetworkSettings.embedding_init_range": 0.1,

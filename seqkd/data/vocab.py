@@ -2,10 +2,11 @@
 
 import io
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import sentencepiece
 
@@ -15,6 +16,7 @@ from seqkd.utils import atomic
 from seqkd.utils.errors import InputError
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
+RARE = 0.04  # a character is rare where it stands less than RARE times as often as the average of the pieces
 
 
 class Vocab:
@@ -79,18 +81,27 @@ def load(path: Path) -> Vocab:
 
 
 def train(
-    texts: Iterable[str], path: Path, *, size: int, character_coverage: float = 1.0, byte_fallback: bool = False
+    texts: Iterable[str],
+    path: Path,
+    *,
+    size: int,
+    character_coverage: float | Literal["auto"] = "auto",
+    byte_fallback: bool = False,
 ) -> Vocab:
     """Learn and write a joint BPE vocabulary of exactly `size` pieces.
 
-    character_coverage: the fraction of all characters of the texts that are pieces; the rarest ones are not.
+    character_coverage: the fraction of all characters of the texts that are pieces; the rarest ones are not. auto:
+    those that stand too seldom to be worth a piece are not; without bytes, all are.
     byte_fallback: 256 of the pieces are bytes, which write every other character.
     Raise InputError where the text is too small for so many pieces, or the size for its characters.
     """
+    lines = list(map(normalize, texts))
+    if character_coverage == "auto":
+        character_coverage = _coverage(lines, size) if byte_fallback else 1.0
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.Train(
-            sentence_iterator=map(normalize, texts),
+            sentence_iterator=iter(lines),
             model_writer=model,
             model_type="bpe",
             vocab_size=size,
@@ -111,6 +122,15 @@ def train(
     with atomic.atomic_write(path) as partial:
         partial.write_bytes(model.getvalue())
     return Vocab(model.getvalue())
+
+
+def _coverage(lines: Sequence[str], size: int) -> float:
+    """Return the fraction of all characters that are frequent enough to be worth one of so many pieces."""
+    counts: Counter[str] = Counter()
+    for line in lines:
+        counts.update(f" {line}")  # sentencepiece sets a space before each line
+    total = counts.total()
+    return sum(count for count in counts.values() if count * size >= RARE * total) / max(1, total)
 
 
 def _remedy(error: RuntimeError) -> str:
