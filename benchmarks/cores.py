@@ -15,9 +15,9 @@ from benchmarks.engine import PRECISIONS, SIZE, updates
 from benchmarks.material import ONE, Material
 from benchmarks.rows import Row, alternate
 from benchmarks.settings import Settings
-from seqkd.config import schema
 from seqkd.decoding import translator
 from seqkd.decoding.translator import DecodingJob
+from seqkd.evaluation import metrics
 from seqkd.ops.matmul import Precision
 from seqkd.selection import select
 from seqkd.utils import pool
@@ -84,7 +84,7 @@ def choosing(settings: Settings, material: Material) -> list[Row]:
         pairs = scoring.write(Path(name), material, lines=400 * settings.updates)
         parts = list(select.parts(Path(name), pairs, lines=len(pairs)))
         model = material.folder / "joint.model"
-        choose = partial(select.choose, model=model, settings=schema.SelectSettings(nbest="made-up", metric="bleu"))
+        choose = partial(select.choose, model=model, settings=scoring.BLEU, tokenizer=metrics.DEFAULT)
 
         def measure(count: int) -> float:
             began = time.perf_counter()

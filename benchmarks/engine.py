@@ -17,6 +17,7 @@ from benchmarks.settings import Settings
 from seqkd.config.schema import OptimizerSettings
 from seqkd.data.batches import TokenizedCorpus
 from seqkd.data.nbest import Hypothesis
+from seqkd.data.words import count_words
 from seqkd.decoding import beam_search
 from seqkd.models.lstm import LSTMNetwork
 from seqkd.ops import devices
@@ -129,10 +130,10 @@ def _beam(  # noqa: PLR0917 - what decoding has at hand
     beam: int,
 ) -> list[Row]:
     count, batch_size = BEAMS[beam]
-    sources = sorted(material.sources[: count if settings.updates > 10 else count // 4], key=lambda it: len(it.split()))
+    sources = sorted(material.sources[: count if settings.updates > 10 else count // 4], key=count_words)
     coded = [material.vocab.encode(source) for source in sources]
     named, nbest = [peers.pieces(ids) for ids in coded], beam if beam > 5 else 1
-    words = len(sources) if beam > 5 else sum(len(source.split()) for source in sources)
+    words = len(sources) if beam > 5 else sum(map(count_words, sources))
     ours: dict[str, list[list[Hypothesis]]] = {}
     answers: list[list[str]] = []
 

@@ -16,6 +16,7 @@ from seqkd.config import schema
 from seqkd.data import batches
 from seqkd.data.batches import TokenizedCorpus
 from seqkd.data.nbest import Hypothesis
+from seqkd.data.words import count_words
 from seqkd.decoding import beam_search
 from seqkd.models.lstm import LSTMNetwork
 from seqkd.ops import devices
@@ -79,9 +80,9 @@ def decoding(settings: Settings, material: Material, network: LSTMNetwork) -> li
 
 
 def _beam(settings: Settings, material: Material, network: LSTMNetwork, twin: plain.Plain, beam: int) -> list[Row]:
-    sources = sorted(material.sources[: BEAMS[beam]], key=lambda it: len(it.split()))
+    sources = sorted(material.sources[: BEAMS[beam]], key=count_words)
     coded = [material.vocab.encode(source) for source in sources]
-    words = len(sources) if beam > 5 else sum(len(source.split()) for source in sources)
+    words = len(sources) if beam > 5 else sum(map(count_words, sources))
     ours: dict[str, list[list[Hypothesis]]] = {}
     answers: list[list[int]] = []
 

@@ -23,6 +23,7 @@ from seqkd.evaluation import metrics
 from seqkd.selection import select, sentence_bleu
 
 HYPOTHESES = 35
+BLEU = schema.SelectSettings(nbest="made-up", metric="bleu")
 PEER = "sacrebleu.sentence_bleu"
 PEER_PAIRS = 5000  # that sacreBLEU scores in a round
 
@@ -68,7 +69,7 @@ class Lists(NamedTuple):
     texts: list[str]
 
     def encode(self) -> sentence_bleu.Words:
-        return sentence_bleu.encode([*self.references, *self.texts], metrics.tokenize)
+        return select.encode([*self.references, *self.texts], metrics.DEFAULT)
 
     def scores(self, words: sentence_bleu.Words) -> list[float]:
         rows = np.arange(len(self.texts), dtype=np.int32)
@@ -121,7 +122,7 @@ def _rate(step: Callable[[Lists], Sized], lists: Iterator[Lists]) -> float:
 def choose_rows(settings: Settings, material: Material, pairs: list[Pair], folder: Path) -> list[Row]:
     """Measure hypotheses per second, from the n-best files to the chosen text and its audit."""
     parts, model = list(select.parts(folder, pairs, lines=len(pairs))), material.folder / "joint.model"
-    choose = partial(select.choose, model=model, settings=schema.SelectSettings(nbest="made-up", metric="bleu"))
+    choose = partial(select.choose, model=model, settings=BLEU, tokenizer=metrics.DEFAULT)
 
     def measure() -> float:
         began = time.process_time()

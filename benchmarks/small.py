@@ -14,6 +14,7 @@ from benchmarks.settings import Settings
 from seqkd.data import batches
 from seqkd.data.batches import TokenizedCorpus
 from seqkd.data.nbest import Hypothesis
+from seqkd.data.words import count_words
 from seqkd.ops import devices
 from seqkd.ops.matmul import Precision
 
@@ -56,9 +57,9 @@ def training(settings: Settings, material: Material, roof: Roofline) -> list[Row
 def greedy(settings: Settings, material: Material, roof: Roofline) -> list[Row]:
     network = material.trained(SIZE)
     twin = plain.Plain(network)
-    sources = sorted(material.sources, key=lambda it: len(it.split()))
+    sources = sorted(material.sources, key=count_words)
     coded = [material.vocab.encode(source) for source in sources]
-    words = sum(len(source.split()) for source in sources)
+    words = sum(map(count_words, sources))
     ours: dict[str, list[list[Hypothesis]]] = {}
     answers: list[list[int]] = []
 

@@ -33,15 +33,15 @@ def main(row: Row, *, prefix: Prefix = "", models: Models, test: Test, translati
     pairs, model = bitext.read(test), checkpoint.load(folder, devices.configure(machine))
     sources, references = [pair.source for pair in pairs], [pair.target for pair in pairs]
     test_perplexity = perplexity.perplexity(model.network, batches.tokenize(test, model.vocab))
-    beams = {}
+    beams, tokenizer = {}, metrics.tokenizer_name(params.data.target)
     for beam in sorted(settings.beams):
         job = DecodingJob(folder, machine, beam, length_penalty=settings.length_penalty, sources=sources)
         best = translator.best_hypotheses(job, label=f"{folder.name}, beam {beam}")
         texts = model.vocab.decode_all([hypothesis.ids for hypothesis in best])
         with atomic.open_text(translations / folder.name / f"beam{beam}.txt") as file:
             file.writelines(f"{text}\n" for text in texts)
-        bleu, chrf = metrics.bleu(texts, references), metrics.chrf(texts, references)
-        ratio = metrics.length_ratio(texts, references)
+        bleu, chrf = metrics.bleu(texts, references, tokenizer=tokenizer), metrics.chrf(texts, references)
+        ratio = metrics.length_ratio(texts, references, tokenizer=tokenizer)
         beams[str(beam)] = BeamScores(bleu=bleu.value, chrf=chrf.value, length_ratio=ratio)
         print(f"{folder.name}, beam {beam}: BLEU {bleu.value:.2f}, chrF {chrf.value:.2f}")
     parameters = sum(parameter.numel() for parameter in model.network.parameters())

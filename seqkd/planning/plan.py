@@ -23,6 +23,7 @@ from seqkd.config.schema import Machine, NetworkSettings, OptimizerSettings, Par
 from seqkd.data import batches, bitext, nbest, vocab
 from seqkd.data.batches import TokenizedCorpus
 from seqkd.decoding import translator
+from seqkd.evaluation import metrics
 from seqkd.models import checkpoint
 from seqkd.ops import devices
 from seqkd.ops.matmul import Precision
@@ -238,7 +239,8 @@ def select_slice(sample: Sample, lines: int, *, settings: SelectSettings, beam: 
         model = Path(name, "joint.model")
         model.write_bytes(sample.vocab.model)
         part = select.Part(nbest.write_part(Path(name), 0, zip(pairs, lists, strict=True)), pairs)
-        work = partial(select.choose, model=model, settings=settings)
+        tokenizer = metrics.tokenizer_name(sample.params.data.target)
+        work = partial(select.choose, model=model, settings=settings, tokenizer=tokenizer)
         return sum(len(texts) for texts, _ in pool.map_ordered(work, [part] * processes, processes=processes))
 
 

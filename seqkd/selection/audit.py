@@ -106,11 +106,11 @@ def _faults(hypothesis: Hypothesis, text: str) -> list[str]:
     return list(compress(FAULTS, flags))
 
 
-def summarize(stats: SelectionStats, row: str, settings: SelectSettings) -> Audit:
-    """Return the audit of a row of select from the counts of all its lines."""
+def summarize(stats: SelectionStats, row: str, settings: SelectSettings, *, tokenizer: str) -> Audit:
+    """Return the audit of a row of select from the counts of all its lines; tokenizer: the one that made them."""
     lines = stats.ranks.total()
     hypotheses = sum(size * count for size, count in stats.sizes.items())
-    chosen, first = metrics.bleu_from_counts(stats.chosen), metrics.bleu_from_counts(stats.first)
+    chosen, first = (metrics.bleu_from_counts(counts, tokenizer=tokenizer) for counts in (stats.chosen, stats.first))
     return Audit(
         row=row,
         settings=settings,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from itertools import accumulate, chain, pairwise, starmap
 from pathlib import Path
 from typing import NamedTuple
@@ -30,10 +30,21 @@ class ScoredList(NamedTuple):
         return self.scores.index(max(self.scores))
 
 
-def score(lists: Sequence[Sequence[str]], references: Sequence[str], settings: SelectSettings) -> Iterator[ScoredList]:
+def encode(texts: Sequence[str], tokenizer: str) -> sentence_bleu.Words:
+    """Return the word ids of texts: each distinct string without spaces is tokenized once, or each distinct text."""
+    tokenize = partial(metrics.tokenize, tokenizer=tokenizer)
+    if tokenizer == metrics.DEFAULT:
+        return sentence_bleu.encode(texts, tokenize)
+    spaced = {text: " ".join(tokenize(text)) for text in dict.fromkeys(texts)}
+    return sentence_bleu.encode([spaced[text] for text in texts], lambda word: [word])
+
+
+def score(
+    lists: Sequence[Sequence[str]], references: Sequence[str], settings: SelectSettings, *, tokenizer: str
+) -> Iterator[ScoredList]:
     """Yield the scores of each list of texts, by settings.metric against its reference."""
     sizes = [len(texts) for texts in lists]
-    words = sentence_bleu.encode([*references, *chain.from_iterable(lists)], metrics.tokenize)
+    words = encode([*references, *chain.from_iterable(lists)], tokenizer)
     hypothesis_rows = np.arange(len(lists), len(lists) + sum(sizes), dtype=np.int32)
     reference_rows = np.repeat(np.arange(len(lists), dtype=np.int32), sizes)
     counts = sentence_bleu.counts(words, hypothesis_rows, reference_rows)
@@ -63,10 +74,10 @@ def parts(folder: Path, pairs: Iterable[Pair], *, lines: int) -> Iterator[Part]:
     return starmap(Part, zip(nbest.parts(folder, lines=lines), nbest.chunks(pairs), strict=True))
 
 
-def choose(part: Part, *, model: Path, settings: SelectSettings) -> tuple[list[Pair], SelectionStats]:
+def choose(part: Part, *, model: Path, settings: SelectSettings, tokenizer: str) -> tuple[list[Pair], SelectionStats]:
     """Return the part's sources with the chosen, detokenized texts as targets, and the counts for the audit.
 
-    model: the sentencepiece file. Raises InputError where the part does not belong to the pairs.
+    model: the sentencepiece file; tokenizer: BLEU's. Raises InputError where the part does not belong to the pairs.
     """
     stats, chosen = SelectionStats(), dict[int, str]()
     lines = [hypotheses for _, hypotheses in nbest.read_part(part.path, part.pairs)]
@@ -75,7 +86,7 @@ def choose(part: Part, *, model: Path, settings: SelectSettings) -> tuple[list[P
     except InputError as error:
         raise InputError(f"{part.path}: {error}") from None
     lists = [[next(decoded) for _ in hypotheses] for hypotheses in lines]
-    scored_lists = score(lists, [pair.target for pair in part.pairs], settings)
+    scored_lists = score(lists, [pair.target for pair in part.pairs], settings, tokenizer=tokenizer)
     for pair, hypotheses, texts, scored in zip(part.pairs, lines, lists, scored_lists, strict=True):
         rank = scored.best_rank
         chosen[pair.id] = texts[rank]

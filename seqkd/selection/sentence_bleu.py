@@ -1,7 +1,8 @@
 # mypy: disable-error-code="no-untyped-def"
 """Sentence BLEU of many hypotheses at once: words become ids, compiled loops count n-grams and compute the scores.
 
-The scores equal sacreBLEU's to the last bit. A text is split at its spaces and each distinct string is tokenized once.
+The scores equal sacreBLEU's to the last bit, by any tokenizer. A text is split at its spaces, and each distinct string
+is tokenized once.
 """
 
 import math

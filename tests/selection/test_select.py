@@ -21,7 +21,7 @@ WORDS = ["der", "die", "Hund", "Katze", "schläft", "3.5", "am", "See.", "(ja)",
 
 
 def _best_rank(texts: list[str], reference: str, settings: SelectSettings) -> int:
-    (scored,) = select.score([texts], [reference], settings)
+    (scored,) = select.score([texts], [reference], settings, tokenizer="13a")
     return scored.best_rank
 
 
@@ -46,13 +46,13 @@ def test_score_prefers_an_empty_text_only_to_other_empty_ones(metric: str) -> No
 
 def test_score_by_chrf_is_sacrebleus() -> None:
     texts = ["der Hunde", "ein Hund"]
-    (scored,) = select.score([texts], ["der Hund"], SelectSettings(nbest="k5", metric="chrf"))
+    (scored,) = select.score([texts], ["der Hund"], SelectSettings(nbest="k5", metric="chrf"), tokenizer="13a")
     assert scored.scores == [sacrebleu.sentence_chrf(text, ["der Hund"]).score for text in texts]
 
 
 def test_score_rates_lists_of_different_lengths_each_against_its_own_reference() -> None:
     lists, references = [["ein Hund"], ["die Katze", "der Hund", "Hund"]], ["ein Hund", "der Hund"]
-    first, second = select.score(lists, references, BLEU)
+    first, second = select.score(lists, references, BLEU, tokenizer="13a")
     assert first.scores == pytest.approx([100.0])
     assert second.scores[1] == pytest.approx(100.0)
     assert (first.best_rank, second.best_rank) == (0, 1)
@@ -84,13 +84,13 @@ def lists(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[Pa
 def test_choose_gives_a_text_and_the_audit_of_all_parts(lists: tuple[Path, Path, list[Pair]], processes: int) -> None:
     folder, model, pairs = lists
     stats, chosen = SelectionStats(), list[Pair]()
-    choose = partial(select.choose, model=model, settings=BLEU)
+    choose = partial(select.choose, model=model, settings=BLEU, tokenizer="13a")
     parts = select.parts(folder, pairs, lines=1200)
     for part_pairs, part_stats in pool.map_ordered(choose, parts, processes=processes):
         chosen += part_pairs
         stats.add(part_stats)
     assert chosen == pairs
-    result = audit.summarize(stats, "closest", BLEU)
+    result = audit.summarize(stats, "closest", BLEU, tokenizer="13a")
     assert result.lines == 1200
     assert result.ranks == [0, 0, 1200, 0]
     assert result.hypotheses_per_line.model_dump() == {"least": 4, "mean": 4.0, "most": 4, "distinct": 3.0}
@@ -104,10 +104,12 @@ def test_choose_gives_a_text_and_the_audit_of_all_parts(lists: tuple[Path, Path,
 
 def test_choose_counts_the_corpus_bleu_of_its_texts(lists: tuple[Path, Path, list[Pair]]) -> None:
     folder, model, pairs = lists
-    chosen, stats = select.choose(next(select.parts(folder, pairs, lines=1200)), model=model, settings=SCORE)
+    chosen, stats = select.choose(
+        next(select.parts(folder, pairs, lines=1200)), model=model, settings=SCORE, tokenizer="13a"
+    )
     targets = [pair.target for pair in pairs[:1000]]
-    assert metrics.bleu_from_counts(stats.chosen) == pytest.approx(
-        metrics.bleu([pair.target for pair in chosen], targets)
+    assert metrics.bleu_from_counts(stats.chosen, tokenizer="13a") == pytest.approx(
+        metrics.bleu([pair.target for pair in chosen], targets, tokenizer="13a")
     )
     assert stats.chosen == stats.first
 
@@ -123,7 +125,7 @@ def test_choose_refuses_a_list_of_another_text(lists: tuple[Path, Path, list[Pai
     folder, model, pairs = lists
     other = [*pairs[:500], *pairs[501:], Pair(9999, "", "x")]
     with pytest.raises(InputError, match="id 1500 stands where the text has id 1503"):
-        select.choose(next(select.parts(folder, other, lines=1200)), model=model, settings=BLEU)
+        select.choose(next(select.parts(folder, other, lines=1200)), model=model, settings=BLEU, tokenizer="13a")
 
 
 def test_parts_refuses_a_text_with_more_or_fewer_lines_than_were_counted(

@@ -5,9 +5,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 import sacrebleu
+from hypothesis import given
+from hypothesis import strategies as st
 
+from seqkd.data.normalization import normalize
 from seqkd.evaluation import metrics
-from seqkd.selection import sentence_bleu
+from seqkd.selection import select, sentence_bleu
 
 WORDS = ["der", "die", "Hund", "Katze", "schläft", "3.5", "am", "See.", "(ja)", "e.g.,", "a-b", "&amp;", "1-2", "..."]
 ODD = [*"aZ09.,-&;<>'\"/()äß²½中🙂 ", "  ", "\u00a0", "\u2003", "\x85", "\x1c", "\ud800", "<skipped>", "&lt;", "&quot;"]
@@ -54,8 +57,8 @@ def _any_character() -> list[str]:
     return [*"ab1., ", *map(chr, drawn)]
 
 
-def _counts(pairs: Pairs) -> sentence_bleu.Integers:
-    words = sentence_bleu.encode([text for pair in pairs for text in pair], metrics.tokenize)
+def _counts(pairs: Pairs, tokenizer: str = "13a") -> sentence_bleu.Integers:
+    words = select.encode([text for pair in pairs for text in pair], tokenizer)
     rows = np.arange(len(pairs), dtype=np.int32)
     return sentence_bleu.counts(words, 2 * rows, 2 * rows + 1)
 
@@ -95,11 +98,62 @@ def test_sentence_bleu_equals_sacrebleus_to_the_last_bit(case: str) -> None:
             assert score == metric.sentence_score(pair[0], [pair[1]]).score, (smoothing, pair)
 
 
+# Strings that tokenizers split, join or leave alone by what stands beside them, a space or the end of a line.
+STRINGS = [
+    "a",
+    "ab",
+    " ",
+    "  ",
+    ".",
+    ",",
+    "3",
+    "-",
+    "&amp;",
+    "\u3000",
+    "。",
+    "，",
+    "３",
+    "…",
+    "我",
+    "喜欢",
+    "𠀀",
+    "ｶﾞ",
+    "東京",
+    "に",
+    "です",
+]
+STRINGS += ["한국", "어", "สวัส", "ดี", "ကို", "e\u0301", "\u200b", "(", "%", "<skipped>", "\u00a0", "\x85"]
+TEXTS = st.lists(st.sampled_from(STRINGS), max_size=16)
+
+
+@pytest.fixture(params=["13a", "zh", "char", "ja-mecab", "ko-mecab"])
+def tokenizer(request: pytest.FixtureRequest) -> str:
+    """Return the name of each of sacreBLEU's tokenizers that seqkd uses; skip one whose packages are not installed."""
+    for name in metrics.PACKAGES.get(request.param, ()):
+        pytest.importorskip(name)
+    return str(request.param)
+
+
+@given(one=TEXTS, other=TEXTS, kept=st.integers(0, 16), noise=st.text(max_size=8))
+def test_sentence_bleu_by_every_tokenizer_equals_sacrebleus_to_the_last_bit(
+    tokenizer: str, one: list[str], other: list[str], kept: int, noise: str
+) -> None:
+    hypothesis, reference = "".join([*one, noise]), "".join([*one[:kept], *other, noise])
+    pair = (normalize(hypothesis), normalize(reference)) if "mecab" in tokenizer else (hypothesis, reference)
+    counts = _counts([pair, pair[::-1]], tokenizer)
+    for smoothing, value in SMOOTHINGS:
+        metric = sacrebleu.BLEU(tokenize=tokenizer, smooth_method=smoothing, smooth_value=value, effective_order=True)
+        expected = [metric.sentence_score(one, [other]).score for one, other in (pair, pair[::-1])]
+        assert sentence_bleu.bleu(counts, smoothing=smoothing, value=value).tolist() == expected, (smoothing, pair)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_sentence_bleu_counts_are_those_of_the_definition(case: str) -> None:
     pairs = CASES[case]()
     for (hypothesis, reference), counts in zip(pairs, _counts(pairs).tolist(), strict=True):
-        assert counts == _counts_by_definition(metrics.tokenize(hypothesis), metrics.tokenize(reference))
+        assert counts == _counts_by_definition(
+            *(metrics.tokenize(text, tokenizer="13a") for text in (hypothesis, reference))
+        )
 
 
 def test_sentence_bleu_by_hand() -> None:
