@@ -3,16 +3,18 @@ import shutil
 from pathlib import Path
 
 import pytest
+from networks import save_untrained_model
 from source_tree import ROOT
 
 from seqkd.config import schema
 from seqkd.data import bitext, nbest, vocab
 from seqkd.data.bitext import Pair
 from seqkd.data.nbest import Hypothesis
-from seqkd.evaluation import measurements
+from seqkd.evaluation import measurements, metrics
+from seqkd.evaluation.measurements import ModelScores
 from seqkd.selection import audit
 from seqkd.utils.errors import InputError
-from stages import report, select, show
+from stages import evaluate, report, select, show
 
 
 @pytest.fixture
@@ -62,6 +64,35 @@ def test_select_writes_a_text_with_the_ids_of_the_human_one(project: Path) -> No
     (project / "machine.yaml").write_text("processes: 2\n")
     _select(project, row)
     assert [path.read_bytes() for path in written] == before
+
+
+@pytest.mark.parametrize(("target", "tokenizer"), [("de", "13a"), ("zh_CN", "zh"), ("th", "char")])
+def test_select_counts_the_words_of_the_target_language(project: Path, target: str, tokenizer: str) -> None:
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("target: de", f"target: {target}"))
+    _lists(project)
+    row = next(iter(schema.load_params().select))
+    _select(project, row)
+    assert f"|tok:{tokenizer}|" in json.loads((project / f"{row}.json").read_text())["signature"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("target", "tokenizer"), [("de", "13a"), ("zho_Hans", "zh"), ("th", "char")])
+def test_evaluate_scores_the_words_of_the_target_language(project: Path, target: str, tokenizer: str) -> None:
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("target: de", f"target: {target}"))
+    save_untrained_model(project, []).rename(project / "baseline")
+    bitext.write(project / "test.tsv", [Pair(0, "der Kater saß", "der Kater saß auf der Matte")])
+    evaluate.main(
+        "baseline", models=project, test=project / "test.tsv", translations=project / "said", out=project / "scores"
+    )
+    scores = measurements.read(ModelScores, project / "scores/baseline.json")
+    translations = (project / "said/baseline/beam5.txt").read_text().splitlines()
+    references = ["der Kater saß auf der Matte"]
+    assert f"|tok:{tokenizer}|" in scores.signature_bleu
+    assert scores.bleu(5) == metrics.bleu(translations, references, tokenizer=tokenizer).value
+    ratio = metrics.length_ratio(translations, references, tokenizer=tokenizer)
+    assert scores.beams["5"].length_ratio == ratio
 
 
 def test_select_refuses_a_list_of_another_text(project: Path) -> None:

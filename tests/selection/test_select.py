@@ -114,6 +114,37 @@ def test_choose_counts_the_corpus_bleu_of_its_texts(lists: tuple[Path, Path, lis
     assert stats.chosen == stats.first
 
 
+@pytest.mark.parametrize(
+    ("language", "human", "other"),
+    [
+        ("de", "Bitte warten Sie hier…", "Bitte warten Sie hier..."),
+        ("de", "Der Raum hat 10² m.", "Der Raum hat 102 m."),
+        ("de", "Drücken Sie die Taste", "Drucken Sie die Taste"),
+        ("fa", "من همین را می\u200cخواهم", "من همین را می خواهم"),
+        ("zh_CN", "你好，世界。我们走吧", "你好,世界.我们走吧"),
+        ("th", "สวัสดีชาวโลก", "สวสดีชาวโลก"),
+        ("ja", "こんにちは、世界！", "こんにちは,世界!"),
+    ],
+)
+@pytest.mark.parametrize("metric", ["bleu", "chrf"])
+def test_choose_takes_the_hypothesis_that_is_the_human_line(
+    language: str, human: str, other: str, metric: str, tmp_path: Path
+) -> None:
+    pair = Pair(7, "", human)
+    size = 4 + 256 + len(set("▁" + human + other)) + 1  # special pieces, bytes, characters, a pair of characters
+    pieces = vocab.train([human, other], tmp_path / "joint.model", size=size, byte_fallback=True)
+    hypotheses = [Hypothesis(tuple(pieces.encode(text)), -1.0, True) for text in (other, human)]
+    path = nbest.write_part(tmp_path, 0, [(pair, hypotheses)])
+    settings = SelectSettings.model_validate({"nbest": "k5", "metric": metric})
+    tokenizer = metrics.tokenizer_name(language)
+    chosen, stats = select.choose(
+        select.Part(path, [pair]), model=tmp_path / "joint.model", settings=settings, tokenizer=tokenizer
+    )
+    assert chosen == [pair]
+    assert stats.ranks == {1: 1}
+    assert metrics.bleu_from_counts(stats.chosen, tokenizer=tokenizer).value == pytest.approx(100)
+
+
 def test_decode_all_gives_what_decode_gives_for_each_line(lists: tuple[Path, Path, list[Pair]]) -> None:
     pieces = vocab.load(lists[1])
     many = [pieces.encode(pair.target) for pair in lists[2][:50]] + [[], [vocab.UNK, vocab.EOS, 7], [vocab.PAD]]
