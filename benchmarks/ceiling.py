@@ -21,6 +21,7 @@ from seqkd.data import vocab
 from seqkd.data.normalization import normalize
 from seqkd.data.vocab import Vocab
 from seqkd.evaluation import metrics
+from seqkd.utils.errors import InputError
 
 Corpora = Annotated[list[str], typer.Argument(help="Recipes, folders or tab-separated files.")]
 Language = Annotated[str, typer.Option(help="The language's code, as the corpus writes it.")]
@@ -69,4 +70,7 @@ def ceiling(lines: list[str], pieces: Vocab, *, tokenizer: str) -> tuple[int, fl
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    try:
+        typer.run(main)
+    except InputError as error:
+        sys.exit(str(error))
