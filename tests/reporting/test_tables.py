@@ -44,6 +44,17 @@ def test_table_1_fits_a_terminal_and_ends_with_its_signatures(all_results: Resul
     assert "+8.0" in narrow
 
 
+def test_tables_name_the_tokenizer_that_their_own_scores_have(all_results: Results, params: Params) -> None:
+    signature = "nrefs:1|case:mixed|eff:no|tok:zh|smooth:exp|version:2.6.0"
+    scores = {model: own.model_copy(update={"signature_bleu": signature}) for model, own in all_results.scores.items()}
+    speeds = [Speed(model="teacher", beam=1, words_per_second=400.0, measured="here, today")]
+    frames = [tables.method_table(params, scores), tables.speed_table(speeds, scores)]
+    for frame in [*frames, tables.pruning_table(params, scores)]:
+        for text in (tables.to_text(frame), tables.to_markdown(frame), tables.to_html(frame)):
+            assert f"BLEU: sacreBLEU {signature}" in text
+            assert "13a" not in text
+
+
 def test_table_1_as_markdown(all_results: Results, params: Params) -> None:
     lines = tables.to_markdown(tables.method_table(params, all_results.scores)).splitlines()
     headings, cells = ([cell.strip() for cell in lines[number].split("|")[1:-1]] for number in (0, 7))
