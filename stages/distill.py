@@ -28,6 +28,6 @@ def main(row: Row, *, teacher: Teacher, texts: Texts, corpus: Corpus, curves: Cu
     bounds.require_network(row, params.student, vocab.size)
     model = run.init_model(vocab, params.student, seed=params.seed, device=device)
     paths = {"texts": texts, "corpus": corpus, "teacher": teacher}
-    spec = run.TrainingRun.of_row(row, settings, optim="student", init_from="random", **paths)
+    spec = run.TrainingRun.of_row(row, settings, optim="student", init_from=run.RANDOM, **paths)
     outs = {"out": models / row, "curve_out": curves / f"{row}.csv"}
     run.train_and_save(model, [spec], params, machine, check=bounds.require_training, **outs)

@@ -28,5 +28,5 @@ def main(name: Name, *, role: Role, text: Text, corpus: Corpus, vocabulary: Voca
     device, pieces = devices.configure(machine, params.precision), vocab.load(vocabulary)
     bounds.require_network(name, size, pieces.size)
     model = run.init_model(pieces, size, seed=params.seed, device=device)
-    spec = run.TrainingRun(name, role, text, corpus, init_from="random")
+    spec = run.TrainingRun(name, role, text, corpus, init_from=run.RANDOM)
     run.train_and_save(model, [spec], params, machine, check=bounds.require_training, out=out, curve_out=curve)

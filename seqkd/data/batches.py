@@ -49,6 +49,11 @@ class TokenizedCorpus(NamedTuple):
     sources: list[list[int]]
     targets: list[list[int]]
 
+    def unused_in_targets(self, vocab_size: int) -> list[int]:
+        """Return the pieces that no target has; EOS is in all."""
+        used = {EOS}.union(*self.targets)
+        return [piece for piece in range(vocab_size) if piece not in used]
+
     def count_target_tokens(self, rows: Sequence[int]) -> int:
         """Return the number of target tokens of these rows, EOS included."""
         return sum(len(self.targets[row]) + 1 for row in rows)

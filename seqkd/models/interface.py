@@ -114,6 +114,13 @@ class Network(nn.Module, ABC):
     ) -> None:
         """Draw new weights, uniform in (-init_range, init_range), the embeddings in their own range."""
 
+    def exclude_pieces(self, ids: Sequence[int]) -> None:
+        """Let these pieces begin with next to no probability, where the network has a bias for each.
+
+        For pieces that no target of the training text has. Else their weights grow in every update of Adam, however
+        small the gradient, and disturb all others: 508 of 2,000 pieces took 3 BLEU from a small student.
+        """
+
     @abstractmethod
     def forward_with_masks(self, source: Tensor, target: Tensor, *dropout_masks: Tensor) -> Tensor:
         """Return forward's vectors with the dropout masks that sample_dropout drew; no masks: no dropout."""

@@ -22,6 +22,7 @@ from seqkd.ops.matmul import PackedWeight, cast_weight, linear, matmul_nt
 
 NetworkShape = interface.NetworkShape
 MASK_BIAS = -1e9  # added to the attention's score of a padded source position
+EXCLUDED_BIAS = -15.0  # its softmax is so small that its gradient is nothing beside the epsilon of Adam, 1e-8
 
 
 class LSTMEncoderOutput(NamedTuple):
@@ -95,6 +96,10 @@ class LSTMNetwork(interface.Network):
             for name, parameter in self.named_parameters():
                 bound = embedding_init_range if name.endswith("_embedding") else init_range
                 parameter.uniform_(-bound, bound, generator=generator)
+
+    def exclude_pieces(self, ids: Sequence[int]) -> None:
+        with torch.no_grad():
+            self.output_bias[list(ids)] = EXCLUDED_BIAS
 
     def encode(self, source: Tensor, dropout_masks: Sequence[Tensor] = ()) -> LSTMEncoderOutput:
         """Encode source, (S, B) ids padded on the left; dropout_masks: (S, B, H) between layers, none: no dropout."""

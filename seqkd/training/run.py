@@ -23,6 +23,8 @@ from seqkd.training.trainer import TrainingJob
 from seqkd.utils import cache_dir, fingerprint
 from seqkd.utils.errors import InputError
 
+RANDOM = "random"
+
 
 @dataclass(frozen=True)
 class TrainingRun:
@@ -32,7 +34,7 @@ class TrainingRun:
     optim: str  # the section of optim in params.yaml
     text: Path  # the pairs to train on
     corpus: Path  # the folder of dev.tsv and about.json
-    init_from: str  # what the weights were before: random, or those of a model
+    init_from: str  # what the weights were before: RANDOM, or those of a model
     alpha: float = 0.0  # weight of word-level KD
     teacher: Path | None = None  # its folder, for word-level KD
     top_k: int = 0  # words of the teacher's distribution to keep; 0: all
@@ -90,6 +92,8 @@ def prepare(model: Model, spec: TrainingRun, params: Params, machine: Machine) -
         optim=spec.optim,
         resume=_resume_folder(model, spec, params, machine),
     )
+    if spec.init_from == RANDOM:
+        model.network.exclude_pieces(job.text.unused_in_targets(model.vocab.size))
     about = bitext.read_about(spec.corpus / "about.json")
     return PreparedTraining(spec, model.network, job, card_fields(spec, params, used=len(job.text.sources)), about)
 

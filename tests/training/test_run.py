@@ -14,6 +14,7 @@ from seqkd.config import schema
 from seqkd.config.schema import DistillSettings, Machine, NetworkSettings, Params
 from seqkd.data import bitext, vocab
 from seqkd.data.bitext import Pair
+from seqkd.data.vocab import BOS, EOS, PAD, UNK
 from seqkd.models import checkpoint
 from seqkd.models.checkpoint import Model
 from seqkd.training import curve, run, training_state
@@ -96,6 +97,24 @@ def test_trainings_one_after_the_other_are_checked_trained_and_saved(
     assert "small: pairs: 40 of 41; " in capsys.readouterr().err
     assert checkpoint.load(project / "models/small").network.shape.hidden == 8
     assert len(list((project / ".resume").glob(f"*/{cache_dir.COMPLETE}"))) == 2
+
+
+def test_training_from_random_weights_leaves_pieces_out_that_no_target_has(project: Path, params: Params) -> None:
+    model = _model(project)
+    prepared = run.prepare(model, _spec(project), params, ONE)
+    used = {EOS}.union(*prepared.job.text.targets)
+    probabilities = torch.softmax(model.network.logits(torch.rand(9, 8)), 1).detach()
+    unused = [piece for piece in range(model.vocab.size) if piece not in used]
+    assert {PAD, UNK, BOS} < set(unused) < set(range(model.vocab.size))
+    assert float(probabilities[:, unused].max()) < 1e-6
+    assert float(probabilities[:, sorted(used)].min()) > 1e-3
+
+
+def test_training_from_a_model_leaves_its_weights_as_they_are(project: Path, params: Params) -> None:
+    model = _model(project)
+    before = [weights.clone() for weights in model.network.parameters()]
+    run.prepare(model, _spec(project, init_from="baseline"), params, ONE)
+    assert all(map(torch.equal, model.network.parameters(), before))
 
 
 def test_training_that_a_check_refuses_writes_nothing(project: Path, params: Params) -> None:
