@@ -99,7 +99,7 @@ def test_prepare_reads_two_plain_files_and_undoes_the_tokenisers_marks(downloads
     )
     _downloaded(recipe.dev, downloads, b"one\ntwo\n", b"eins\nzwei\n")
     _downloaded(recipe.test, downloads, b"Yes !\n", b"Doch !\n")
-    parts, drops, origin = mtdata_corpus.prepare(recipe, source="en", target="de", downloads=downloads)
+    parts, drops, origin, _ = mtdata_corpus.prepare(recipe, source="en", target="de", downloads=downloads)
     assert [(line.source, line.target) for line in parts.train] == [('a well-known " R & D "', "ein A")]
     assert [(line.source, line.target) for line in parts.dev] == [("one", "eins"), ("two", "zwei")]
     assert [(line.source, line.target) for line in parts.test] == [("Yes !", "Doch !")]
@@ -143,7 +143,7 @@ def test_prepare_swaps_an_archives_columns_and_leaves_out_missing_translations(d
             member.size = len(_talks(*rows))
             archive.addfile(member, BytesIO(_talks(*rows)))
     _downloaded(recipe.train[0], downloads, packed.getvalue())
-    parts, drops, _ = mtdata_corpus.prepare(recipe, source="th", target="en", downloads=downloads)
+    parts, drops, _, _ = mtdata_corpus.prepare(recipe, source="th", target="en", downloads=downloads)
     pairs = [[(line.source, line.target) for line in part] for part in parts]
     assert pairs == [[("สวัสดี", "good day"), ("ผม", "it 's me")], [("หนึ่ง", "one")], [("สอง", "two")]]
     assert not drops
