@@ -99,11 +99,11 @@ def _wrong_columns(path: Path, number: int, cells: list[str]) -> str:
     suffixes = [suffix.casefold() for suffix in path.suffixes]
     kind = next((kind for suffix, kind in NOT_TABS.items() if suffix in suffixes), "")
     if len(cells) == 1 and kind:
-        return f"{path}: {kind}, which is not read; write each pair as 'source, tab, target'."
+        return f"{path}: is {kind}, which is not read; write each pair as 'source, tab, target'."
     texts = [str(column) for column, cell in enumerate(cells, start=1) if not re.fullmatch(r"[-+.,\deE%\s]*", cell)]
-    columns = f"{path}, line {number}: {len(cells)} columns; write 'source, tab, target' there"
     if len(cells) == 1:
-        return f"{columns}."
+        return f"{path}, line {number}: 1 column; write 'source, tab, target' there."
+    columns = f"{path}, line {number}: {len(cells)} columns; write 'source, tab, target' there"
     return f"{columns}, such as with cut -f {','.join(texts) if len(texts) == 2 else '1,2'} for all lines."
 
 

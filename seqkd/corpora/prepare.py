@@ -31,7 +31,7 @@ class Prepared(NamedTuple):
 
 
 def prepare(data: schema.DataSettings, *, seed: int, downloads: Path) -> Prepared:
-    """Return the pairs of the corpus that data.corpus names: a recipe (*.yaml), a folder or one file.
+    """Return the pairs of the corpus that data.corpus names: a recipe (*.yaml), a folder or one file of pairs.
 
     The ids count up through train, dev and test. Raise InputError for what cannot be read or downloaded.
     """
@@ -58,7 +58,7 @@ def _load(data: schema.DataSettings, *, seed: int, downloads: Path) -> Cleaned:
         files = sorted(Path("corpora").glob("*"))
         recipes = ", ".join(str(file) for file in files if file.suffix in RECIPE_SUFFIXES)
         others = f"one of {recipes}" if recipes else "a recipe (*.yaml)"
-        raise InputError(f"data.corpus: {path} does not exist; name a folder, a tab-separated file, or {others}.")
+        raise InputError(f"data.corpus: {path} does not exist; name a folder, one file of pairs, or {others}.")
     if path.suffix not in RECIPE_SUFFIXES:
         return local.prepare_file(path, source=data.source, target=data.target, seed=seed, tidy=data.tidy)
     return _load_recipe(path, data, seed=seed, downloads=downloads)

@@ -108,7 +108,7 @@ def refuse_foreign(path: Path, head: bytes) -> None:
     if not found and (name := encoding(head)) != "UTF-8":
         what, mend = name, f"convert the file (iconv -f {name} -t UTF-8)"
     if what:
-        raise InputError(f"{path}: {what}, not text in UTF-8; {mend}.")
+        raise InputError(f"{path}: is {what}; {mend}.")
 
 
 def encoding(head: bytes) -> str:

@@ -212,7 +212,7 @@ def test_tab_separated_file_keeps_a_first_pair_that_is_no_header(tmp_path: Path,
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("two zwei", "1 columns; write 'source, tab, target' there."),
+        ("two zwei", "1 column; write 'source, tab, target' there."),
         ("two\tzwei\t0.87", "3 columns; write 'source, tab, target' there, such as with cut -f 1,2 for all lines."),
         ("1.3e-2\ttwo\tzwei", "3 columns; write 'source, tab, target' there, such as with cut -f 2,3 for all lines."),
         ("1\ttwo\t7\tzwei", "4 columns; write 'source, tab, target' there, such as with cut -f 2,4 for all lines."),
@@ -235,13 +235,13 @@ def test_tab_separated_file_with_other_columns_is_refused_with_the_mend(tmp_path
 def test_file_of_pairs_in_another_format_is_refused_by_its_name(
     tmp_path: Path, name: str, text: str, kind: str
 ) -> None:
-    said = f": {kind}, which is not read; write each pair as 'source, tab, target'."
+    said = f": is {kind}, which is not read; write each pair as 'source, tab, target'."
     _refused_file(tmp_path / name, text, said)
 
 
 def test_file_of_xliff_is_refused_by_its_name(tmp_path: Path) -> None:
     text = "<?xml version='1.0' encoding='UTF-8'?>\n<xliff version='1.2'><file/></xliff>\n"
-    said = ": XLIFF, which is not read, not text in UTF-8; convert it to TMX or to lines of 'source, tab, target'."
+    said = ": is XLIFF, which is not read; convert it to TMX or to lines of 'source, tab, target'."
     _refused_file(tmp_path / "pairs.xlf", text, said)
 
 

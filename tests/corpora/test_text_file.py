@@ -95,7 +95,7 @@ def test_zstd_file_is_refused_with_what_would_read_it(tmp_path: Path) -> None:
     if any(compression.name == "zstd" for compression in unpacking.COMPRESSIONS):
         pytest.skip("zstandard is installed")
     for content in (ZSTD, b"\x50\x2a\x4d\x18\x04\0\0\0" + ZSTD):
-        said = ": compressed by zstd, which needs Python 3.14 or the package zstandard, not text in UTF-8; unpack it."
+        said = ": is compressed by zstd, which needs Python 3.14 or the package zstandard; unpack it."
         assert _refusal(_path(tmp_path, content)) == said
 
 
@@ -117,7 +117,7 @@ def test_utf16_file_is_refused_with_the_command_that_converts_it(
     tmp_path: Path, text: str, packer: Callable[[bytes], bytes], encoding: str, name: str
 ) -> None:
     said = _refusal(_path(tmp_path, packer(text.encode(encoding))))
-    assert said == f": {name}, not text in UTF-8; convert the file (iconv -f {name} -t UTF-8)."
+    assert said == f": is {name}; convert the file (iconv -f {name} -t UTF-8)."
 
 
 def test_file_in_another_encoding_is_refused_by_its_line(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def _tarred() -> bytes:
     ids=range(15),
 )
 def test_file_that_is_no_text_is_refused_by_what_it_is(tmp_path: Path, content: bytes, what: str) -> None:
-    assert _refusal(_path(tmp_path, content)).startswith(f": {what}, not text in UTF-8; ")
+    assert _refusal(_path(tmp_path, content)).startswith(f": is {what}; ")
 
 
 @pytest.mark.parametrize("line", ["<b>Hello</b> world", "<html> begins a page.", "PK is short", "< 5 > 3", ""])
