@@ -6,6 +6,7 @@ import importlib.util
 import io
 import lzma
 import re
+import sys
 import zlib
 from collections.abc import Callable
 from typing import Any, BinaryIO, NamedTuple
@@ -46,7 +47,7 @@ COMPRESSIONS = [
     Compression("bzip2", re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"), bz2.BZ2Decompressor),
 ]
 ZSTD = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")  # a frame, or one to skip
-if importlib.util.find_spec("compression"):  # from Python 3.14 on
+if sys.version_info >= (3, 14):
     COMPRESSIONS.append(
         Compression("zstd", ZSTD, lambda: importlib.import_module("compression.zstd").ZstdDecompressor())
     )
