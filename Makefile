@@ -13,11 +13,11 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile $(PIP_ARGS) -c constraints.txt
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: repro quick test check bench
+.PHONY: repro quick test check bench whole
 
 # dvc starts each stage with `python -m seqkd`, so the environment's python must come first on PATH.
 # Table 2 holds timings of this machine, which DVC cannot see: the table that came with the clone is measured again.
-repro: .dvc/config $(VENV)/installed
+repro: whole $(VENV)/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 	@! git diff --quiet HEAD -- reports/table2.csv || PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro --single-item --force speed
 	@$(BIN)/seqkd show --reports reports
@@ -37,8 +37,16 @@ bench: $(VENV)/installed
 	PYTHON=$(BIN)/python PIP_ARGS="$(PIP_ARGS)" benchmarks/peers.sh
 	$(BIN)/python -m benchmarks all $(BENCH)
 
-.dvc/config:
-	@echo "There is no .dvc/config here; run make in a whole clone of the project." >&2; exit 1
+# What DVC would refuse only after the installation, and with no word on what to do.
+whole:
+	@test -f .dvc/config || { \
+	  echo "There is no .dvc/config here; run make in a whole clone of the project." >&2; exit 1; }
+	@git rev-parse --verify --quiet HEAD >/dev/null 2>&1 || { \
+	  echo "Git finds no history here, which DVC needs; clone the project, or make one:" \
+	    "git init && git add . && git commit -m start" >&2; exit 1; }
+	@corpus="$$(sed -n "s/^  corpus: *//p" params.yaml | sed "s/ *#.*//; s/^[\"']//; s/[\"']\$$//")"; \
+	broken="$$(find -L "$$corpus" -type l 2>/dev/null | head -n 1)"; test -z "$$broken" || { \
+	  echo "$$broken: a link to what is not there; correct the link or remove it." >&2; exit 1; }
 
 $(VENV)/installed: pyproject.toml setup.py constraints.txt
 	@$(PYTHON) -c '$(NEW_ENOUGH)' || { \

@@ -21,6 +21,7 @@ _PACKAGE = Path(__file__).resolve().parent
 STAGES = _PACKAGE / "_stages" if (_PACKAGE / "_stages").is_dir() else _PACKAGE.parent / "stages"
 PIPELINE = {
     "dvc",
+    "lxml",
     "matplotlib",
     "mtdata",
     "pandas",

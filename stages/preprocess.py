@@ -1,13 +1,15 @@
 """preprocess: clean, split and number the corpus named in params.yaml, and count every drop."""
 
 import json
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
 from seqkd.config import schema
 from seqkd.corpora import prepare
+from seqkd.corpora.prepare import Prepared
 from seqkd.data import bitext
 from seqkd.utils import atomic
 
@@ -27,6 +29,16 @@ def main(*, reference: Reference, out: Out, downloads: Downloads) -> None:
     with atomic.open_text(out / "about.json") as file:
         json.dump(parts.about, file, indent=2, sort_keys=True, ensure_ascii=False)
         file.write("\n")
-    counts = f"{len(parts.train):,} training pairs, {len(parts.dev):,} dev, {len(parts.test):,} test"
+    held_out = (f"{len(getattr(parts, name)):,} {name}{_origin(parts, name)}" for name in ("dev", "test"))
+    counts = ", ".join([f"{len(parts.train):,} training pairs", *held_out])
     print(f"{params.data.corpus}, {params.data.source} to {params.data.target}: {counts}")
     print(json.dumps(parts.about["dropped"], indent=2))
+    print(
+        *(f"seqkd preprocess: {note}" for note in parts.notes), sep="\n", end="\n" * bool(parts.notes), file=sys.stderr
+    )
+
+
+def _origin(parts: Prepared, name: str) -> str:
+    """Return where a part of the user's own text comes from, in brackets."""
+    origin = cast(dict[str, object], parts.about["origin"]).get(name)
+    return f" ({origin})" if isinstance(origin, str) else ""

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from seqkd.config import schema
-from seqkd.utils import atomic
+from seqkd.utils import atomic, links
 
 Out = Annotated[Path, typer.Option(help="The file to write; always the same, so that no stage runs anew for it.")]
 WRITES = "{out}"
@@ -14,7 +14,8 @@ WRITES = "{out}"
 
 def main(*, out: Out) -> None:
     """Refuse wrong settings, and names that would lead out of their folder."""
-    schema.load_params()
+    corpus = schema.load_params().data.corpus
+    links.refuse_dangling(Path(corpus))  # DVC, which hashes the corpus next, would not say what to do
     schema.load_machine()
     with atomic.open_text(out) as file:
         file.write("valid\n")

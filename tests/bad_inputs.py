@@ -1,5 +1,6 @@
 """Bad inputs as a table: a change to a small project, a command, and what must be printed."""
 
+import gzip
 import pickle
 import shutil
 
@@ -25,6 +26,7 @@ from bad_project import (
     ids,
     joined,
     keyed,
+    link,
     listed,
     nothing,
     other_teacher,
@@ -124,7 +126,18 @@ CORPUS = [
     Case("unequal files", file("own/train.de", joined(GERMAN[:38])), PREPROCESS, "own/train.en, line 39: no such line"),
     Case("an empty file", file("own/train.de", b""), PREPROCESS, "own/train.de: the file is empty; give it text"),
     Case("not UTF-8 text", file("own/train.de", b"ein\nzw\xff\n"), PREPROCESS, "own/train.de, line 2: not UTF-8; conv"),
-    Case("UTF-16", file("own/train.de", "ein".encode("utf-16")), PREPROCESS, "own/train.de, line 1: "),
+    Case("UTF-16", file("own/train.de", "ein".encode("utf-16")), PREPROCESS, "own/train.de: is UTF-16; convert the f"),
+    Case("a page of HTML", file("own/train.de", b"<!DOCTYPE html>\n<html>"), PREPROCESS, "own/train.de: is a page of "),
+    Case("a zip", file("own/train.de", b"PK\3\4"), PREPROCESS, "own/train.de: is a zip archive or a file of an office"),
+    Case("bytes after gzip's end", file("own/train.de", gzip.compress(joined(GERMAN)) + b"x"), PREPROCESS,
+         "own/train.de, after line 40: bytes after the end of the gzip data; compress the file anew."),
+    Case("two dev sets", lambda root: [file(f"own/{name}.{side}", b"a\n")(root) for name in ("dev", "valid")
+         for side in ("en", "de")], PREPROCESS, "own has dev.en, valid.en for dev; keep one of them."),
+    Case("a train of another name", lambda root: [(root / f"own/train.{side}").rename(root / f"own/train.tok.{side}")
+         for side in ("en", "de")], PREPROCESS, "own has no train.en and train.de; it has train.tok.de, train.tok.en;"),
+    Case("a link to nothing", link("own/more", "none"), VALIDATE, "own/more: a link to wh"),
+    Case("a corpus that is a link to nothing", lambda root: (settings("corpus: own", "corpus: other")(root),
+         link("other", "none")(root)), VALIDATE, "other: a link to what is not there; correct the link or"),
     Case("a NUL", file("own/train.de", b"ein\nzwei\0\n"), PREPROCESS, "own/train.de, line 2: a NUL character, so this"),
     Case("a line of 10 MB", file("own/train.de", b"a" * 10_000_000), PREPROCESS, "own/train.de, line 1: longer than 1"),
     Case("a packed line of 100 MB", packed(b"a" * 100_000_000), PREPROCESS, "line 1: longer than 1"),
@@ -141,10 +154,16 @@ CORPUS = [
     Case("all duplicates", both(["a b"] * 40, ["c d"] * 40), PREPROCESS, "own: 1 of 40 training pairs are left withou"),
     Case("one line", both(["a b"], ["c d"]), PREPROCESS, "own: 1 of 1 training pairs are left without repeats"),
     Case("source equals target", both(ENGLISH, ENGLISH), PREPROCESS, "own: the target of every training pair is its s"),
-    Case("an unknown language", settings("target: de", "target: xx"), PREPROCESS, "own has no train.xx or train.xx.gz"),
+    Case("an unknown language", settings("target: de", "target: xx"), PREPROCESS, "own has train.en but no train.xx;"),
     Case("an absent corpus", settings("corpus: own", "corpus: nowhere"), PREPROCESS, "data.corpus: nowhere does not e"),
     Case("three columns", lambda root: (settings("corpus: own", "corpus: own.tsv")(root),
          file("own.tsv", b"a\tb\nc\td\te\n")(root)), PREPROCESS, "own.tsv, line 2: 3 columns; write 'source, tab, tar"),
+    Case("a score beside each pair", lambda root: (settings("corpus: own", "corpus: own.tsv")(root),
+         file("own.tsv", b"a\tb\t0.5\n")(root)), PREPROCESS, "own.tsv, line 1: 3 columns; write 'source, tab, tar"),
+    Case("a CSV", lambda root: (settings("corpus: own", "corpus: own.csv")(root),
+         file("own.csv", b"a,b\n")(root)), PREPROCESS, "own.csv: is CSV, which is not read; write each pair as 'sour"),
+    Case("a broken TMX", lambda root: (settings("corpus: own", "corpus: own.tmx")(root),
+         file("own.tmx", b"<tmx><tu>")(root)), PREPROCESS, "own.tmx, line 1: broken XML; correct it there, or export"),
     Case("a recipe of no kind", lambda root: (settings("corpus: own", "corpus: own.yaml")(root),
          file("own.yaml", b"kind: magic\n")(root)), PREPROCESS, "own.yaml: kind is 'magic'; it must be 'wheels', 'gra"),
     Case("broken gzip", packed(joined(GERMAN), cut=9), PREPROCESS, "own/train.de.gz, after line 4"),
@@ -209,6 +228,8 @@ MODELS = [
     Case("a file that is not there", nothing, SELECT.replace(REFERENCE, "text/none.tsv"), "text/none.tsv: no such fil"),
     Case("a folder of others' to write", nothing, f"{EXPORT} own", "own: holds something else than a model, which wou"),
     Case("a folder above the model", nothing, f"{EXPORT} models", "models: holds something else than a model, which w"),
+    Case("a link to nothing to write", link("link", "none"), f"{EXPORT} link",
+         "link: a link to what is not there; correct the link or remove it."),
     Case("the working folder to write", nothing, f"{EXPORT} .", ".: holds something else than a model, which would be"),
     Case("the model itself to write", nothing, f"{EXPORT} models/../models/teacher", "is the model itself, which"),
     Case("a folder above for a file", nothing, "validate --out ..", "..: cannot be replaced; choose another place."),
@@ -239,5 +260,10 @@ FINE = [
          (root / "own/train.de").rename(root / "own/train.no")), PREPROCESS, ""),
     Case("1e-2 for a rate", settings("rate: 0.01", "rate: 1e-2"), VALIDATE, ""),
     Case("a card that is not UTF-8", file("models/teacher/README.md", b"M\xfcller\n"), f"{EXPORT} small", ""),
+    Case("a link to a folder to write", link("link", "models/later"), f"{EXPORT} link", ""),
+    Case("Latin script after @", lambda root: (settings("target: de", "target: sr@latin")(root),
+         (root / "own/train.de").rename(root / "own/train.sr@latin")), PREPROCESS, ""),
+    Case("a dev set called Valid", lambda root: [file(f"own/Valid.{side}.txt", b"a dog\n")(root)
+         for side in ("en", "de")], PREPROCESS, ""),
     Case("a row as DVC names it", nothing, SELECT.replace("best", "select@best", 1), ""),
 ]  # fmt: skip

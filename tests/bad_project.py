@@ -86,6 +86,10 @@ def file(name: str, content: bytes) -> Change:
     return lambda root: (root / name).write_bytes(content)
 
 
+def link(name: str, to: str) -> Change:
+    return lambda root: (root / name).symlink_to(to)
+
+
 def packed(content: bytes, *, cut: int = 0) -> Change:
     """Write the German side as .gz, without its last `cut` bytes."""
 

@@ -60,8 +60,9 @@ def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def tree(root: Path) -> dict[str, bytes | None]:
-    """Every file with its bytes, every folder with None."""
-    return {path.relative_to(root).as_posix(): None if path.is_dir() else path.read_bytes() for path in root.rglob("*")}
+    """Every file with its bytes, every folder and every link to nothing with None."""
+    paths = root.rglob("*")
+    return {path.relative_to(root).as_posix(): path.read_bytes() if path.is_file() else None for path in paths}
 
 
 def seqkd(command: str, monkeypatch: pytest.MonkeyPatch) -> int:

@@ -120,6 +120,9 @@ def formats(folder: Path) -> dict[str, Format]:
     pairs = b"a dog\tein Hund\na cat\teine Katze\na cow\teine Kuh\nthe sun\tdie Sonne\n"
     yaml = {f"{path.parent.name}/{path.stem}": path.read_bytes() for path in ROOT.glob("co[nr]*/*.yaml")}
 
+    def own_pairs(path: Path) -> object:
+        return local.prepare_file(path, source="en", target="de", seed=1)
+
     def loaded(path: Path) -> object:
         for name, content in read.items():
             if name != path.name:
@@ -135,9 +138,9 @@ def formats(folder: Path) -> dict[str, Format]:
         "public": Format("p.yaml", yaml["corpora/ted-th-en"], lambda path: schema.load(path, mtdata.MtdataRecipe)),
         "an overlay": Format("o.yaml", yaml["configs/ted-th-en"], laid_over),
         "a corpus": Format("reference.tsv", (folder / "reference.tsv").read_bytes(), bitext.read),
-        "one's own pairs": Format("own.tsv", pairs, lambda path: local.prepare_file(path, seed=1)),
-        "packed pairs": Format("own.tsv.gz", gzip.compress(pairs), lambda path: local.prepare_file(path, seed=1)),
-        "pairs, packed": Format("own.tsv.gz", pairs, lambda path: local.prepare_file(path, seed=1), gzip.compress),
+        "one's own pairs": Format("own.tsv", pairs, own_pairs),
+        "packed pairs": Format("own.tsv.gz", gzip.compress(pairs), own_pairs),
+        "pairs, packed": Format("own.tsv.gz", pairs, own_pairs, gzip.compress),
         "a packed part": Format("part-00000.tsv.gz", part, lambda path: list(nbest.read_part(path, listed))),
         "a part, packed": Format(
             "part-00000.tsv.gz", gzip.decompress(part), lambda path: list(nbest.read_part(path, listed)), gzip.compress

@@ -35,6 +35,7 @@ HOMES = {  # library: the files of seqkd/ that may import it; stages/ may import
     "matplotlib": {"reporting/plots", "reporting/plot_labels"},
     "safetensors": {"models/checkpoint", "training/training_state"},
     "tqdm": {"utils/progress"},
+    "lxml": {"corpora/tmx"},
     "numba": {"utils/jit", "ops/cpu/gemm", "ops/cpu/lstm_cell", "ops/cpu/packing"},
     "psutil": {"planning/bounds", "planning/plan", "utils/process_control"},
     "pydantic": {"config/schema"},  # and where records are built on schema.Record

@@ -1,9 +1,12 @@
 """dvc.yaml against the source: what a stage's result depends on is computed from its imports."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
+from dvc.exceptions import DvcException
+from dvc.utils.hydra import apply_overrides
 from dvc_file import instances, leaves, lookup, paths, stage_file, tracked
 from source_tree import ROOT, closure, edges, modules, package, sections
 
@@ -114,6 +117,7 @@ def test_defaults_of_the_settings_are_pinned_because_dvc_sees_only_params_yaml()
 DEFAULTS: dict[str, object] = {
     "VocabSettings.character_coverage": "auto",
     "VocabSettings.byte_fallback": True,
+    "DataSettings.tidy": False,
     "NetworkSettings.init_range": 0.1,
     "NetworkSettings.embedding_init_range": 0.1,
     "OptimizerSettings.beta2": 0.999,
@@ -131,6 +135,18 @@ DEFAULTS: dict[str, object] = {
     "DistillSettings.top_k": 0,
     "FinetuneSettings.top_k": 0,
 }
+
+
+def test_path_with_an_umlaut_reaches_the_settings_as_the_readme_shows_it(tmp_path: Path) -> None:
+    settings = tmp_path / "params.yaml"
+    settings.write_text("data: {corpus: a}\n")
+    shown = re.findall(r"-S '(data\.corpus=[^']*)'", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(shown) == 1
+    with pytest.raises(DvcException):
+        apply_overrides(settings, [shown[0].replace('"', "")])
+    for path in ("/path/to/Gespräche (neu)", "/it's", "/a, b = {c}", "/ 書 #1"):
+        apply_overrides(settings, [shown[0].replace("/path/to/Gespräche (neu)", path)])
+        assert yaml.safe_load(settings.read_text(encoding="utf-8"))["data"]["corpus"] == path
 
 
 # The check itself, on a pipeline small enough to see through.

@@ -39,7 +39,7 @@ Positive = Annotated[int, Field(ge=1)]
 Range = Annotated[float, Field(gt=0, le=100)]
 # A name becomes a part of paths, so it cannot lead out of a folder; 64 letters leave space for what stages add.
 Name = Annotated[str, _matches(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "at most 64 letters, digits, _ and -, such as seq-2")]
-Language = Annotated[str, _matches(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*", "a language's code, such as de or pt_BR")]
+Language = Annotated[str, _matches(r"[A-Za-z0-9]+([._@-][A-Za-z0-9]+)*", "a language's code, such as de or pt_BR")]
 Size = Annotated[str, _matches(r"[1-9][0-9]?x[1-9][0-9]{0,4}", "LAYERSxUNITS, such as 2x500, at most 99x99999")]
 
 
@@ -54,10 +54,11 @@ class Record(BaseModel):
 
 
 class DataSettings(Record):
-    corpus: Annotated[str, Field(min_length=1)]  # a recipe (*.yaml), a folder, or one tab-separated file
+    corpus: Annotated[str, Field(min_length=1)]  # a recipe (*.yaml), a folder, or one file (tab-separated, TMX)
     source: Language  # as in the corpus's file names
     target: Language
     max_length: Positive  # pieces a side; longer training pairs are left out
+    tidy: bool = False  # take tags, entities and a tokenizer's marks out of one's own text, and mtdata's
 
 
 class VocabSettings(Record):

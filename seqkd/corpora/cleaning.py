@@ -6,7 +6,7 @@ import random
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, NamedTuple, Self
 
 from pydantic import Field, model_validator
@@ -36,6 +36,7 @@ class Cleaned(NamedTuple):
     parts: Split
     drops: Counter[str]  # number of dropped lines by cause
     origin: dict[str, object]  # where the text comes from
+    notes: tuple[str, ...] = ()  # what the user should know besides
 
 
 class WordLimits(Record):
@@ -62,6 +63,9 @@ TAG = re.compile(r"</?[A-Za-z][^<>]*>")
 BREAK = re.compile(r"</?(?:br|p|li|ul|ol|div|h\d|tr|td|table)\b[^<>]*>", re.IGNORECASE)
 MARK = re.compile(r"\*\*|(?<!\w)__(?=\w)|(?<=\w)__(?!\w)|(?<!\S)&(?=\w)")  # emphasis; & before a menu's key
 MARKUP = re.compile(r"https?:|www\.|://|[{}`\\|<>]|\[%|\[[^\]]*\]\(|%\(\w+\)|%[sdrif]\b")
+# What a tokenizer leaves in a text: Moses' @-@ and entities, subword-nmt's @@ .
+JOINT = re.compile(r" ?(?:@|##AT##)([-,./:])(?:@|##AT##) ?|(?<=\w)@@ (?=\S)")
+ENTITY = re.compile(r"&(?:amp|apos|quot|lt|gt|nbsp|#\d{1,7}|#x[0-9a-f]{1,6});", re.IGNORECASE)
 WORD = re.compile(r"[^\W\d_]{2,}(?:[-’'/][^\W\d_]+)*")
 NUMBER = re.compile(r"\d+")
 
@@ -85,6 +89,19 @@ def key(text: str) -> str:
 def tidy(text: str) -> str:
     """Return the text without tags and emphasis marks, with entities resolved, in the normal form."""
     return normalize(MARK.sub("", TAG.sub("", BREAK.sub(" ", html.unescape(text)))))
+
+
+def untokenize(text: str) -> str:
+    """Return the text as tidy does, and without the marks of a tokenizer."""
+    return tidy(JOINT.sub(lambda mark: mark[1] or "", text))
+
+
+def note_marks(parts: Mapping[str, list[Line]], *, tidied: bool) -> tuple[str, ...]:
+    """Return a note on the number of pairs that hold entities or a tokenizer's marks; none where none does."""
+    sides = ((line.source, line.target) for lines in parts.values() for line in lines)
+    count = sum(any(ENTITY.search(text) or JOINT.search(text) for text in pair) for pair in sides)
+    mend = "they are left after data.tidy" if tidied else "data.tidy: true in params.yaml resolves them"
+    return (f"{count:,} pairs have entities or a tokenizer's marks, such as &quot; or @-@; {mend}.",) * (count > 0)
 
 
 def _is_prose(text: str) -> bool:

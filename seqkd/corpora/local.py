@@ -1,109 +1,79 @@
-"""Local corpora: a user's folder of train, dev and test files, or one tab-separated file."""
+"""Local corpora: a user's folder of train, dev and test files, or one file of tab-separated lines or of TMX."""
 
-import gzip
 import re
-import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
-from seqkd.corpora import cleaning
+from seqkd.corpora import cleaning, folder, text_file, tmx
 from seqkd.corpora.cleaning import Cleaned, Line, Split
 from seqkd.data.normalization import normalize
 from seqkd.utils import fingerprint
 from seqkd.utils.errors import InputError
-from seqkd.utils.progress import Progress
 
 HELD_OUT = 1000  # lines split off for dev, and for test, where none are given; of fewer than 10 000 lines a tenth
-SHOW_PROGRESS_FROM = 20_000_000  # bytes of a file
-MAX_LINE = 1 << 20  # bytes, as for the vocabulary; a longer line is no sentence and may not fit in memory
 WORD = re.compile(r"\w")
+# What the cells of a header are made of, besides codes of languages. One pair too few does no harm; it is told.
+HEADER_WORD = re.compile(
+    "source|src|target|tgt|trg|translation|reference|original|text|sentence|segment|string|phrase|language|lang|[12]|"
+    "arabic|chinese|czech|danish|dutch|english|finnish|french|german|greek|hindi|hungarian|italian|japanese|korean|"
+    "norwegian|persian|polish|portuguese|romanian|russian|spanish|swedish|thai|turkish|ukrainian|vietnamese"
+)
+NOT_TABS = {".csv": "CSV", ".json": "JSON", ".jsonl": "JSON", ".po": "a gettext catalogue", ".srt": "subtitles"}
+Form = Callable[[str], str]
 
 
-def prepare(folder: Path, *, source: str, target: str, seed: int) -> Cleaned:
+def prepare(where: Path, *, source: str, target: str, seed: int, tidy: bool = False) -> Cleaned:
     """Return a folder's train, dev and test; a dev or test that is absent is split off from train by seed.
 
-    Raise InputError, with file and line, for an absent language, unequal line counts, bad UTF-8, an empty file.
+    tidy: take out markup, entities and a tokenizer's marks. Raise InputError, with file and line, for an absent
+    language, unequal line counts, bad UTF-8, an empty file.
     """
-    given: dict[str, list[Line]] = {}
-    checksums: dict[str, str] = {}
-    for part in Split._fields:
-        if paths := _find_files(folder, part, languages=(source, target)):
-            given[part] = _read_pairs(*paths)
-            checksums |= {path.name: fingerprint.file_sha256(path) for path in paths}
-    return _clean_and_split(given, checksums, seed=seed, where=folder)
+    found = folder.find(where, source=source, target=target)
+    form = cleaning.untokenize if tidy else normalize
+    given = {part: _read_sides(*paths, form=form) for part, paths in found.parts.items()}
+    origin: dict[str, object] = {
+        "files": {path.name: fingerprint.file_sha256(path) for paths in found.parts.values() for path in paths},
+        **{part: " and ".join(path.name for path in paths) for part, paths in found.parts.items() if part != "train"},
+    }
+    unread = (
+        f"{where}: not read: {folder.listed(found.unread)}; name what you need like train.{source} or dev.{target}."
+    )
+    notes = (unread,) * bool(found.unread) + cleaning.note_marks(given, tidied=tidy)
+    return _clean_and_split(given, origin, seed=seed, where=where)._replace(notes=notes)
 
 
-def prepare_file(path: Path, *, seed: int) -> Cleaned:
-    """Return one file of 'source, tab, target' lines, plain or .gz, split by seed. Raise InputError, with the line."""
-    pairs: list[Line] = []
-    for number, text in enumerate(read_lines(path), start=1):
-        sides = text.split("\t")
-        if len(sides) != 2:
-            raise InputError(f"{path}, line {number}: {len(sides)} columns; write 'source, tab, target' there.")
-        pairs.append(Line("", *map(normalize, sides)))
-    return _clean_and_split({"train": pairs}, {path.name: fingerprint.file_sha256(path)}, seed=seed, where=path)
+def prepare_file(path: Path, *, source: str, target: str, seed: int, tidy: bool = False) -> Cleaned:
+    """Return the pairs of one file, TMX or lines of 'source, tab, target', plain or compressed, split by seed.
+
+    Raise InputError, with the line, for what cannot be read.
+    """
+    form = cleaning.untokenize if tidy else normalize
+    notes: tuple[str, ...] = ()
+    drops: Counter[str] = Counter()
+    if text_file.root(text_file.read_head(path)) == "tmx":
+        units = list(tmx.read(path, source=source, target=target))
+        lines = [_line(*unit, form=form) for unit in units if unit]
+        drops["units without one of the languages"] = len(units) - len(lines)
+    else:
+        lines = _read_tab_separated(path, form)
+        if _is_header(lines[0], source, target):
+            header, *lines = lines
+            drops["a header"] = 1
+            notes = (f"{path}, line 1: {header.source} and {header.target} are taken for a header, not for a pair.",)
+    origin: dict[str, object] = {"files": {path.name: fingerprint.file_sha256(path)}}
+    notes += cleaning.note_marks({"train": lines}, tidied=tidy)
+    cleaned = _clean_and_split({"train": lines}, origin, seed=seed, where=path)
+    return cleaned._replace(drops=cleaned.drops + drops, notes=notes)
 
 
-def read_lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a text file, plain or .gz. Raise InputError, with the line, for no text or an empty file."""
-    number = 0
-    with path.open("rb") as raw:
-        try:
-            for line in _unpacked_lines(raw, path):
-                number += 1
-                if len(line) > MAX_LINE:
-                    raise InputError(f"{path}, line {number}: longer than {MAX_LINE:,} bytes; write a sentence a line.")
-                if b"\0" in line:
-                    raise InputError(f"{path}, line {number}: a NUL character, so this is no text; take it out.")
-                yield line.decode("utf-8").removeprefix("\ufeff").rstrip("\r\n")
-        except UnicodeDecodeError:
-            raise InputError(f"{path}, line {number}: not UTF-8; convert the file.") from None
-        except (gzip.BadGzipFile, zlib.error, EOFError):
-            raise InputError(f"{path}, after line {number}: broken gzip; compress the file anew.") from None
-    if number == 0:
-        raise InputError(f"{path}: the file is empty; give it text or remove it.")
+def _line(source: str, target: str, *, form: Form) -> Line:
+    return Line("", form(source), form(target))
 
 
-def _unpacked_lines(raw: BinaryIO, path: Path) -> Iterator[bytes]:
-    """Yield the lines of an open file, unpacked, with a progress bar over the bytes of a large one."""
-    stream = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
-    size = path.stat().st_size
-    lines = iter(lambda: stream.readline(MAX_LINE + 1), b"")
-    if size < SHOW_PROGRESS_FROM:
-        yield from lines
-        return
-    with Progress(size, unit="bytes", label=path.name) as bar:
-        for number, line in enumerate(lines):
-            yield line
-            if number % 10_000 == 0:
-                bar.add(raw.tell() - bar.done)
-
-
-def _find_files(folder: Path, part: str, languages: tuple[str, str]) -> list[Path]:
-    """Return the two files of a part, none for an absent dev or test. Raise InputError for one without the other."""
-    names = {language: [folder / f"{part}.{language}{end}" for end in ("", ".gz")] for language in languages}
-    candidates = [path for paths in names.values() for path in paths]
-    for path in candidates:
-        if path.is_symlink() and not path.exists():
-            raise InputError(f"{path}: a link to a file that is not there; correct the link or remove it.")
-    files = [path for path in candidates if path.exists()]
-    for language, paths in names.items():
-        existing = [path for path in paths if path.exists()]
-        if len(existing) == 2:
-            raise InputError(f"{folder} has both {existing[0].name} and {existing[1].name}; remove one of them.")
-        if not existing and (files or part == "train"):
-            available = sorted({path.name.removesuffix(".gz").split(".")[-1] for path in folder.glob(f"{part}.*")})
-            raise InputError(
-                f"{folder} has no {part}.{language} or {part}.{language}.gz; "
-                f"languages of {part} there: {', '.join(available) or 'none'} (data.source and data.target choose)."
-            )
-    return files
-
-
-def _read_pairs(source: Path, target: Path) -> list[Line]:
+def _read_sides(source: Path, target: Path, *, form: Form) -> list[Line]:
     """Return the pairs of two files, line by line. Raise InputError for unequal counts."""
-    sides = [[normalize(text) for text in read_lines(path)] for path in (source, target)]
+    sides = [[form(text) for text in text_file.read_lines(path)] for path in (source, target)]
     longer, shorter = (source, target) if len(sides[0]) > len(sides[1]) else (target, source)
     if len(sides[0]) != len(sides[1]):
         raise InputError(
@@ -113,7 +83,39 @@ def _read_pairs(source: Path, target: Path) -> list[Line]:
     return [Line("", *pair) for pair in zip(*sides, strict=True)]
 
 
-def _clean_and_split(given: dict[str, list[Line]], checksums: dict[str, str], *, seed: int, where: Path) -> Cleaned:
+def _read_tab_separated(path: Path, form: Form) -> list[Line]:
+    """Return the pairs of a file of 'source, tab, target' lines; a blank line has two empty sides."""
+    lines: list[Line] = []
+    for number, text in enumerate(text_file.read_lines(path), start=1):
+        cells = text.split("\t") if normalize(text) else ["", ""]
+        if len(cells) != 2:
+            raise InputError(_wrong_columns(path, number, cells))
+        lines.append(_line(*cells, form=form))
+    return lines
+
+
+def _wrong_columns(path: Path, number: int, cells: list[str]) -> str:
+    """Return what is wrong with a line that has one column or more than two, and the mend."""
+    suffixes = [suffix.casefold() for suffix in path.suffixes]
+    kind = next((kind for suffix, kind in NOT_TABS.items() if suffix in suffixes), "")
+    if len(cells) == 1 and kind:
+        return f"{path}: is {kind}, which is not read; write each pair as 'source, tab, target'."
+    texts = [str(column) for column, cell in enumerate(cells, start=1) if not re.fullmatch(r"[-+.,\deE%\s]*", cell)]
+    if len(cells) == 1:
+        return f"{path}, line {number}: 1 column; write 'source, tab, target' there."
+    columns = f"{path}, line {number}: {len(cells)} columns; write 'source, tab, target' there"
+    return f"{columns}, such as with cut -f {','.join(texts) if len(texts) == 2 else '1,2'} for all lines."
+
+
+def _is_header(line: Line, source: str, target: str) -> bool:
+    """Return whether the sides of a first line name their columns, such as source_text or en."""
+    codes = {part for language in (source, target) for part in re.findall(r"[^\W_]+", language.casefold())}
+    words = [re.findall(r"[^\W_]+", side.casefold()) for side in (line.source, line.target)]
+    known = all(word in codes or HEADER_WORD.fullmatch(word) for side in words for word in side)
+    return known and all(words) and words[0] != words[1]
+
+
+def _clean_and_split(given: dict[str, list[Line]], origin: dict[str, object], *, seed: int, where: Path) -> Cleaned:
     """Remove repeats and overlap, and split the absent parts off from train; a source sentence is in one part only.
 
     Raise InputError for a text that cannot be trained on.
@@ -121,7 +123,6 @@ def _clean_and_split(given: dict[str, list[Line]], checksums: dict[str, str], *,
     cleaned, drops = cleaning.clean_given_split(Split(given["train"], given.get("dev", []), given.get("test", [])))
     absent = [part for part in ("dev", "test") if part not in given]
     _check_usable(given, cleaned, where, least=1 + len(absent))
-    origin: dict[str, object] = {"files": checksums, **{part: "given" for part in given if part != "train"}}
     if absent:
         count = min(HELD_OUT, max(1, len(cleaned.train) // 10))
         lines = [line._replace(group=cleaning.key(line.source)) for line in cleaned.train]
@@ -135,7 +136,7 @@ def _clean_and_split(given: dict[str, list[Line]], checksums: dict[str, str], *,
             ) from None
         cleaned = Split(parts.train, cleaned.dev or parts.dev, cleaned.test or parts.test)
         drops += more
-        origin |= dict.fromkeys(absent, "split off from train by seed")
+        origin = origin | dict.fromkeys(absent, "split off from train by seed")
     return Cleaned(cleaned, drops, origin)
 
 

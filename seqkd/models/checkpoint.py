@@ -25,7 +25,7 @@ from seqkd.config import schema
 from seqkd.data.vocab import Vocab
 from seqkd.models.interface import Network, NetworkShape
 from seqkd.models.lstm import LSTMNetwork
-from seqkd.utils import atomic
+from seqkd.utils import atomic, links
 from seqkd.utils.errors import InputError
 
 WEIGHTS, SHAPE, VOCAB, CARD = "weights.safetensors", "shape.json", "vocab.model", "README.md"
@@ -80,6 +80,7 @@ def save(folder: Path, model: Model, *, card: str, precision: WeightPrecision = 
     Raises InputError where the folder exists and holds anything but a model, all of which would be replaced.
     precision int8: rounds every matrix to 255 steps between the largest weights of each row, which cannot be undone.
     """
+    links.refuse_dangling(folder)
     existing = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if existing and not {SHAPE} <= existing <= {WEIGHTS, SHAPE, VOCAB, CARD}:
         raise InputError(f"{folder}: holds something else than a model, which would be lost; name a new folder.")
@@ -99,8 +100,11 @@ def save(folder: Path, model: Model, *, card: str, precision: WeightPrecision = 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], *, metadata: dict[str, str] | None = None) -> None:
     """Write a safetensors file. Raises OSError, as any other writer does, when the system refuses."""
+    path.touch()
+    mode = path.stat().st_mode  # what the umask leaves, as of every file; safetensors shuts out all other users
     try:
         save_file(tensors, path, metadata=metadata)
+        path.chmod(mode)
     except SafetensorError as error:
         if code := re.search(r"os error (\d+)", str(error)):
             raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from None

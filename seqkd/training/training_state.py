@@ -10,9 +10,10 @@ from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
+from seqkd.models import checkpoint
 from seqkd.training.curve import Epoch
 from seqkd.utils import fingerprint
 
@@ -62,7 +63,7 @@ def save(folder: Path, state: TrainingState, tensors: StateTensors) -> None:
     written = {name: tensor.detach().cpu() for name, tensor in vars(tensors).items()}
     written[RECORD] = torch.frombuffer(bytearray(json.dumps(asdict(state)).encode()), dtype=torch.uint8)
     try:
-        save_file(written, partial)
+        checkpoint.write_tensors(partial, written)
         position = f"{len(state.curve):06d}-{state.epoch_batches:09d}"
         partial.replace(folder / f"state-{position}-{_digest(partial)}.safetensors")
     finally:
@@ -127,7 +128,7 @@ class CheckpointSaver:
         began = time.monotonic()
         try:
             save(self.folder, state, tensors)
-        except (OSError, SafetensorError) as error:
+        except OSError as error:
             if not self.warned:
                 print(f"{self.folder}: the state could not be saved ({error}); training goes on.", file=sys.stderr)
             self.warned = True

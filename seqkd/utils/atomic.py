@@ -15,8 +15,10 @@ from typing import TextIO
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield the temporary name to write a file or a folder to; it is renamed to path when the block ends.
 
-    When the block fails, path stays as it was, nothing else is left, and an OSError names path.
+    When the block fails, path stays as it was, nothing else is left, and an OSError names path. A link to a folder is
+    followed. A link to a file is replaced: behind it may be DVC's cache, which nobody may write to.
     """
+    path = path.resolve() if path.is_symlink() and path.is_dir() else path
     if path.name in ("", ".."):  # the working folder, the root or one above has no name to write beside
         raise OSError(errno.EBUSY, "Cannot be replaced", str(path))
     partial, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
@@ -26,7 +28,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         _remove(partial)
         yield partial
         _fsync(partial)
-        if partial.is_dir() and path.is_dir() and not path.is_symlink():
+        if partial.is_dir() and path.is_dir():
             _swap(path, partial, old)
         else:
             os.replace(partial, path)

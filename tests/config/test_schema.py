@@ -35,6 +35,19 @@ def test_load_params_reads_the_projects_own_settings() -> None:
     assert params.role("teacher-seq_inter") == "teacher"
 
 
+@pytest.mark.parametrize("code", ["de", "pt_BR", "pt-BR", "zh-Hant-TW", "sr@latin", "ca_ES@valencia", "es-419"])
+def test_load_params_takes_a_language_as_its_files_spell_it(values: dict[str, Any], tmp_path: Path, code: str) -> None:
+    values["data"]["target"] = code
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    assert schema.load_params(tmp_path / "params.yaml").data.target == code
+
+
+@pytest.mark.parametrize("code", ["", "@latin", "sr@", "sr@@latin", "../de", "d e", "de/at", "sr@la/tin", "de\n"])
+def test_load_params_refuses_what_is_no_language(values: dict[str, Any], tmp_path: Path, code: str) -> None:
+    values["data"]["target"] = code
+    assert "it must be a language's code, such as de or pt_BR" in refused(values, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [

@@ -99,7 +99,7 @@ def test_prepare_reads_two_plain_files_and_undoes_the_tokenisers_marks(downloads
     )
     _downloaded(recipe.dev, downloads, b"one\ntwo\n", b"eins\nzwei\n")
     _downloaded(recipe.test, downloads, b"Yes !\n", b"Doch !\n")
-    parts, drops, origin = mtdata_corpus.prepare(recipe, source="en", target="de", downloads=downloads)
+    parts, drops, origin, _ = mtdata_corpus.prepare(recipe, source="en", target="de", downloads=downloads)
     assert [(line.source, line.target) for line in parts.train] == [('a well-known " R & D "', "ein A")]
     assert [(line.source, line.target) for line in parts.dev] == [("one", "eins"), ("two", "zwei")]
     assert [(line.source, line.target) for line in parts.test] == [("Yes !", "Doch !")]
@@ -143,7 +143,7 @@ def test_prepare_swaps_an_archives_columns_and_leaves_out_missing_translations(d
             member.size = len(_talks(*rows))
             archive.addfile(member, BytesIO(_talks(*rows)))
     _downloaded(recipe.train[0], downloads, packed.getvalue())
-    parts, drops, _ = mtdata_corpus.prepare(recipe, source="th", target="en", downloads=downloads)
+    parts, drops, _, _ = mtdata_corpus.prepare(recipe, source="th", target="en", downloads=downloads)
     pairs = [[(line.source, line.target) for line in part] for part in parts]
     assert pairs == [[("สวัสดี", "good day"), ("ผม", "it 's me")], [("หนึ่ง", "one")], [("สอง", "two")]]
     assert not drops
@@ -162,3 +162,41 @@ def test_read_refuses_other_languages_than_the_corpuss(downloads: Path) -> None:
 def test_find_entry_refuses_an_unknown_corpus_with_a_near_name(name: str, downloads: Path) -> None:
     with pytest.raises(InputError, match=rf"^mtdata knows no corpus {name}; is it StanfordNLP-newstest20\S+\?$"):
         mtdata_corpus.find_entry(name)
+
+
+@pytest.mark.parametrize("page", [b"<!DOCTYPE html>\n<html>", b"<html><head><title>Moved</title>"])
+def test_fetch_refuses_a_page_of_html_in_place_of_a_download(downloads: Path, page: bytes) -> None:
+    recipe = _recipe("wmt14-en-de.yaml")
+    _downloaded(recipe.test, downloads, b"one\n", page)
+    with pytest.raises(InputError, match=r": a page of HTML in place of the download; delete it and run again\.$"):
+        mtdata_corpus.fetch(mtdata_corpus.find_entry(recipe.test), downloads, {})
+
+
+def test_read_refuses_files_that_the_library_cannot_read_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "one.en").write_bytes(b"one\n")
+    (tmp_path / "one.de").write_bytes(b"eins\nzwei\n")
+    entry = mtdata_corpus.find_entry("StanfordNLP-newstest2014-1-eng-deu")
+    with pytest.raises(InputError) as error:
+        list(mtdata_corpus.read(entry, [tmp_path / "one.en", tmp_path / "one.de"], source="en", target="de"))
+    assert str(error.value).startswith("StanfordNLP-newstest2014-1-eng-deu: its files cannot be read (")
+    assert str(error.value).endswith("); delete them and run again.")
+
+
+def test_read_refuses_a_language_that_the_library_does_not_know(downloads: Path) -> None:
+    entry = mtdata_corpus.find_entry("StanfordNLP-newstest2014-1-eng-deu")
+    with pytest.raises(
+        InputError, match=r"^mtdata knows no language en or sr@latin; write it like de, pt-BR or sr-Lat"
+    ):
+        list(mtdata_corpus.read(entry, [], source="en", target="sr@latin"))
+
+
+def test_prepare_tidies_if_asked_to_and_else_tells_how_many_pairs_have_marks(downloads: Path) -> None:
+    recipe = _recipe("wmt14-en-de.yaml").model_copy(update={"replace": {}})
+    _downloaded(recipe.train[0], downloads, b"a well ##AT##-##AT## known &quot; dog\nyes\n", b"ein A\nja\n")
+    for name in (recipe.dev, recipe.test):
+        _downloaded(name, downloads, b"one\n", b"eins\n")
+    told = mtdata_corpus.prepare(recipe, source="en", target="de", downloads=downloads)
+    assert [note.split(" have ")[0] for note in told.notes] == ["1 pairs"]
+    tidied = mtdata_corpus.prepare(recipe, source="en", target="de", downloads=downloads, tidy=True)
+    assert [line.source for line in tidied.parts.train] == ['a well-known " dog', "yes"]
+    assert not tidied.notes

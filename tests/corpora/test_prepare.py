@@ -92,11 +92,11 @@ def test_prepare_refuses_a_corpus_that_does_not_exist_with_the_recipes_there_are
     (tmp_path / "corpora" / "own.yaml").write_text(SMALL)
     monkeypatch.chdir(tmp_path)
     assert _refused(Path("corpora/onw.yaml")) == (
-        "data.corpus: corpora/onw.yaml does not exist; name a folder, a tab-separated file, or one of corpora/own.yaml."
+        "data.corpus: corpora/onw.yaml does not exist; name a folder, one file of pairs, or one of corpora/own.yaml."
     )
     (tmp_path / "corpora" / "own.yaml").unlink()
     assert _refused(Path("own")) == (
-        "data.corpus: own does not exist; name a folder, a tab-separated file, or a recipe (*.yaml)."
+        "data.corpus: own does not exist; name a folder, one file of pairs, or a recipe (*.yaml)."
     )
 
 
@@ -142,3 +142,26 @@ def test_preprocess_writes_what_the_next_stages_read(
         Path("reference.tsv").rename("again.tsv")
     assert len(bitext.read(Path("again.tsv"))) == 30
     assert "small.yaml, en to de: 30 training pairs, 4 dev, 5 test" in capsys.readouterr().out
+
+
+def test_preprocess_tells_where_dev_and_test_come_from_and_what_it_does_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (ROOT / "params.yaml").read_text("utf-8").replace("corpora/homeassistant.yaml", "own")
+    (tmp_path / "params.yaml").write_text(text)
+    (tmp_path / "own").mkdir()
+    for name, count in (("train", 40), ("valid", 3), ("newstest", 2)):
+        for language, word in (("en", "&quot;house&quot;"), ("de", "Haus")):
+            lines = [f"{name} {word} {number}\n" for number in range(count)]
+            (tmp_path / "own" / f"{name}.{language}").write_text("".join(lines))
+    monkeypatch.chdir(tmp_path)
+    preprocess.main(reference=Path("reference.tsv"), out=Path("out"), downloads=Path("downloads"))
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[0] == (
+        "own, en to de: 36 training pairs, 3 dev (valid.en and valid.de), 4 test (split off from train by seed)"
+    )
+    assert printed.err.splitlines() == [
+        "seqkd preprocess: own: not read: newstest.de, newstest.en; name what you need like train.en or dev.de.",
+        "seqkd preprocess: 43 pairs have entities or a tokenizer's marks, such as &quot; or @-@; "
+        "data.tidy: true in params.yaml resolves them.",
+    ]

@@ -97,7 +97,7 @@ def test_texts_leave_out_fuzzy_and_obsolete_entries(tmp_path: Path) -> None:
 def test_prepare_splits_by_component_and_reports_the_origin(tmp_path: Path) -> None:
     wheel = _wheel(tmp_path, _components())
     found = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    parts, _, origin = wheels.prepare(_recipe(JSON, found), source="en", target="de", seed=1, downloads=tmp_path)
+    parts, _, origin, _ = wheels.prepare(_recipe(JSON, found), source="en", target="de", seed=1, downloads=tmp_path)
     assert [len(part) for part in parts] == [40, 10, 10]
     assert origin == {
         "packages": [

@@ -1,6 +1,7 @@
 """A model's folder: what is saved comes back, a pruned file shrinks, nothing in it is executed."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,34 @@ def test_checkpoint_loads_what_was_saved(made: Model, tmp_path: Path) -> None:
         "vocab.model",
         "weights.safetensors",
     ]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o002, 0o664), (0o077, 0o600)])
+def test_checkpoint_has_the_mode_that_the_umask_leaves(made: Model, tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        checkpoint.save(tmp_path / "m", made, card="# m\n")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "m").iterdir()} == {mode}
+    assert (tmp_path / "m").stat().st_mode & 0o666 == mode
+
+
+def test_checkpoint_follows_a_link_to_a_folder(made: Model, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    for _ in range(2):  # into an empty folder, then over a model
+        checkpoint.save(tmp_path / "link", made, card="# m\n")
+    assert (tmp_path / "link").is_symlink()
+    assert {path.name for path in tmp_path.iterdir()} == {"real", "link"}
+    assert checkpoint.load(tmp_path / "real").network.shape == made.network.shape
+
+
+def test_checkpoint_refuses_a_link_to_a_folder_that_is_not_there(made: Model, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(InputError, match=r"link: a link to what is not there; correct the link or remove it\.$"):
+        checkpoint.save(tmp_path / "link", made, card="# m\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
 
 
 def test_pruning_removes_the_smallest_weights_of_all_matrices(made: Model) -> None:

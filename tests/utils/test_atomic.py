@@ -41,6 +41,23 @@ def test_atomic_write_of_a_folder_replaces_another(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
 
+def test_atomic_write_follows_a_link_to_a_folder_and_replaces_a_link_to_a_file(tmp_path: Path) -> None:
+    """With DVC's links, a file of the checkout leads into DVC's cache."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("old")
+    for name in ("folder", "file"):
+        (tmp_path / f"link-{name}").symlink_to(name)
+    with atomic.atomic_write(tmp_path / "link-folder") as partial:
+        partial.mkdir()
+        (partial / "new").touch()
+    with atomic.open_text(tmp_path / "link-file") as file:
+        file.write("new")
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["new"]
+    assert (tmp_path / "link-folder").is_symlink()
+    assert ((tmp_path / "file").read_text(), (tmp_path / "link-file").read_text()) == ("old", "new")
+    assert len(list(tmp_path.iterdir())) == 4
+
+
 @pytest.mark.parametrize("folder", [False, True])
 def test_atomic_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path, *, folder: bool) -> None:
     path = tmp_path / "a"
