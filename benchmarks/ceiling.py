@@ -43,7 +43,7 @@ def main(
     """Print the ceiling of every part of every corpus."""
     rows = []
     for corpus in corpora:
-        data = schema.DataSettings(corpus=corpus, source=source, target=target, max_length=1)
+        data = schema.DataSettings(corpus=corpus, source=source, target=target, max_length=1, tidy=False)
         parts = prepare.prepare(data, seed=17, downloads=downloads)
         pieces = vocab.load(vocabulary) if vocabulary else learnt(parts, size)
         for part in ("train", "dev", "test"):

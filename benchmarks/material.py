@@ -95,7 +95,7 @@ def _pairs(data: Path | None, languages: tuple[str, str]) -> _Named:
     if data is None and gold.exists() and test.exists():
         return _Named("the default corpus", bitext.read(gold), bitext.read(test))
     named = str(data) if data else "corpora/grammar.yaml"
-    settings = schema.DataSettings(corpus=named, source=languages[0], target=languages[1], max_length=60)
+    settings = schema.DataSettings(corpus=named, source=languages[0], target=languages[1], max_length=60, tidy=False)
     found = prepare.prepare(settings, seed=17, downloads=Path(".dvc/tmp/downloads"))
     name = data.name if data else "the seeded grammar (no corpus was given, nor made)"
     return _Named(name, found.train, found.test)

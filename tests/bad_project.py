@@ -20,7 +20,7 @@ from seqkd.models import checkpoint
 SETTINGS = """\
 seed: 1
 precision: fp32
-data: {corpus: own, source: en, target: de, max_length: 60}
+data: {corpus: own, source: en, target: de, max_length: 60, tidy: false}
 vocab: {size: 60, byte_fallback: false}
 teacher: {size: 1x8, dropout: 0.1}
 student: {size: 1x8, dropout: 0.1}

@@ -11,7 +11,7 @@ from seqkd.data import vocab
 def test_ceiling_of_the_learnt_vocabulary_is_100(tmp_path: Path) -> None:
     lines = [f"house {number} is open.\t第{number}栋房子开着，请进。\n" for number in range(60)]
     (tmp_path / "text.tsv").write_text("".join(lines), encoding="utf-8")
-    data = schema.DataSettings(corpus=str(tmp_path / "text.tsv"), source="en", target="zh", max_length=1)
+    data = schema.DataSettings(corpus=str(tmp_path / "text.tsv"), source="en", target="zh", max_length=1, tidy=False)
     parts = prepare.prepare(data, seed=1, downloads=tmp_path)
     targets = [pair.target for pair in parts.test]
     count, score, lost, pieces, signature = ceiling.ceiling(targets, ceiling.learnt(parts, 330), tokenizer="zh")

@@ -117,7 +117,6 @@ def test_defaults_of_the_settings_are_pinned_because_dvc_sees_only_params_yaml()
 DEFAULTS: dict[str, object] = {
     "VocabSettings.character_coverage": "auto",
     "VocabSettings.byte_fallback": True,
-    "DataSettings.tidy": False,
     "NetworkSettings.init_range": 0.1,
     "NetworkSettings.embedding_init_range": 0.1,
     "OptimizerSettings.beta2": 0.999,

@@ -58,7 +58,7 @@ class DataSettings(Record):
     source: Language  # as in the corpus's file names
     target: Language
     max_length: Positive  # pieces a side; longer training pairs are left out
-    tidy: bool = False  # take tags, entities and a tokenizer's marks out of one's own text, and mtdata's
+    tidy: bool  # takes tags, entities and a tokenizer's marks out of one's own text, and mtdata's
 
 
 class VocabSettings(Record):

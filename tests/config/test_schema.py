@@ -54,7 +54,10 @@ def test_load_params_refuses_what_is_no_language(values: dict[str, Any], tmp_pat
         ({"vocab": {"size": 4000, "sise": 1}}, "vocab.sise is not a known key"),
         ({"vocab": {}}, "vocab.size is missing"),
         ({"seed": "17"}, "seed is '17'"),
-        ({"data": {"corpus": "c", "source": "en", "target": "en", "max_length": 9}}, "both 'en'; name two languages"),
+        (
+            {"data": {"corpus": "c", "source": "en", "target": "en", "max_length": 9, "tidy": False}},
+            "both 'en'; name two languages",
+        ),
         ({"student": {"size": "2-64", "dropout": 0.1}}, "student.size is '2-64'"),
         ({"student": {"size": "2x64", "dropout": 1.5}}, "student.dropout is 1.5"),
         ({"distill": {"word_kd": {"train_text": "golden", "alpha": 0.5}}}, "it must be one of"),

@@ -33,7 +33,7 @@ RECORDS: dict[str, type[schema.Record]] = {
 
 
 def _prepare(path: Path, *, source: str = "en", target: str = "de") -> Prepared:
-    data = DataSettings(corpus=str(path), source=source, target=target, max_length=50)
+    data = DataSettings(corpus=str(path), source=source, target=target, max_length=50, tidy=False)
     return prepare.prepare(data, seed=7, downloads=path.parent / "downloads")
 
 
