@@ -32,6 +32,7 @@ def main(row: Row, *, prefix: Prefix = "", models: Models, test: Test, translati
     settings, folder = params.evaluate, schema.row(folders, prefix + row, section="the pipeline")
     pairs, model = bitext.read(test), checkpoint.load(folder, devices.configure(machine))
     sources, references = [pair.source for pair in pairs], [pair.target for pair in pairs]
+    translator.report_long_lines(sources, model.vocab, where=test)
     test_perplexity = perplexity.perplexity(model.network, batches.tokenize(test, model.vocab))
     beams = {}
     for beam in sorted(settings.beams):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from seqkd.config.schema import Machine
-from seqkd.data.batches import pad_left
+from seqkd.data.batches import MAX_LINE_PIECES, pad_left
 from seqkd.data.nbest import Hypothesis
 from seqkd.data.vocab import BOS, EOS
 from seqkd.decoding import hypotheses
@@ -89,10 +89,12 @@ def decode(
 ) -> list[list[Hypothesis]]:
     """Return every source's n-best list, in order, best first (fewer than nbest where the beam found fewer).
 
-    sources: piece ids without BOS and EOS; an empty source gets one empty hypothesis. nbest: at most beam.
+    sources: piece ids without BOS and EOS; an empty source gets one empty hypothesis, and of one with more than
+    MAX_LINE_PIECES only so many are translated. nbest: at most beam.
     Sentences alike in length share a batch. Raises InputError where memory does not suffice for a single sentence.
     """
     sizer = batch_sizer or BatchSizer(Machine().max_batch_hypotheses)
+    sources = [ids[:MAX_LINE_PIECES] for ids in sources]
     results: list[list[Hypothesis]] = [[Hypothesis((), 0.0, True)] for _ in sources]
     remaining = sorted((row for row, ids in enumerate(sources) if ids), key=lambda row: (len(sources[row]), row))
     with torch.inference_mode(), network.inference() as model:
