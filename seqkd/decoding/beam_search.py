@@ -20,7 +20,7 @@ from seqkd.data.vocab import BOS, EOS
 from seqkd.decoding import hypotheses
 from seqkd.decoding.hypotheses import DEAD, FORBIDDEN_IDS, SearchSettings
 from seqkd.models.interface import Continuations, DecoderState, EncoderOutput, Network
-from seqkd.utils.errors import InputError
+from seqkd.utils.errors import InputError, is_out_of_memory
 
 MAX_PIECES_PER_ROW = 10  # source pieces, padding included, that a batch may have for each of its rows
 # Rows up to which a batch may be padded at will: the last steps cost as much with few rows as with many.
@@ -28,7 +28,6 @@ FREE_PADDING_ROWS = 800
 MAX_PADDING = 1.15  # of a larger batch: its pieces, padding included, divided by those that are no padding
 GPU_ROWS_FACTOR = 10  # times as many rows on a GPU
 MAX_GPU_SENTENCES = 1024  # in a batch on a GPU
-OUT_OF_MEMORY = ("allocate memory", "not enough memory", "out of memory", "bad_alloc", "ALLOC_FAILED")
 
 
 def max_length(source_length: int) -> int:
@@ -131,8 +130,8 @@ def _decode_batch(search: SearchSettings, sources: Sequence[Sequence[int]]) -> l
         from seqkd.decoding import beam_search_cuda
 
         return beam_search_cuda.run(search, sources, max_length)
-    except (MemoryError, RuntimeError) as error:  # in the words of Python, torch, CUDA or the C++ below them
-        if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
     if search.model.graph_cache:
         search.model.graph_cache.clear()

@@ -70,10 +70,9 @@ def report_long_lines(sources: Iterable[str], vocab: Vocab, *, where: Path) -> N
     long = [number for number, text in enumerate(sources, start=1) if vocab.exceeds(text, MAX_LINE_PIECES)]
     if long:
         lines = "1 line has" if len(long) == 1 else f"{len(long):,} lines have"
-        said = (
-            f"{where}: {lines} more than {MAX_LINE_PIECES:,} pieces, the first is line {long[0]:,}: only the beginning"
-        )
-        print(f"{said} is translated; break such lines into sentences.", file=sys.stderr, flush=True)
+        said = f"{where}: {lines} more than {MAX_LINE_PIECES:,} pieces, the first is line {long[0]:,}"
+        remedy = "only the beginning is translated; break such lines into sentences."
+        print(f"{said}: {remedy}", file=sys.stderr, flush=True)
 
 
 def on_gpu(machine: Machine) -> bool:

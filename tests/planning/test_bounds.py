@@ -141,6 +141,7 @@ from seqkd.config.schema import Machine, OptimizerSettings
 from seqkd.data.batches import TokenizedCorpus
 from seqkd.decoding import beam_search
 from seqkd.decoding.translator import DecodingJob
+from seqkd.models import perplexity
 from seqkd.models.lstm import LSTMNetwork, NetworkShape
 from seqkd.ops import devices
 from seqkd.planning import bounds
@@ -153,10 +154,15 @@ devices.configure(machine)
 before = peak()
 network = LSTMNetwork(NetworkShape(vocab, layers, hidden, 0.3))
 network.init_weights(torch.Generator().manual_seed(1))
-lines = [[4 + (at * length) % (vocab - 4) for at in range(length)] for length in range(3, longest + 1)] * 12
+lengths = [longest] if longest > 1000 else range(3, longest + 1)
+lines = [[4 + (at * length) % (vocab - 4) for at in range(length)] for length in lengths] * 12
 asked = []
 bounds.require = lambda name, memory, **_: asked.append(memory)
-if work == "train":
+if work == "perplexity":
+    text = TokenizedCorpus(lines, lines)
+    bounds.require_evaluation(DecodingJob(Path("teacher"), machine, 1), network, text)
+    perplexity.perplexity(network, text)
+elif work == "train":
     text = TokenizedCorpus(lines, lines)
     settings = OptimizerSettings(optimizer="adam", learning_rate=0.001, schedule="constant", epochs=1, batch_size=32)
     job = trainer.TrainingJob(text, TokenizedCorpus(lines[:2], lines[:2]), settings, 1, resume=Path("state"))
