@@ -51,7 +51,7 @@ def require_training(job: TrainingJob, network: Network, machine: Machine) -> No
     settings, shape, weights = job.settings, network.shape, FLOAT * sum(map(torch.numel, network.parameters()))
     processes = max(1, min(machine.processes, settings.shards, settings.batch_size // MIN_SHARD_ROWS))
     lengths = [len(ids) for side in job.text for ids in side]
-    longest = max(lengths) + 1
+    longest = max(lengths) + 1  # pieces
     # of a process's part of the largest batch
     tokens = min(-(-settings.batch_size // processes) * longest, MAX_BATCH_PIECES // processes + longest)
     numbers = (28 * shape.layers + 16) * shape.hidden + 1.25 * shape.vocab  # of a token: gates, cells, inputs; logits
@@ -79,8 +79,8 @@ def require_decoding(
     name: str, job: DecodingJob, network: Network, *, sources: Iterable[str], lines_left: int, cache_folder: Path
 ) -> None:
     """Raise InputError where the n-best list of a text does not fit. lines_left: those that the cache lacks."""
-    sizes = [(len(source), len(source.encode())) for source in sources]
-    mean = sum(characters for characters, _ in sizes) / PIECE_CHARACTERS / max(1, len(sizes))  # pieces
+    sizes = [(min(MAX_LINE_PIECES, len(source) / PIECE_CHARACTERS), len(source.encode())) for source in sources]
+    mean = sum(pieces for pieces, _ in sizes) / max(1, len(sizes))
     longest = max((size for _, size in sizes), default=0) + 1  # pieces at most: a rare character has one for each byte
     lists = min(LINES_PER_PART, len(sizes)) * job.beam * (HYPOTHESIS + WORD * mean)
     own = lists + search_bytes(job, network, lines=len(sizes), longest=longest)
