@@ -1,6 +1,7 @@
 """The library's interface: load a model's folder, translate with it. Use it through `import seqkd`."""
 
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 
 from seqkd.config.schema import Machine
 from seqkd.data import nbest
+from seqkd.data.batches import MAX_LINE_PIECES
 from seqkd.decoding import beam_search
 from seqkd.decoding.beam_search import BatchSizer
 from seqkd.models import checkpoint
@@ -41,7 +43,8 @@ class Translator:
     def translate(self, texts: Iterable[str], *, beam_size: int = 5, length_penalty: float = 1.0) -> list[str]:
         """Return the best translation of every text, in order: the lines that `seqkd translate` prints.
 
-        texts: sentences, which take their normal form; one that shows nothing gives an empty translation.
+        texts: sentences, which take their normal form; one that shows nothing gives an empty translation, and of one
+        with more than 1,000 pieces only the beginning is translated, with a UserWarning.
         beam_size: hypotheses kept by the search; 1 is greedy search.
         length_penalty: from 0 to 1, the exponent of the length by which a score is divided; 0 is the plain sum.
         Raises ValueError for arguments out of range and for a single string in place of a list; InputError where
@@ -61,10 +64,12 @@ class Translator:
         n = beam_size if n is None else n
         sentences = _checked(texts, beam_size=beam_size, n=n, length_penalty=length_penalty)
         vocab = self._model.vocab
+        encoded = vocab.encode_all(sentences)
+        _warn_of_long(encoded)
         with _computing(self._precision):
             lists = beam_search.decode(
                 self._model.network,
-                vocab.encode_all(sentences),
+                encoded,
                 beam=beam_size,
                 nbest=n,
                 length_penalty=length_penalty,
@@ -121,6 +126,14 @@ def _checked(texts: Iterable[str], *, beam_size: int, n: int, length_penalty: fl
     if not 0 <= length_penalty <= 1:
         raise ValueError(f"length_penalty is {length_penalty}; it must be from 0 to 1")
     return list(texts)
+
+
+def _warn_of_long(encoded: Sequence[Sequence[int]]) -> None:
+    """Warn of texts that are too long to be translated whole."""
+    long = [index for index, ids in enumerate(encoded) if len(ids) > MAX_LINE_PIECES]
+    if long:
+        said = f"of {len(long):,} texts, the first is texts[{long[0]}], only the first {MAX_LINE_PIECES:,} pieces"
+        warnings.warn(f"{said} are translated; break them into sentences", stacklevel=3)
 
 
 def _hypothesis(decoded: nbest.Hypothesis, text: str, length_penalty: float) -> Hypothesis:

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from seqkd import __version__
-from seqkd.utils.errors import InputError, StoppedError, describe_os_error
+from seqkd.utils.errors import InputError, StoppedError, describe_os_error, describe_system_error
 
 _PACKAGE = Path(__file__).resolve().parent
 # A wheel holds the stages in the package; in a checkout they stand beside it.
@@ -166,8 +166,8 @@ def _run_guarded(name: str, arguments: list[str]) -> int:
             raise
         print(f"seqkd {name} needs {library}; install seqkd[pipeline].", file=sys.stderr)
         return 1
-    except OSError as error:
-        if sentence := describe_os_error(error):
+    except (OSError, MemoryError, RuntimeError) as error:
+        if sentence := describe_system_error(error):
             return _report_error(name, sentence)
         raise
     except StoppedError as stop:

@@ -7,7 +7,7 @@ import typer
 
 from seqkd.config import schema
 from seqkd.data import bitext
-from seqkd.decoding import corpus_decoder
+from seqkd.decoding import corpus_decoder, translator
 from seqkd.decoding.translator import DecodingJob
 from seqkd.models import checkpoint
 from seqkd.planning import bounds
@@ -28,7 +28,8 @@ def main(row: Row, *, teacher: Teacher, text: Text, out: Out) -> None:
     cache = corpus_decoder.open_cache(job)
     lines, new = corpus_decoder.count(cache, text)
     sources, folder = (pair.source for pair in bitext.stream(text)), cache.path.parent
-    network = checkpoint.load(teacher).network
+    network, vocab, _ = checkpoint.load(teacher)
+    translator.report_long_lines((pair.source for pair in bitext.stream(text)), vocab, where=text)
     bounds.require_decoding(f"decode {row}", job, network, sources=sources, lines_left=new, cache_folder=folder)
     with Progress(lines, unit="sentences", label=f"decode {row}", done=lines - new) as progress:
         for count in corpus_decoder.decode_missing(cache, text, job):

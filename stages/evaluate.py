@@ -14,6 +14,7 @@ from seqkd.evaluation import measurements, metrics
 from seqkd.evaluation.measurements import BeamScores, ModelScores
 from seqkd.models import checkpoint, perplexity
 from seqkd.ops import devices
+from seqkd.planning import bounds
 from seqkd.utils import atomic
 
 Row = Annotated[str, typer.Argument(parser=schema.row_name, help="The model's name, without the prefix.")]
@@ -32,11 +33,13 @@ def main(row: Row, *, prefix: Prefix = "", models: Models, test: Test, translati
     settings, folder = params.evaluate, schema.row(folders, prefix + row, section="the pipeline")
     pairs, model = bitext.read(test), checkpoint.load(folder, devices.configure(machine))
     sources, references = [pair.source for pair in pairs], [pair.target for pair in pairs]
-    test_perplexity = perplexity.perplexity(model.network, batches.tokenize(test, model.vocab))
-    beams, tokenizer = {}, metrics.tokenizer_name(params.data.target)
+    translator.report_long_lines(sources, model.vocab, where=test)
+    text, tokenizer = batches.tokenize(test, model.vocab), metrics.tokenizer_name(params.data.target)
+    job = DecodingJob(folder, machine, max(settings.beams), length_penalty=settings.length_penalty, sources=sources)
+    bounds.require_evaluation(job, model.network, text)
+    beams, test_perplexity = {}, perplexity.perplexity(model.network, text)
     for beam in sorted(settings.beams):
-        job = DecodingJob(folder, machine, beam, length_penalty=settings.length_penalty, sources=sources)
-        best = translator.best_hypotheses(job, label=f"{folder.name}, beam {beam}")
+        best = translator.best_hypotheses(job._replace(beam=beam), label=f"{folder.name}, beam {beam}")
         texts = model.vocab.decode_all([hypothesis.ids for hypothesis in best])
         with atomic.open_text(translations / folder.name / f"beam{beam}.txt") as file:
             file.writelines(f"{text}\n" for text in texts)

@@ -11,6 +11,8 @@ from typing import Annotated
 import typer
 
 from seqkd.config import schema
+from seqkd.data.batches import MAX_LINE_PIECES
+from seqkd.data.vocab import Vocab
 from seqkd.decoding import translator
 from seqkd.decoding.translator import DecodingJob
 from seqkd.models import checkpoint
@@ -25,18 +27,18 @@ LengthPenalty = Annotated[
 ]
 
 READ_BYTES = 1 << 16  # read at once; what has arrived is translated without waiting for more
-MAX_LINE_BYTES = 1 << 14  # of a longer line only the beginning is translated
+MAX_LINE_BYTES = 1 << 14  # of a longer line only the beginning is kept
 
 
 def main(*, model: Source, beam: Beam = 5, processes: Processes = 1, length_penalty: LengthPenalty = 1.0) -> None:
-    """Translate lines of standard input, detokenised and in order; of a line above 16 KiB only the beginning."""
+    """Translate lines of standard input, detokenised and in order; of a line above 1,000 pieces only the beginning."""
     on_cpu = {"device": "cpu"} if processes > 1 else {}
     machine = schema.load_machine().model_copy(update={"processes": processes} | on_cpu)
     vocab, job = checkpoint.load(model).vocab, DecodingJob(model, machine, beam, length_penalty=length_penalty)
     rare: Counter[str] = Counter()
 
     def jobs() -> Iterator[DecodingJob]:
-        for lines in _read_chunks():
+        for lines in _read_chunks(vocab):
             rare.update(character for line in lines for character in vocab.rare_characters(line))
             yield job._replace(sources=lines)
 
@@ -52,7 +54,7 @@ def main(*, model: Source, beam: Beam = 5, processes: Processes = 1, length_pena
         print(message, file=sys.stderr)
 
 
-def _read_chunks() -> Iterator[list[str]]:
+def _read_chunks(vocab: Vocab) -> Iterator[list[str]]:
     """Yield the complete lines of standard input, as many as have arrived but no more than make a job."""
     rest, number = b"", 0
     while data := _read():
@@ -60,10 +62,10 @@ def _read_chunks() -> Iterator[list[str]]:
         rest = rest[: MAX_LINE_BYTES + 1]  # enough to know that it is too long
         for start in range(0, len(complete), translator.CHUNK_SIZE):
             lines = complete[start : start + translator.CHUNK_SIZE]
-            yield [_decode_line(line, number + offset) for offset, line in enumerate(lines, start=1)]
+            yield [_decode_line(line, number + offset, vocab) for offset, line in enumerate(lines, start=1)]
             number += len(lines)
     if rest:
-        yield [_decode_line(rest, number + 1)]
+        yield [_decode_line(rest, number + 1, vocab)]
 
 
 def _read() -> bytes:
@@ -73,13 +75,14 @@ def _read() -> bytes:
         raise InputError("standard input is closed or cannot be read; pipe text into it.") from None
 
 
-def _decode_line(line: bytes, number: int) -> str:
+def _decode_line(line: bytes, number: int, vocab: Vocab) -> str:
+    """Return a line's text, at most its first MAX_LINE_BYTES; a line that is not translated whole is named."""
     try:
-        if len(line) <= MAX_LINE_BYTES:
-            return line.decode("utf-8")
-        message = f"standard input, line {number}: longer than {MAX_LINE_BYTES:,} bytes, so only its beginning is"
-        print(f"{message} translated; break it into sentences.", file=sys.stderr, flush=True)
         decoder = codecs.getincrementaldecoder("utf-8")()  # leaves out a character that is cut in half
-        return decoder.decode(line[:MAX_LINE_BYTES])
+        text = decoder.decode(line[:MAX_LINE_BYTES], final=len(line) <= MAX_LINE_BYTES)
     except UnicodeDecodeError:
         raise InputError(f"standard input, line {number}: not UTF-8; convert the text first.") from None
+    if len(line) > MAX_LINE_BYTES or vocab.exceeds(text, MAX_LINE_PIECES):
+        message = f"standard input, line {number}: so long that only its beginning is translated, at most"
+        print(f"{message} {MAX_LINE_PIECES:,} pieces; break it into sentences.", file=sys.stderr, flush=True)
+    return text

@@ -48,6 +48,13 @@ def test_load_takes_the_device_and_precision_of_the_caller(folder: Path, model: 
     assert model.translate(TEXT) == seqkd.load(folder, device="cpu").translate(TEXT)
 
 
+def test_translate_warns_of_a_text_that_is_too_long(model: seqkd.Translator) -> None:
+    said = r"of 2 texts, the first is texts\[1\], only the first 1,000 pieces are translated; break them into sentences"
+    with pytest.warns(UserWarning, match=said):
+        found = model.translate(["a dog", "e" * 3000, "e" * 2000], beam_size=1)
+    assert found == model.translate(["a dog", "e" * 999, "e" * 999], beam_size=1)
+
+
 def test_nbest_is_ranked_by_the_normalized_score(model: seqkd.Translator) -> None:
     lists = model.nbest(TEXT, beam_size=4, n=3)
     assert [len(hypotheses) for hypotheses in lists] == [3, 3, 1, 3, 3, 3]

@@ -88,7 +88,7 @@ class OptimizerSettings(Record):
     learning_rate: Annotated[float, Field(gt=0)]  # the highest of the schedule
     schedule: Literal["cosine", "constant", "halve"]  # halve: the paper's rule (section 4.1 of Kim & Rush)
     epochs: Positive  # passes over the text
-    batch_size: Positive  # sentences per update
+    batch_size: Positive  # sentences per update; fewer where they have more than 16,384 pieces, padding included
     max_grad_norm: Annotated[float, Field(gt=0)] = 5.0  # a gradient with a larger norm is scaled down to it
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999  # adam: decay of the mean of squared gradients
     warmup_steps: Annotated[int, Field(ge=0)] = 100  # updates with a linearly rising learning rate

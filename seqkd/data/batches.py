@@ -1,6 +1,6 @@
 """Tokenized corpora, batches of sentences of similar length, and one batch as tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -11,6 +11,9 @@ from torch.nn import functional as F
 from seqkd.data import bitext
 from seqkd.data.vocab import BOS, EOS, PAD, Vocab
 from seqkd.utils.errors import InputError
+
+MAX_LINE_PIECES = 1000  # of a line that shares a batch, and of a source in a search; real sentences have up to 300
+MAX_BATCH_PIECES = 1 << 14  # of a batch on either side, padding included
 
 
 class Batch(NamedTuple):
@@ -58,6 +61,10 @@ class TokenizedCorpus(NamedTuple):
         """Return the number of target tokens of these rows, EOS included."""
         return sum(len(self.targets[row]) + 1 for row in rows)
 
+    def longest(self, rows: Iterable[int]) -> int:
+        """Return the length of the longest side of these rows; a target's with BOS or EOS."""
+        return max(max(len(self.sources[row]), len(self.targets[row]) + 1) for row in rows)
+
 
 def tokenize(path: Path, vocab: Vocab, *, max_length: int | None = None) -> TokenizedCorpus:
     """Read a corpus file in pieces, without the pairs that have an empty side or one of more than max_length pieces.
@@ -97,12 +104,28 @@ def collate(corpus: TokenizedCorpus, rows: Sequence[int]) -> Batch:
 def make_batches(corpus: TokenizedCorpus, size: int, generator: torch.Generator | None = None) -> list[list[int]]:
     """Return all rows in batches of `size` sentences of similar source length, then of similar target length.
 
+    A batch has fewer sentences where it would exceed MAX_BATCH_PIECES. A pair with a side of more than MAX_LINE_PIECES,
+    BOS or EOS included, comes alone.
     generator: shuffles the rows of equal lengths and then the batches; None: a fixed order, the longest last.
     """
     count = len(corpus.sources)
     order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
     rows = sorted(order.tolist(), key=lambda row: (len(corpus.sources[row]), len(corpus.targets[row])))
-    batches = [rows[start : start + size] for start in range(0, count, size)]
+    batches = [part for start in range(0, count, size) for part in _split(corpus, rows[start : start + size])]
     if generator is None:
         return batches
     return [batches[index] for index in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def _split(corpus: TokenizedCorpus, rows: Sequence[int]) -> Iterator[list[int]]:
+    """Yield the rows of a batch in as many parts as the bounds in pieces demand, most often one."""
+    part: list[int] = []
+    longest = 0
+    for row in rows:
+        length = corpus.longest([row])
+        longest = max(longest, length)
+        if part and (longest > MAX_LINE_PIECES or (len(part) + 1) * longest > MAX_BATCH_PIECES):
+            yield part
+            part, longest = [], length
+        part.append(row)
+    yield part

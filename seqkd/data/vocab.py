@@ -54,6 +54,12 @@ class Vocab:
         """Return the piece ids of a text in its normal form."""
         return list(self._processor.EncodeAsIds(normalize(text)))
 
+    def exceeds(self, text: str, pieces: int) -> bool:
+        """Return whether a text has more than so many pieces; a short one is not encoded for the answer."""
+        # Of a byte, NFC makes three at most. A piece has at least a byte, but for the space that is put in front.
+        size = 3 * len(text.encode("utf-8", "surrogatepass"))
+        return size >= pieces and len(self.encode(text)) > pieces
+
     def encode_all(self, texts: list[str]) -> list[list[int]]:
         return [self.encode(text) for text in texts]
 

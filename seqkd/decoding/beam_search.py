@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from seqkd.config.schema import Machine
-from seqkd.data.batches import pad_left
+from seqkd.data.batches import MAX_LINE_PIECES, pad_left
 from seqkd.data.nbest import Hypothesis
 from seqkd.data.vocab import BOS, EOS
 from seqkd.decoding import hypotheses
 from seqkd.decoding.hypotheses import DEAD, FORBIDDEN_IDS, SearchSettings
 from seqkd.models.interface import Continuations, DecoderState, EncoderOutput, Network
-from seqkd.utils.errors import InputError
+from seqkd.utils.errors import InputError, is_out_of_memory
 
 MAX_PIECES_PER_ROW = 10  # source pieces, padding included, that a batch may have for each of its rows
 # Rows up to which a batch may be padded at will: the last steps cost as much with few rows as with many.
@@ -28,7 +28,6 @@ FREE_PADDING_ROWS = 800
 MAX_PADDING = 1.15  # of a larger batch: its pieces, padding included, divided by those that are no padding
 GPU_ROWS_FACTOR = 10  # times as many rows on a GPU
 MAX_GPU_SENTENCES = 1024  # in a batch on a GPU
-OUT_OF_MEMORY = ("allocate memory", "not enough memory", "out of memory", "bad_alloc", "ALLOC_FAILED")
 
 
 def max_length(source_length: int) -> int:
@@ -89,10 +88,12 @@ def decode(
 ) -> list[list[Hypothesis]]:
     """Return every source's n-best list, in order, best first (fewer than nbest where the beam found fewer).
 
-    sources: piece ids without BOS and EOS; an empty source gets one empty hypothesis. nbest: at most beam.
+    sources: piece ids without BOS and EOS; an empty source gets one empty hypothesis, and of one with more than
+    MAX_LINE_PIECES only so many are translated. nbest: at most beam.
     Sentences alike in length share a batch. Raises InputError where memory does not suffice for a single sentence.
     """
     sizer = batch_sizer or BatchSizer(Machine().max_batch_hypotheses)
+    sources = [ids[:MAX_LINE_PIECES] for ids in sources]
     results: list[list[Hypothesis]] = [[Hypothesis((), 0.0, True)] for _ in sources]
     remaining = sorted((row for row, ids in enumerate(sources) if ids), key=lambda row: (len(sources[row]), row))
     with torch.inference_mode(), network.inference() as model:
@@ -129,8 +130,8 @@ def _decode_batch(search: SearchSettings, sources: Sequence[Sequence[int]]) -> l
         from seqkd.decoding import beam_search_cuda
 
         return beam_search_cuda.run(search, sources, max_length)
-    except (MemoryError, RuntimeError) as error:  # in the words of Python, torch, CUDA or the C++ below them
-        if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
     if search.model.graph_cache:
         search.model.graph_cache.clear()

@@ -1,12 +1,15 @@
 """Text in, hypotheses out: a model's folder at work in one or several one-thread processes."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from seqkd.config.schema import Machine
+from seqkd.data.batches import MAX_LINE_PIECES
 from seqkd.data.nbest import Hypothesis
+from seqkd.data.vocab import Vocab
 from seqkd.decoding import beam_search
 from seqkd.decoding.beam_search import BatchSizer
 from seqkd.models import checkpoint
@@ -60,6 +63,16 @@ def run(job: DecodingJob) -> list[list[Hypothesis]]:
     if not all(results):
         raise InputError(f"{job.model}: its weights are so large that it gives no numbers; train the model anew.")
     return results
+
+
+def report_long_lines(sources: Iterable[str], vocab: Vocab, *, where: Path) -> None:
+    """Say on stderr how many lines of a text are longer than what a search translates of a line."""
+    long = [number for number, text in enumerate(sources, start=1) if vocab.exceeds(text, MAX_LINE_PIECES)]
+    if long:
+        lines = "1 line has" if len(long) == 1 else f"{len(long):,} lines have"
+        said = f"{where}: {lines} more than {MAX_LINE_PIECES:,} pieces, the first is line {long[0]:,}"
+        remedy = "only the beginning is translated; break such lines into sentences."
+        print(f"{said}: {remedy}", file=sys.stderr, flush=True)
 
 
 def on_gpu(machine: Machine) -> bool:

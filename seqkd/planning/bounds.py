@@ -12,13 +12,18 @@ import psutil
 import torch
 
 from seqkd.config.schema import Machine, NetworkSettings
+from seqkd.data import batches
+from seqkd.data.batches import MAX_BATCH_PIECES, MAX_LINE_PIECES, TokenizedCorpus
 from seqkd.data.nbest import LINES_PER_PART
 from seqkd.decoding import beam_search, translator
 from seqkd.decoding.corpus_decoder import CHUNK_SIZE
 from seqkd.decoding.translator import DecodingJob
+from seqkd.models import perplexity
 from seqkd.models.interface import Network, NetworkShape
 from seqkd.models.lstm import LSTMNetwork
+from seqkd.ops import matmul
 from seqkd.ops.cpu.gemm import BLOCK_ROWS
+from seqkd.training import teacher
 from seqkd.training.teacher import MAX_STORE_BYTES
 from seqkd.training.trainer import MIN_SHARD_ROWS, TrainingJob
 from seqkd.utils.errors import InputError
@@ -32,6 +37,7 @@ CGROUP_FILES = {  # by their controllers: of the limit and the usage; what memor
     "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 }
 PIECE_CHARACTERS = 4.2  # in a piece, about
+PIECE_NUMBERS = 50  # that a piece of a line takes in lists and in tensors of ids
 
 
 def require_network(name: str, settings: NetworkSettings, vocab_size: int) -> None:
@@ -45,22 +51,27 @@ def require_training(job: TrainingJob, network: Network, machine: Machine) -> No
     settings, shape, weights = job.settings, network.shape, FLOAT * sum(map(torch.numel, network.parameters()))
     processes = max(1, min(machine.processes, settings.shards, settings.batch_size // MIN_SHARD_ROWS))
     lengths = [len(ids) for side in job.text for ids in side]
-    tokens = -(-settings.batch_size // processes) * (max(lengths) + 1)  # of a process's part of the largest batch
+    longest = max(lengths) + 1  # pieces
+    # of a process's part of the largest batch
+    tokens = min(-(-settings.batch_size // processes) * longest, MAX_BATCH_PIECES // processes + longest)
     numbers = (28 * shape.layers + 16) * shape.hidden + 1.25 * shape.vocab  # of a token: gates, cells, inputs; logits
     moments = 2 * (settings.optimizer == "adam")
-    shared = (2 + moments) * weights
+    shared, without_gradient = (2 + moments) * weights, perplexity_numbers(network, job.dev)
     if job.teacher is not None and job.alpha:
         numbers += 1.25 * shape.vocab
         vectors = FLOAT * job.text.count_target_tokens(range(len(job.text.targets))) * job.teacher.shape.hidden
         shared += FLOAT * sum(map(torch.numel, job.teacher.parameters())) + min(vectors, MAX_STORE_BYTES)
-    own = 3.5 * weights + ALLOCATOR * FLOAT * tokens * numbers + PROCESS
+        read = min(teacher.BATCH_SIZE * longest, MAX_BATCH_PIECES + longest)
+        without_gradient = max(without_gradient, read * _token_numbers(job.teacher.shape, longest))
+    activations = max(tokens * (numbers + 2 * longest), without_gradient)
+    own = 3.5 * weights + ALLOCATOR * FLOAT * activations + PROCESS
     text = text_bytes(len(job.text.targets), sum(lengths))  # another process copies it as it reads it
     require(
         job.label,
         0 if network.device.type == "cuda" else shared + processes * own + (processes - 1) * text,
         disk=(3 + 2 * moments + 2 * (settings.keep_checkpoint == "best")) * weights,  # two checkpoints, and the model
         folder=job.resume or Path(),
-        lower="processes in machine.yaml, or a size, batch_size or data.max_length in params.yaml",
+        lower="processes in machine.yaml, a size, batch_size or data.max_length in params.yaml, or dev's longest line",
     )
 
 
@@ -68,14 +79,11 @@ def require_decoding(
     name: str, job: DecodingJob, network: Network, *, sources: Iterable[str], lines_left: int, cache_folder: Path
 ) -> None:
     """Raise InputError where the n-best list of a text does not fit. lines_left: those that the cache lacks."""
-    lengths, shape = [round(len(source) / PIECE_CHARACTERS) for source in sources], network.shape
-    mean, longest = sum(lengths) / max(1, len(lengths)), max(lengths, default=0)  # pieces
-    rows = min(max(job.beam, job.machine.max_batch_hypotheses), job.beam * min(CHUNK_SIZE, len(lengths)))
-    vectors = 4 * shape.layers + 2 + 2 * beam_search.MAX_PIECES_PER_ROW  # of a row: states, encoder output
-    numbers = rows * (shape.hidden * vectors + 2 * beam_search.max_length(longest)) + BLOCK_ROWS * shape.vocab
-    weights = 2 * sum(map(torch.numel, network.parameters())) + 4 * shape.hidden * shape.vocab  # packed; a table
-    lists = min(LINES_PER_PART, len(lengths)) * job.beam * (HYPOTHESIS + WORD * mean)
-    own = FLOAT * (weights + ALLOCATOR * numbers) + lists + PROCESS
+    sizes = [(min(MAX_LINE_PIECES, len(source) / PIECE_CHARACTERS), len(source.encode())) for source in sources]
+    mean = sum(pieces for pieces, _ in sizes) / max(1, len(sizes))
+    longest = max((size for _, size in sizes), default=0) + 1  # pieces at most: a rare character has one for each byte
+    lists = min(LINES_PER_PART, len(sizes)) * job.beam * (HYPOTHESIS + WORD * mean)
+    own = lists + search_bytes(job, network, lines=len(sizes), longest=longest)
     require(
         name,
         0 if translator.on_gpu(job.machine) else job.machine.processes * own,
@@ -83,6 +91,48 @@ def require_decoding(
         folder=cache_folder,
         lower="processes in machine.yaml, or the beam in params.yaml",
     )
+
+
+def require_evaluation(job: DecodingJob, network: Network, text: TokenizedCorpus) -> None:
+    """Raise InputError where perplexity or translations of a test set do not fit. job: that of the largest beam."""
+    scored = PROCESS + ALLOCATOR * FLOAT * perplexity_numbers(network, text)
+    own = search_bytes(job, network, lines=len(text.sources), longest=max(map(len, text.sources)))
+    require(
+        f"evaluate {job.model.name}",
+        0 if translator.on_gpu(job.machine) else max(scored, job.machine.processes * own),
+        lower="processes in machine.yaml, evaluate.beams in params.yaml, or the longest test line",
+    )
+
+
+def search_bytes(job: DecodingJob, network: Network, *, lines: int, longest: int) -> float:
+    """Return what a process takes that searches so many lines, the longest of so many pieces."""
+    shape, longest = network.shape, min(longest, MAX_LINE_PIECES)
+    rows = min(max(job.beam, job.machine.max_batch_hypotheses), job.beam * min(CHUNK_SIZE, lines))
+    vectors = 4 * shape.layers + 2 + 2 * beam_search.MAX_PIECES_PER_ROW  # of a row: states, encoder output
+    numbers = rows * (shape.hidden * vectors + 2 * beam_search.max_length(longest)) + BLOCK_ROWS * shape.vocab
+    numbers += 2 * shape.hidden * longest  # of a source that has more pieces than the rows of its beam allow
+    return FLOAT * (_packed_numbers(network) + ALLOCATOR * numbers) + PROCESS
+
+
+def perplexity_numbers(network: Network, text: TokenizedCorpus) -> float:
+    """Return how many numbers the perplexity of a text holds at its peak, beside the weights."""
+    planned = [(len(rows), text.longest(rows)) for rows in batches.make_batches(text, perplexity.BATCH_SIZE)]
+    together = [count * longest * _token_numbers(network.shape, longest) for count, longest in planned
+                if longest <= MAX_LINE_PIECES]  # fmt: skip
+    longest, vectors = max(longest for _, longest in planned), 2 if matmul.uses_own_gemm() else 14
+    stepwise = _packed_numbers(network) + longest * (vectors * network.shape.hidden + PIECE_NUMBERS)
+    return max([*together, stepwise * (longest > MAX_LINE_PIECES)])
+
+
+def _token_numbers(shape: NetworkShape, longest: int) -> float:
+    """Return how many numbers a pass without gradient holds of a token: activations, attention weights or logits."""
+    return max((8 * shape.layers + 12) * shape.hidden + longest, 1.25 * shape.vocab)
+
+
+def _packed_numbers(network: Network) -> int:
+    """Return how many numbers a network prepared for a search has beside its own: weights, packed; tables of words."""
+    shape = network.shape
+    return 2 * sum(map(torch.numel, network.parameters())) + 4 * shape.hidden * shape.vocab
 
 
 def parameter_count(settings: NetworkSettings, vocab_size: int) -> int:

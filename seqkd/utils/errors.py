@@ -15,6 +15,7 @@ class StoppedError(BaseException):
         self.signal = signal
 
 
+OUT_OF_MEMORY = ("allocate memory", "not enough memory", "out of memory", "bad_alloc", "ALLOC_FAILED")
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REMEDIES = {
     errno.ENOSPC: "make room on that disk and run the same command again",
@@ -35,6 +36,11 @@ _REMEDIES = {
 }
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether memory ran out, in the words of Python, torch, CUDA or the C++ below them."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
+
+
 def describe_os_error(error: OSError) -> str | None:
     """Return one sentence with the path, what the system refused and the remedy; None where a user has no remedy."""
     remedy = _REMEDIES.get(error.errno or 0)
@@ -42,3 +48,10 @@ def describe_os_error(error: OSError) -> str | None:
         return None
     where = "standard output" if error.filename is None else error.filename
     return f"{where}: {(error.strerror or 'refused').lower()}; {remedy}."
+
+
+def describe_system_error(error: Exception) -> str | None:
+    """Return one sentence, with the remedy, of memory that ran out or of what `describe_os_error` knows; or None."""
+    if is_out_of_memory(error):
+        return "memory ran out; free some, raise its limit (ulimit -v), or lower processes in machine.yaml."
+    return describe_os_error(error) if isinstance(error, OSError) else None

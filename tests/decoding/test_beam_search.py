@@ -213,6 +213,15 @@ def limit_sentences(monkeypatch: pytest.MonkeyPatch, most: int, error: Exception
     return sizes
 
 
+def test_beam_search_translates_no_more_than_the_bound_of_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beam_search, "MAX_LINE_PIECES", 3)
+    network = random_network(vocab_size=40, init_range=5.0)
+    sources = [[4, 5, 6, 7, 8], [4, 5, 6], [9, 8]]
+    found = beam_search.decode(network, sources, beam=4)
+    assert found == beam_search.decode(network, [source[:3] for source in sources], beam=4)
+    assert found[0][0].ids == found[1][0].ids
+
+
 OUT_OF_MEMORY = {
     "python": MemoryError(),
     "torch": RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried"),

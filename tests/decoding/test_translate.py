@@ -170,7 +170,7 @@ def test_translate_ends_quietly_when_its_reader_leaves_early(folder: Path, proce
     assert left.stderr == ""
 
 
-def test_translate_cuts_a_line_that_is_too_long_and_says_so(
+def test_translate_cuts_a_line_of_too_many_bytes_and_says_so(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     reading, writing = os.pipe()
@@ -178,10 +178,37 @@ def test_translate_cuts_a_line_that_is_too_long_and_says_so(
     monkeypatch.setattr("sys.stdin", os.fdopen(reading))
     with os.fdopen(writing, "wb") as text:
         text.write(b"a dog ran\nthe cat sat on\xc3\xa9 the mat\nthe cat sat on\nthe dog")
-    assert list(translate._read_chunks()) == [["a dog ran", "the cat sat on", "the cat sat on"], ["the dog"]]
-    message = capfd.readouterr().err
-    assert message.count("\n") == 1
-    assert "line 2: longer than 15 bytes, so only its beginning is translated" in message
+    chunks = list(translate._read_chunks(checkpoint.load(folder).vocab))
+    assert chunks == [["a dog ran", "the cat sat on", "the cat sat on"], ["the dog"]]
+    said = "standard input, line 2: so long that only its beginning is translated, at most 1,000 pieces"
+    assert capfd.readouterr().err == f"{said}; break it into sentences.\n"
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_translate_of_a_word_of_16_000_letters_is_that_of_its_first_1_000_pieces(folder: Path, processes: str) -> None:
+    word = "e" * 16_000  # no piece has two of them, none a space before one
+    pieces = checkpoint.load(folder).vocab
+    assert pieces.exceeds(word, 15_000)
+    options = ("--beam", "1", "--processes", processes)
+    cut = translate_bytes(folder, f"a dog ran\n{word}\nthe mat\n".encode(), *options)
+    whole = translate_bytes(folder, f"a dog ran\n{'e' * 999}\nthe mat\n".encode(), *options)  # and a space in front
+    assert cut.stdout == whole.stdout
+    said = "standard input, line 2: so long that only its beginning is translated, at most 1,000 pieces"
+    assert cut.stderr.decode() == f"{said}; break it into sentences.\n"
+    assert whole.stderr == b""
+
+
+def test_report_long_lines_counts_them_and_names_the_first(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    pieces, path = checkpoint.load(folder).vocab, Path("test.tsv")
+    translator.report_long_lines(TEXT, pieces, where=path)
+    assert capfd.readouterr().err == ""
+    translator.report_long_lines([*TEXT, "the " * 1001], pieces, where=path)
+    beginning = "only the beginning is translated; break such lines into sentences.\n"
+    said = f"test.tsv: 1 line has more than 1,000 pieces, the first is line 7: {beginning}"
+    assert capfd.readouterr().err == said
+    translator.report_long_lines(["e" * 1000, "a dog", "e" * 1000], pieces, where=path)
+    said = f"test.tsv: 2 lines have more than 1,000 pieces, the first is line 1: {beginning}"
+    assert capfd.readouterr().err == said
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])

@@ -26,7 +26,7 @@ from seqkd.planning import bounds
 from seqkd.training import trainer
 from seqkd.training.trainer import TrainingJob
 from seqkd.utils.errors import InputError
-from stages import train
+from stages import evaluate, train
 
 MB = 1 << 20
 ADAM = OptimizerSettings(optimizer="adam", learning_rate=0.001, schedule="constant", epochs=1, batch_size=32)
@@ -100,6 +100,38 @@ def test_training_bound_counts_the_teachers_vectors_as_far_as_they_are_stored(
     assert needs[0][0] - needs[1][0] == 64 * 5 * 100 * 4 - 1000
 
 
+def test_training_bound_knows_a_long_dev_line_and_is_not_fooled_by_it(needs: Needs) -> None:
+    def bound(text: TokenizedCorpus = TEXT, dev: TokenizedCorpus = TEXT, batch_size: int = 32) -> float:
+        settings = ADAM.model_copy(update={"batch_size": batch_size})
+        bounds.require_training(TrainingJob(text, dev, settings, seed=1), network(), ONE)
+        return needs[-1][0]
+
+    long = TokenizedCorpus([*TEXT.sources, [4] * 20_000], [*TEXT.targets, [4] * 20_000])
+    assert bound() < bound(dev=long) < bound() + 40 * MB
+    assert bound(long, batch_size=512) < 2 * bound(long, batch_size=1)  # the long line comes alone
+
+
+def test_decoding_bound_counts_bytes_for_the_longest_line_and_no_more_than_a_search_reads(needs: Needs) -> None:
+    def bound(*sources: str) -> float:
+        job = DecodingJob(Path("teacher"), ONE, 5)
+        bounds.require_decoding("k5", job, network(), sources=sources, lines_left=0, cache_folder=Path())
+        return needs[-1][0]
+
+    assert bound("\U0001d518" * 100) > bound("a" * 100)
+    assert bound("a" * 20_000) < bound("a" * 1000) + MB
+
+
+def test_evaluation_bound_rises_with_beam_processes_and_the_longest_line(needs: Needs) -> None:
+    def bound(beam: int = 5, processes: int = 1, text: TokenizedCorpus = TEXT) -> float:
+        job = DecodingJob(Path("models/m"), Machine(processes=processes, device="cpu"), beam)
+        bounds.require_evaluation(job, network(), text)
+        return needs[-1][0]
+
+    assert bound(processes=2) == 2 * bound()
+    assert bound(beam=10) > bound()
+    assert bound(text=TokenizedCorpus([*TEXT.sources, [4] * 900], [*TEXT.targets, [4]])) > bound()
+
+
 def test_decoding_bound_rises_with_beam_processes_and_lines(needs: Needs) -> None:
     def bound(beam: int = 5, processes: int = 1, lines: int = 100, left: int = 100) -> tuple[float, float]:
         job = DecodingJob(Path("teacher"), Machine(processes=processes, device="cpu"), beam)
@@ -141,6 +173,7 @@ from seqkd.config.schema import Machine, OptimizerSettings
 from seqkd.data.batches import TokenizedCorpus
 from seqkd.decoding import beam_search
 from seqkd.decoding.translator import DecodingJob
+from seqkd.models import perplexity
 from seqkd.models.lstm import LSTMNetwork, NetworkShape
 from seqkd.ops import devices
 from seqkd.planning import bounds
@@ -153,10 +186,15 @@ devices.configure(machine)
 before = peak()
 network = LSTMNetwork(NetworkShape(vocab, layers, hidden, 0.3))
 network.init_weights(torch.Generator().manual_seed(1))
-lines = [[4 + (at * length) % (vocab - 4) for at in range(length)] for length in range(3, longest + 1)] * 12
+lengths = [longest] if longest > 1000 else range(3, longest + 1)
+lines = [[4 + (at * length) % (vocab - 4) for at in range(length)] for length in lengths] * 12
 asked = []
 bounds.require = lambda name, memory, **_: asked.append(memory)
-if work == "train":
+if work == "perplexity":
+    text = TokenizedCorpus(lines, lines)
+    bounds.require_evaluation(DecodingJob(Path("teacher"), machine, 1), network, text)
+    perplexity.perplexity(network, text)
+elif work == "train":
     text = TokenizedCorpus(lines, lines)
     settings = OptimizerSettings(optimizer="adam", learning_rate=0.001, schedule="constant", epochs=1, batch_size=32)
     job = trainer.TrainingJob(text, TokenizedCorpus(lines[:2], lines[:2]), settings, 1, resume=Path("state"))
@@ -174,8 +212,19 @@ print(peak() - before, round(asked[0]))
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the peak on Linux alone")
-@pytest.mark.parametrize("shape", [(8000, 2, 128, 30), (20_000, 2, 400, 12)], ids=str)
-@pytest.mark.parametrize("work", ["train", "search"])
+@pytest.mark.parametrize(
+    ("work", "shape"),
+    [
+        ("train", (8000, 2, 128, 30)),
+        ("train", (20_000, 2, 400, 12)),
+        ("search", (8000, 2, 128, 30)),
+        ("search", (20_000, 2, 400, 12)),
+        ("perplexity", (8000, 2, 128, 30)),
+        ("perplexity", (2000, 4, 128, 200)),
+        ("perplexity", (2000, 2, 128, 1500)),
+    ],
+    ids=str,
+)
 def test_bound_of_a_process_covers_its_peak_and_is_at_most_twice_that(
     work: str, shape: tuple[int, int, int, int], tmp_path: Path
 ) -> None:
@@ -306,6 +355,23 @@ def test_decode_refuses_a_list_that_no_disk_could_hold_before_it_begins(
     )
     assert not (tmp_path / "lists").exists()
     assert [path for path in disk.rglob("*") if path.is_file() and path.parent.name != "locks"] == []
+
+
+def test_evaluate_refuses_what_cannot_fit_before_it_begins(
+    pieces: Vocab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(bounds, "free_memory", lambda: 10 * MB)
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    (tmp_path / "machine.yaml").write_text("processes: 1\ndevice: cpu\n")
+    long = " ".join(WORDS)
+    bitext.write(tmp_path / "test.tsv", [Pair(0, WORDS[0], WORDS[1]), Pair(1, long, long)])
+    checkpoint.save(tmp_path / "baseline", checkpoint.Model(network(1, 8, pieces.size), pieces, None), card="")
+    folders = {"models": tmp_path, "test": Path("test.tsv"), "translations": tmp_path / "said", "out": tmp_path / "out"}
+    with pytest.raises(InputError, match=r"^evaluate baseline needs about \d+ MB of memory, and 10 MB is free; lower"):
+        evaluate.main("baseline", **folders)  # type: ignore[arg-type]
+    assert capsys.readouterr().err.startswith("test.tsv: 1 line has more than 1,000 pieces, the first is line 2: only")
+    assert not (tmp_path / "said").exists()
 
 
 def test_train_refuses_a_network_that_no_memory_could_hold_before_it_is_made(

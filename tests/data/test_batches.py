@@ -1,0 +1,36 @@
+"""Batches of similar length, bounded in pieces."""
+
+import torch
+
+from seqkd.data import batches
+from seqkd.data.batches import MAX_BATCH_PIECES, MAX_LINE_PIECES, TokenizedCorpus
+
+
+def corpus(*lengths: tuple[int, int]) -> TokenizedCorpus:
+    """Return pairs with sides of so many pieces."""
+    return TokenizedCorpus([[4] * source for source, _ in lengths], [[4] * target for _, target in lengths])
+
+
+def test_make_batches_leaves_a_long_pair_alone_and_all_others_together() -> None:
+    text = corpus(*[(5, 5)] * 3, (4000, 3), *[(6, 6)] * 3, (7, 4000))
+    assert batches.make_batches(text, 8) == [[0, 1, 2, 4, 5, 6], [7], [3]]
+    assert batches.make_batches(text, 2) == [[0, 1], [2, 4], [5, 6], [7], [3]]
+
+
+def test_make_batches_of_real_sentences_have_the_size_that_was_asked_for() -> None:
+    text = corpus(*[(255, 255)] * 200)
+    assert list(map(len, batches.make_batches(text, 64))) == [64, 64, 64, 8]
+
+
+def test_make_batches_never_exceed_the_bound_in_pieces_padding_included() -> None:
+    draw = torch.Generator().manual_seed(1)
+    text = corpus(*[(1 + length % MAX_LINE_PIECES, 9) for length in torch.randint(1 << 20, (500,), generator=draw)])
+    planned = batches.make_batches(text, 100, draw)
+    assert sorted(row for rows in planned for row in rows) == list(range(500))
+    assert max(len(rows) * text.longest(rows) for rows in planned) <= MAX_BATCH_PIECES
+
+
+def test_longest_counts_the_end_of_a_target() -> None:
+    text = corpus((3, 3), (5, 2), (1, 9))
+    assert [text.longest([row]) for row in range(3)] == [4, 5, 10]
+    assert text.longest([0, 1, 2]) == 10
