@@ -6,6 +6,7 @@ lines, or of another text, is refused.
 
 import gzip
 import hashlib
+import math
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,7 +24,7 @@ LINES_PER_PART = 1000  # independent of the number of processes
 
 class Hypothesis(NamedTuple):
     ids: tuple[int, ...]  # pieces, without BOS and EOS
-    logprob: float  # nats of the whole sentence, EOS included
+    logprob: float  # nats of the whole sentence, EOS included; NaN: not known
     finished: bool  # False: cut off before EOS
 
 
@@ -57,9 +58,10 @@ def fingerprint(source: str) -> str:
 
 
 def serialize(hypothesis: Hypothesis) -> str:
-    """Return log-probability, finished and piece ids as text, separated by tabs."""
+    """Return log-probability (empty: not known), finished and piece ids as text, separated by tabs."""
     ids, logprob, finished = hypothesis
-    return f"{logprob:.6f}\t{int(finished)}\t{' '.join(map(str, ids))}"
+    number = "" if math.isnan(logprob) else f"{logprob:.6f}"
+    return f"{number}\t{int(finished)}\t{' '.join(map(str, ids))}"
 
 
 def deserialize(text: str) -> Hypothesis:
@@ -67,10 +69,10 @@ def deserialize(text: str) -> Hypothesis:
     if not _SERIALIZED.fullmatch(text):
         raise ValueError(text)
     logprob, finished, pieces = text.split("\t")
-    return Hypothesis(tuple(map(int, pieces.split())), float(logprob), finished == "1")
+    return Hypothesis(tuple(map(int, pieces.split())), float(logprob or "nan"), finished == "1")
 
 
-_SERIALIZED = re.compile(r"(?:-\d+\.\d{6}|0\.000000)\t[01]\t(?:\d+(?: \d+)*)?")
+_SERIALIZED = re.compile(r"(?:-\d+\.\d{6}|0\.000000)?\t[01]\t(?:\d+(?: \d+)*)?")
 
 
 def write_part(folder: Path, index: int, entries: Iterable[tuple[Pair, Sequence[Hypothesis]]]) -> Path:

@@ -1,0 +1,67 @@
+"""n-best lists of text, as an external teacher gives them: the pieces of such a list are Unicode's code points.
+
+So its lines are kept, checked and written as those of our own lists, before there is a vocabulary. Once there is one,
+`encode` turns them into the students' pieces.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from seqkd.data import bitext, faults, nbest
+from seqkd.data.nbest import Hypothesis
+from seqkd.data.normalization import normalize
+from seqkd.data.vocab import Vocab
+
+TEST = "test.set"  # the folder of a teacher's lists of the test set, beside those of its rows; no row has such a name
+
+
+class TextHypothesis(NamedTuple):
+    text: str
+    score: float | None  # log-probability of the whole sentence, nats; None: not known
+
+
+def to_nbest(hypotheses: Iterable[TextHypothesis]) -> list[Hypothesis]:
+    """Return hypotheses, best first, as an n-best list of characters; each text in its normal form."""
+    return [_to_characters(normalize(text), score) for text, score in hypotheses]
+
+
+def _to_characters(text: str, score: float | None) -> Hypothesis:
+    return Hypothesis(tuple(map(ord, text)), math.nan if score is None else min(score, 0.0), True)
+
+
+def _text(hypothesis: Hypothesis) -> str:
+    """Return the text of a hypothesis that `to_nbest` made."""
+    return "".join(map(chr, hypothesis.ids))
+
+
+def encode(hypotheses: Sequence[Hypothesis], vocab: Vocab) -> tuple[list[Hypothesis], list[tuple[str, str]]]:
+    """Return hypotheses of characters as those of a vocabulary's pieces, and what does not come back the same.
+
+    The second are the texts that differ when they are decoded again, each with what it has become.
+    """
+    texts = [_text(hypothesis) for hypothesis in hypotheses]
+    pieces = vocab.encode_all(texts)
+    changed = [
+        (before, after) for before, after in zip(texts, vocab.decode_all(pieces), strict=True) if before != after
+    ]
+    encoded = [each._replace(ids=tuple(ids)) for each, ids in zip(hypotheses, pieces, strict=True)]
+    return encoded, changed
+
+
+def best(folder: Path, text: Path) -> Iterator[str]:
+    """Yield the best hypothesis of each line of a list of characters.
+
+    text: the pairs that the list belongs to. Raise InputError for another list.
+    """
+    paths = nbest.parts(folder, lines=bitext.count_pairs(text))
+    for path, pairs in zip(paths, nbest.chunks(bitext.stream(text)), strict=True):
+        yield from (_text(hypotheses[0]) for _, hypotheses in nbest.read_part(path, pairs))
+
+
+def sound(folder: Path, text: Path) -> Iterator[str]:
+    """Yield what `best` does, but for those hypotheses that teach badly."""
+    for pair, target in zip(bitext.stream(text), best(folder, text), strict=True):
+        if faults.fault(pair.source, target) is None:
+            yield target
