@@ -2,13 +2,14 @@
 
 import json
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, cast
 
 import typer
 
 from seqkd.config import schema
-from seqkd.corpora import prepare
+from seqkd.corpora import monolingual, prepare
 from seqkd.corpora.prepare import Prepared
 from seqkd.data import bitext
 from seqkd.utils import atomic
@@ -20,19 +21,22 @@ WRITES = "{out}"
 
 
 def main(*, reference: Reference, out: Out, downloads: Downloads) -> None:
-    """Make the training, development and test pairs."""
+    """Make the training, development and test pairs; lines without a translation are pairs with an empty target."""
     params = schema.load_params()
     parts = prepare.prepare(params.data, seed=params.seed, downloads=downloads)
-    bitext.write(reference, parts.train)
+    lines = monolingual.Lines(params.data, train=parts.train, held_out=[*parts.dev, *parts.test], downloads=downloads)
+    bitext.write(reference, chain(parts.train, lines))
     bitext.write(out / "dev.tsv", parts.dev)
     bitext.write(out / "test.tsv", parts.test)
+    about = lines.add_counts(parts.about)
     with atomic.open_text(out / "about.json") as file:
-        json.dump(parts.about, file, indent=2, sort_keys=True, ensure_ascii=False)
+        json.dump(about, file, indent=2, sort_keys=True, ensure_ascii=False)
         file.write("\n")
     held_out = (f"{len(getattr(parts, name)):,} {name}{_origin(parts, name)}" for name in ("dev", "test"))
-    counts = ", ".join([f"{len(parts.train):,} training pairs", *held_out])
+    without = [f"{lines.count:,} lines without a translation"] if lines.count else []
+    counts = ", ".join([f"{len(parts.train):,} training pairs", *held_out, *without])
     print(f"{params.data.corpus}, {params.data.source} to {params.data.target}: {counts}")
-    print(json.dumps(parts.about["dropped"], indent=2))
+    print(json.dumps(about["dropped"], indent=2))
     print(
         *(f"seqkd preprocess: {note}" for note in parts.notes), sep="\n", end="\n" * bool(parts.notes), file=sys.stderr
     )

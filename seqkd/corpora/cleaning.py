@@ -127,6 +127,16 @@ def drop_reason(line: Line, limits: Cleaning) -> str | None:
     return next((name for name, holds in causes.items() if holds), None)
 
 
+def source_drop_reason(text: str, limits: Cleaning) -> str | None:
+    """Return why a tidied source without a target is dropped, by what drop_reason says of sources; None: it is kept."""
+    causes = {
+        "address, template or code": MARKUP.search(text),
+        "source too short or too long": not limits.source_words.least <= count_words(text) <= limits.source_words.most,
+        "mostly codes and values": not _is_prose(text),
+    }
+    return next((name for name, holds in causes.items() if holds), None)
+
+
 def clean(lines: list[Line], limits: Cleaning) -> tuple[list[Line], Counter[str]]:
     """Return the kept lines, tidied and each pair once, and the number of dropped ones by cause."""
     kept: list[Line] = []

@@ -25,7 +25,7 @@ class Found(NamedTuple):
     unread: list[str]  # names that look like those of a part
 
 
-def find(folder: Path, *, source: str, target: str) -> Found:
+def find(folder: Path, *, source: str, target: str, needs_train: bool = True) -> Found:
     """Return the files of a folder's parts, such as train.en, Valid.de.gz, dev.en.txt.xz or test.de-en.de.
 
     Raise InputError for a part with two candidates, or with one side only, for no train, for a link to nothing.
@@ -39,8 +39,10 @@ def find(folder: Path, *, source: str, target: str) -> Found:
                 candidates[part][language].append(path)
     parts: dict[str, tuple[Path, Path]] = {}
     for part, sides in candidates.items():
-        if part == "train" or any(sides.values()):
+        if (needs_train and part == "train") or any(sides.values()):
             parts[part] = _one_each(folder, part, sides, entries)
+    if "train" not in parts and len(parts) < 2:
+        raise InputError(f"{folder} has no train files, so it needs those of dev and test; add them.")
     read = {path for paths in parts.values() for path in paths}
     others = [path for path in entries if path not in read and not _is_other_language(path, parts)]
     return Found(parts, [path.name for path in others if _LIKE_A_PART.search(path.name.casefold())])

@@ -23,13 +23,16 @@ NOT_TABS = {".csv": "CSV", ".json": "JSON", ".jsonl": "JSON", ".po": "a gettext 
 Form = Callable[[str], str]
 
 
-def prepare(where: Path, *, source: str, target: str, seed: int, tidy: bool = False) -> Cleaned:
+def prepare(
+    where: Path, *, source: str, target: str, seed: int, tidy: bool = False, needs_train: bool = True
+) -> Cleaned:
     """Return a folder's train, dev and test; a dev or test that is absent is split off from train by seed.
 
-    tidy: take out markup, entities and a tokenizer's marks. Raise InputError, with file and line, for an absent
+    tidy: take out markup, entities and a tokenizer's marks; needs_train: False where dev and test alone will do, as
+    there are lines without a translation to train on. Raise InputError, with file and line, for an absent
     language, unequal line counts, bad UTF-8, an empty file.
     """
-    found = folder.find(where, source=source, target=target)
+    found = folder.find(where, source=source, target=target, needs_train=needs_train)
     form = cleaning.untokenize if tidy else normalize
     given = {part: _read_sides(*paths, form=form) for part, paths in found.parts.items()}
     origin: dict[str, object] = {
@@ -120,7 +123,9 @@ def _clean_and_split(given: dict[str, list[Line]], origin: dict[str, object], *,
 
     Raise InputError for a text that cannot be trained on.
     """
-    cleaned, drops = cleaning.clean_given_split(Split(given["train"], given.get("dev", []), given.get("test", [])))
+    cleaned, drops = cleaning.clean_given_split(
+        Split(given.get("train", []), given.get("dev", []), given.get("test", []))
+    )
     absent = [part for part in ("dev", "test") if part not in given]
     _check_usable(given, cleaned, where, least=1 + len(absent))
     if absent:
@@ -142,7 +147,7 @@ def _clean_and_split(given: dict[str, list[Line]], origin: dict[str, object], *,
 
 def _check_usable(given: dict[str, list[Line]], cleaned: Split, where: Path, *, least: int) -> None:
     """Raise InputError for fewer than `least` different pairs, a part without words, an untranslated text."""
-    if len(cleaned.train) < least:
+    if "train" in given and len(cleaned.train) < least:
         count = f"{len(cleaned.train)} of {len(given['train'])} training pairs are left"
         raise InputError(
             f"{where}: {count} without repeats, empty sides and what dev and test hold; give {least} or more."
@@ -150,5 +155,5 @@ def _check_usable(given: dict[str, list[Line]], cleaned: Split, where: Path, *, 
     for part in given:
         if not any(WORD.search(line.source) and WORD.search(line.target) for line in getattr(cleaned, part)):
             raise InputError(f"{where}: no pair of {part} has words on both sides; give it sentences.")
-    if all(line.source == line.target for line in cleaned.train):
+    if cleaned.train and all(line.source == line.target for line in cleaned.train):
         raise InputError(f"{where}: the target of every training pair is its source; give it the translations.")

