@@ -24,7 +24,14 @@ EPOCH = {
     "warmup_steps": 0,
 }
 TINY: dict[str, Any] = {  # with methods that the project does not know: a method is a row
-    "data": {"corpus": "corpora/tiny.yaml", "source": "en", "target": "de", "max_length": 60, "tidy": False},
+    "data": {
+        "corpus": "corpora/tiny.yaml",
+        "source": "en",
+        "target": "de",
+        "max_length": 60,
+        "tidy": False,
+        "monolingual": "corpora/none.yaml",
+    },
     "vocab": {"size": 160, "byte_fallback": False},
     "teacher": {"size": "1x16", "dropout": 0.1},
     "student": {"size": "1x8", "dropout": 0.1},

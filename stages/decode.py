@@ -11,19 +11,31 @@ from seqkd.decoding import corpus_decoder, translator
 from seqkd.decoding.translator import DecodingJob
 from seqkd.models import checkpoint
 from seqkd.planning import bounds
+from seqkd.teachers import encode
 from seqkd.utils.progress import Progress
 
 Row = Annotated[str, typer.Argument(parser=schema.row_name, help="A row of decode in params.yaml.")]
 Teacher = Annotated[Path, typer.Option(help="The teacher's folder.")]
+External = Annotated[Path, typer.Option(help="The folder of external teachers' lists.")]
 Text = Annotated[Path, typer.Option(help="The pairs whose sources are decoded.")]
 Out = Annotated[Path, typer.Option(help="The folder of the n-best lists; the row's list is a folder in it.")]
 WRITES = "{out}/{row}"
 
 
-def main(row: Row, *, teacher: Teacher, text: Text, out: Out) -> None:
-    """Decode a text by beam search; lines that this teacher decoded before, for any text, are not decoded again."""
+def main(row: Row, *, teacher: Teacher, external: External = Path("data/external"), text: Text, out: Out) -> None:
+    """Decode a text by beam search; lines that this teacher decoded before, for any text, are not decoded again.
+
+    An external teacher's list is there already: it is written in the pieces of the vocabulary.
+    """
     params, machine = schema.load_params(), schema.load_machine()
     settings = schema.row(params.decode, row, section="decode")
+    if owners := params.owners(row):
+        lists = {name: external / name / each for each, name in owners.items()}
+        vocabulary, processes = teacher / checkpoint.VOCAB, machine.processes
+        origin = encode.write(lists, text, out / row, vocabulary=vocabulary, most=settings.beam, processes=processes)
+        print(f"{out / row}: {encode.describe(origin)}")
+        return
+    assert settings.beam is not None, "load_params has checked it"
     job = DecodingJob(teacher, machine, settings.beam, settings.beam, settings.length_penalty, params.precision)
     cache = corpus_decoder.open_cache(job)
     lines, new = corpus_decoder.count(cache, text)

@@ -24,7 +24,7 @@ def main(row: Row, *, teacher: Teacher, texts: Texts, corpus: Corpus, curves: Cu
     """Train a student from random weights on (1 - alpha) NLL + alpha Word-KD."""
     params, machine = schema.load_params(), schema.load_machine()
     settings = schema.row(params.distill, row, section="distill")
-    device, vocab = devices.configure(machine, params.precision), checkpoint.load(teacher).vocab
+    device, vocab = devices.configure(machine, params.precision), checkpoint.load_vocab(teacher)
     bounds.require_network(row, params.student, vocab.size)
     model = run.init_model(vocab, params.student, seed=params.seed, device=device)
     paths = {"texts": texts, "corpus": corpus, "teacher": teacher}

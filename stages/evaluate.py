@@ -29,8 +29,13 @@ WRITES = "{out}/{prefix}{row}"
 def main(row: Row, *, prefix: Prefix = "", models: Models, test: Test, translations: Translations, out: Out) -> None:
     """Translate the test set at every beam size of params.yaml and score the translations."""
     params, machine = schema.load_params(), schema.load_machine()
-    folders = {name: models / name for name in (*params.models, *params.pruned)}
+    folders = {name: models / name for name in ("teacher", *params.networks, *params.pruned)}
     settings, folder = params.evaluate, schema.row(folders, prefix + row, section="the pipeline")
+    if not checkpoint.has_network(folder):  # it was not trained, so nothing is known of it
+        with atomic.atomic_write(translations / folder.name) as partial:
+            partial.mkdir()
+        measurements.write(out / f"{folder.name}.json", ModelScores(model=folder.name))
+        return
     pairs, model = bitext.read(test), checkpoint.load(folder, devices.configure(machine))
     sources, references = [pair.source for pair in pairs], [pair.target for pair in pairs]
     translator.report_long_lines(sources, model.vocab, where=test)

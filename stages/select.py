@@ -8,29 +8,33 @@ from typing import Annotated
 import typer
 
 from seqkd.config import schema
-from seqkd.data import bitext
+from seqkd.data import bitext, faults, list_origin
 from seqkd.data.bitext import Pair
 from seqkd.evaluation import measurements, metrics
 from seqkd.selection import audit, select
-from seqkd.utils import pool
+from seqkd.utils import atomic, pool
 from seqkd.utils.progress import Progress
 
 Row = Annotated[str, typer.Argument(parser=schema.row_name, help="A row of select in params.yaml.")]
 Lists = Annotated[Path, typer.Option(help="The folder of the n-best lists.")]
 Reference = Annotated[Path, typer.Option(help="The file of the human translations.")]
 Vocab = Annotated[Path, typer.Option(help="The sentencepiece model of the n-best lists.")]
+Dev = Annotated[Path | None, typer.Option(help="The development pairs, which show the script of the target language.")]
 Texts = Annotated[Path, typer.Option(help="The folder of the training texts; the chosen text is written there.")]
 Audits = Annotated[Path, typer.Option(help="The folder of the audits; the row's audit is written there.")]
 WRITES = "{texts}/{row}"
 
 
-def main(row: Row, *, lists: Lists, reference: Reference, vocab: Vocab, texts: Texts, audits: Audits) -> None:
+def main(
+    row: Row, *, lists: Lists, reference: Reference, vocab: Vocab, dev: Dev = None, texts: Texts, audits: Audits
+) -> None:
     """Choose one hypothesis for every line by the metric of a row of params.yaml."""
     params = schema.load_params()
     settings, tokenizer = schema.row(params.select, row, section="select"), metrics.tokenizer_name(params.data.target)
     lines, stats = bitext.count_pairs(reference), audit.SelectionStats()
     parts = select.parts(lists / settings.nbest, bitext.stream(reference), lines=lines)
-    choose = partial(select.choose, model=vocab, settings=settings, tokenizer=tokenizer)
+    script = faults.main_script(pair.target for pair in bitext.stream(dev)) if dev else ""
+    choose = partial(select.choose, model=vocab, settings=settings, tokenizer=tokenizer, script=script)
 
     def chosen_pairs() -> Iterator[Pair]:
         with Progress(lines, unit="lines", label=f"select {row}") as progress:
@@ -39,7 +43,9 @@ def main(row: Row, *, lists: Lists, reference: Reference, vocab: Vocab, texts: T
                 progress.add(len(pairs))
                 yield from pairs
 
-    bitext.write(texts / f"{row}.tsv", chosen_pairs())
-    result = audit.summarize(stats, row, settings, tokenizer=tokenizer)
+    with atomic.atomic_write(texts / f"{row}.tsv") as partial_text:
+        bitext.write(partial_text, chosen_pairs())
+        origin = list_origin.read(lists / settings.nbest)
+        result = audit.summarize(stats, row, settings, tokenizer=tokenizer, origin=origin)
     measurements.write(audits / f"{row}.json", result)
     print(audit.describe(result))

@@ -7,8 +7,10 @@ import typer
 
 from seqkd.config import schema
 from seqkd.data import vocab
+from seqkd.models import checkpoint
 from seqkd.ops import devices
 from seqkd.planning import bounds
+from seqkd.training import curve as training_curve
 from seqkd.training import run
 
 Name = Annotated[str, typer.Argument(help="The model's name.")]
@@ -22,9 +24,14 @@ WRITES = "{out}"
 
 
 def main(name: Name, *, role: Role, text: Text, corpus: Corpus, vocabulary: Vocab, curve: Curve, out: Out) -> None:
-    """Train a network from random weights on NLL."""
+    """Train a network from random weights on NLL; where it cannot be, its folder has a vocabulary alone."""
     params, machine = schema.load_params(), schema.load_machine()
     size: schema.NetworkSettings = getattr(params, role)
+    if reason := params.untrained(role) or run.without_targets(text):
+        checkpoint.save_vocab(out, vocab.load(vocabulary), reason=reason)
+        training_curve.write_untrained(curve)
+        print(f"{name}: not trained: {reason}")
+        return
     device, pieces = devices.configure(machine, params.precision), vocab.load(vocabulary)
     bounds.require_network(name, size, pieces.size)
     model = run.init_model(pieces, size, seed=params.seed, device=device)

@@ -15,5 +15,6 @@ def main(*, file: File, params: Params = Path("params.yaml")) -> None:
     """Change params.yaml to the settings of a file; comments and all other settings stay."""
     changes = overlay.apply(file, params=params)
     for change in changes:
-        print(f"{change.key}: {'(absent)' if change.before is None else change.before} -> {change.after}")
+        before = "(absent)" if change.before is None else change.before
+        print(f"{change.key}: {before} -> {'(removed)' if change.after is None else change.after}")
     print(f"{params}: {len(changes)} settings changed" if changes else f"{params} is already so; nothing changed")

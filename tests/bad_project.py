@@ -29,6 +29,7 @@ optim:
   student: *scratch
   finetune: *scratch
   retrain: *scratch
+teachers: {}
 decode:
   k5: {beam: 5}
 select:

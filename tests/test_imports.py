@@ -14,7 +14,7 @@ LAYERS = (
     {"stages", "cli", "api"},
     {"planning", "reporting"},
     {"selection"},
-    {"evaluation"},
+    {"evaluation", "teachers"},
     {"training", "decoding", "corpora"},
     {"models"},
     {"ops"},
@@ -23,13 +23,15 @@ LAYERS = (
     {"utils"},
 )
 # Packages that may use torch.
-TORCH = {"api", "planning", "evaluation", "training", "decoding", "models", "ops", "data"}
-TORCHLESS_STAGES = {"validate", "preprocess", "vocab", "select", "report", "show", "use"}
+TORCH = {"api", "planning", "evaluation", "teachers", "training", "decoding", "models", "ops", "data"}
+TORCHLESS_STAGES = {"validate", "preprocess", "vocab", "select", "grade", "report", "show", "use"}
 
 HOMES = {  # library: the files of seqkd/ that may import it; stages/ may import typer alone
     "dvc": set[str](),
     "typer": {"cli"},
-    "sentencepiece": {"data/vocab"},
+    "sentencepiece": {"data/vocab", "teachers/ctranslate2_teacher"},
+    "ctranslate2": {"teachers/ctranslate2_teacher"},
+    "transformers": {"teachers/transformers_teacher"},
     "sacrebleu": {"evaluation/metrics"},
     "pandas": {"reporting/tables"},
     "matplotlib": {"reporting/plots", "reporting/plot_labels"},
@@ -37,7 +39,7 @@ HOMES = {  # library: the files of seqkd/ that may import it; stages/ may import
     "tqdm": {"utils/progress"},
     "lxml": {"corpora/tmx"},
     "numba": {"utils/jit", "ops/cpu/gemm", "ops/cpu/lstm_cell", "ops/cpu/packing"},
-    "psutil": {"planning/bounds", "planning/plan", "utils/process_control"},
+    "psutil": {"planning/bounds", "planning/plan", "teachers/command", "utils/process_control"},
     "pydantic": {"config/schema"},  # and where records are built on schema.Record
 }
 LOSSES = {"word_kd"}  # also the name of the loss of section 3.1

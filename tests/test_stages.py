@@ -89,7 +89,7 @@ def test_evaluate_scores_the_words_of_the_target_language(project: Path, target:
     scores = measurements.read(ModelScores, project / "scores/baseline.json")
     translations = (project / "said/baseline/beam5.txt").read_text().splitlines()
     references = ["der Kater saß auf der Matte"]
-    assert f"|tok:{tokenizer}|" in scores.signature_bleu
+    assert f"|tok:{tokenizer}|" in (scores.signature_bleu or "")
     assert scores.bleu(5) == metrics.bleu(translations, references, tokenizer=tokenizer).value
     ratio = metrics.length_ratio(translations, references, tokenizer=tokenizer)
     assert scores.beams["5"].length_ratio == ratio

@@ -14,7 +14,7 @@ from seqkd.utils.errors import InputError
 class Change(NamedTuple):
     key: str  # with its section, such as optim.teacher.epochs
     before: object  # None: the key is new
-    after: object
+    after: object  # None: the key is removed
 
 
 def apply(overlay: Path, *, params: Path) -> list[Change]:
@@ -29,8 +29,10 @@ def apply(overlay: Path, *, params: Path) -> list[Change]:
     merged = yaml_file.load(merged_text)
     schema.check_names(schema.parse(schema.Params, merged, where=str(overlay)), where=str(overlay))
     before, wanted = _flatten(yaml_file.load(text)), _flatten(overrides)
-    _check_aliases(before | wanted, _flatten(merged), params)
-    changes = [Change(key, before.get(key), after) for key, after in wanted.items() if before.get(key) != after]
+    kept = _flatten(merged)
+    _check_aliases(before | wanted, kept, params)
+    changes = [Change(key, before.get(key), after) for key, after in kept.items() if before.get(key) != after]
+    changes += [Change(key, value, None) for key, value in before.items() if key not in kept]
     if changes:
         with atomic.open_text(params) as file:
             file.write(merged_text)
@@ -67,10 +69,12 @@ def _flatten(settings: Any, key: str = "") -> dict[str, object]:
 
 
 def _merge(settings: dict[str, Any], overrides: dict[str, Any], *, where: str) -> None:
-    """Change settings in place: sections are merged key by key, any other value is replaced."""
+    """Change settings in place: sections are merged key by key, null removes a key, any other value is replaced."""
     for key, value in overrides.items():
         before = settings.get(key)
-        if isinstance(before, dict) and isinstance(value, dict):
+        if value is None:
+            settings.pop(key, None)
+        elif isinstance(before, dict) and isinstance(value, dict):
             _merge(before, value, where=f"{where}{key}.")
         elif isinstance(before, dict):
             raise InputError(f"{where}{key} is {value!r}; it must be a section with keys, as in params.yaml.")

@@ -44,6 +44,7 @@ Size = Annotated[str, _matches(r"[1-9][0-9]?x[1-9][0-9]{0,4}", "LAYERSxUNITS, su
 
 
 MIN_VOCAB_SIZE = 16  # pieces
+Fault = Literal["empty", "script", "copy", "repetition", "length"]  # what makes a translation teach badly
 
 
 class Record(BaseModel):
@@ -59,6 +60,7 @@ class DataSettings(Record):
     target: Language
     max_length: Positive  # pieces a side; longer training pairs are left out
     tidy: bool  # takes tags, entities and a tokenizer's marks out of one's own text, and mtdata's
+    monolingual: Annotated[str, Field(min_length=1)] | None = None  # source lines without target: a file, or a recipe
 
 
 class VocabSettings(Record):
@@ -106,9 +108,60 @@ class OptimizerTable(Record):
     retrain: OptimizerSettings  # after pruning
 
 
+class TrainedTeacher(Record):
+    """The teacher that the pipeline trains; its model is called teacher."""
+
+    kind: Literal["trained"]
+
+
+class FilesTeacher(Record):
+    """Translations that stand in files."""
+
+    kind: Literal["files"]
+    lists: Annotated[str, Field(min_length=1)]  # of the text: a file or a glob; plain or .gz
+    sources: Annotated[str, Field(min_length=1)] | None = None  # whose lines the lists translate; None: the text's ids
+    test: Annotated[str, Field(min_length=1)] | None = None  # of the test set, its lines in order or ids from 0
+
+
+class CommandTeacher(Record):
+    """A program that reads lines and writes lines; machine.yaml has its argv."""
+
+    kind: Literal["command"]
+    version: Annotated[str, Field(min_length=1, max_length=200)]  # another version's lines are not taken for this one's
+
+
+class _ModelTeacher(Record):
+    model: Annotated[str, Field(min_length=1)]  # the folder of the model
+    source_code: Annotated[str, Field(min_length=1)] | None = None  # the languages as the model calls them
+    target_code: Annotated[str, Field(min_length=1)] | None = None
+
+
+class CTranslate2Teacher(_ModelTeacher):
+    """A model that CTranslate2 has converted, with its sentencepiece models beside it."""
+
+    kind: Literal["ctranslate2"]
+
+
+class TransformersTeacher(_ModelTeacher):
+    """An encoder-decoder model of the library transformers: a folder, or a name where machine.yaml allows downloads."""
+
+    kind: Literal["transformers"]
+
+
+TeacherSettings = Annotated[
+    TrainedTeacher | FilesTeacher | CommandTeacher | CTranslate2Teacher | TransformersTeacher,
+    Field(discriminator="kind"),
+]
+ExternalTeacher = FilesTeacher | CommandTeacher | CTranslate2Teacher | TransformersTeacher
+OWN_BEAM = (TrainedTeacher, CTranslate2Teacher, TransformersTeacher)  # these search with the row's beam
+_TRAINED = TrainedTeacher(kind="trained")
+
+
 class DecodeSettings(Record):
-    beam: Annotated[int, Field(ge=1, le=10_000)]
+    beam: Annotated[int, Field(ge=1, le=10_000)] | None = None  # files and commands: at most so many of each list
     length_penalty: Fraction = 0.0  # score = log-probability / length ** length_penalty; 0: the paper's plain sum
+    teacher: Name | None = None  # a row of teachers; None: the trained one
+    join: Annotated[list[Name], Field(min_length=2), AfterValidator(_distinct)] | None = None  # rows of other teachers
 
 
 class SelectSettings(Record):
@@ -116,6 +169,7 @@ class SelectSettings(Record):
     metric: Literal["score", "bleu", "chrf"]
     smoothing: Literal["none", "floor", "add-k", "exp"] = "add-k"  # of sentence BLEU (Chen & Cherry 2014)
     smoothing_value: Annotated[float, Field(ge=0)] = 1.0  # the k of add-k, the floor of floor
+    drop: Annotated[list[Fault], AfterValidator(_distinct)] | None = None  # chosen texts with these are left out
 
 
 class DistillSettings(Record):
@@ -157,6 +211,7 @@ class Params(Record):
     teacher: NetworkSettings
     student: NetworkSettings
     optim: OptimizerTable
+    teachers: dict[Name, TeacherSettings]
     decode: dict[Name, DecodeSettings]
     select: dict[Name, SelectSettings]
     distill: dict[Name, DistillSettings]
@@ -166,9 +221,45 @@ class Params(Record):
     speed: SpeedSettings
 
     @property
+    def external(self) -> dict[str, ExternalTeacher]:
+        """The teachers that are not trained here."""
+        return {name: row for name, row in self.teachers.items() if not isinstance(row, TrainedTeacher)}
+
+    @property
+    def trains_teacher(self) -> bool:
+        """Whether a teacher is trained: a row names it, a list is decoded by it, or there is no other."""
+        own = any(self.teacher_of(row) is None and not row.join for row in self.decode.values())
+        return own or not self.external or len(self.external) < len(self.teachers)
+
+    def untrained(self, role: str) -> str | None:
+        """Return why no network of this role is trained on human text; None: one is."""
+        return None if role == "student" or self.trains_teacher else f"{', '.join(self.external)} teaches instead"
+
+    def teacher_of(self, row: DecodeSettings) -> str | None:
+        """Return the external teacher of a row of decode; None: the trained one, or it joins other rows."""
+        return row.teacher if row.teacher in self.external else None
+
+    def owners(self, row: str) -> dict[str, str]:
+        """Return the external teacher of each row of decode whose lists a row has; none for the trained teacher's."""
+        rows = [each for each in self.decode[row].join or [row] if each in self.decode]
+        return {each: owner for each in rows if (owner := self.teacher_of(self.decode[each]))}
+
+    def teachers_of(self, text: str) -> list[str]:
+        """Return the teachers, by their names in the tables, whose translations a text may have."""
+        if text not in self.select:
+            return []
+        return list(dict.fromkeys(self.owners(self.select[text].nbest).values())) or ["teacher"]
+
+    @property
+    def networks(self) -> list[str]:
+        """Every unpruned model that is trained here, in the order of the paper's Table 1."""
+        own = ["teacher", *self._rows("teacher")] if self.trains_teacher else []
+        return [*own, "baseline", *self.distill, *self._rows("student")]
+
+    @property
     def models(self) -> list[str]:
-        """Every unpruned model, in the order of the paper's Table 1."""
-        return ["teacher", *self._rows("teacher"), "baseline", *self.distill, *self._rows("student")]
+        """Every unpruned model and external teacher, in the order of the paper's Table 1."""
+        return [*self.external, *self.networks]
 
     @property
     def pruned(self) -> dict[str, float]:
@@ -184,7 +275,7 @@ class Params(Record):
         while model in self.finetune and model not in seen:
             seen.add(model)
             model = self.finetune[model].init_from
-        return "teacher" if model == "teacher" else "student"
+        return "teacher" if model == "teacher" or model in self.external else "student"
 
 
 class Overlay(Record):
@@ -199,6 +290,15 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+class Command(Record):
+    """How this machine starts the program of a teacher of kind command. No shell reads it."""
+
+    argv: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]  # the program and its arguments
+    batch: Positive = 100  # lines that it gets at once
+    time_limit: Annotated[float, Field(gt=0)] = 120.0  # seconds for a batch
+    memory_limit: Positive = 4000  # MB of the program and its children
+
+
 class Machine(Record):
     """machine.yaml: what describes this machine and changes no result's meaning. Without the file: all cores."""
 
@@ -209,6 +309,11 @@ class Machine(Record):
     # The GEMM on a CPU; auto: seqkd's own. The recurrent steps of a training always use that one.
     matmul_backend: Literal["auto", "own", "torch"] = "auto"
     max_batch_hypotheses: Positive = 1500  # in one process's beam search at once; on a GPU up to ten times as many
+    commands: dict[Name, Command] = Field(default_factory=dict)  # by the name of a teacher of kind command
+    allow_download: bool = False  # a teacher of kind transformers may fetch its model by name
+
+    def __hash__(self) -> int:
+        return hash(repr(self))  # a dict has none
 
 
 R = TypeVar("R", bound=Record)
@@ -258,6 +363,7 @@ def check_names(params: Params, *, where: str) -> Params:
     if params.data.source == params.data.target:
         raise InputError(f"{where}: data.source and data.target are both {params.data.source!r}; name two languages.")
     _check_unique(params, where)
+    _check_teachers(params, where)
     _check_references(params, where)
     for row in params.finetune:
         chain = [row]
@@ -279,6 +385,7 @@ def _check_unique(params: Params, where: str) -> None:
     models += [(f"finetune.{row}", row) for row in params.finetune]
     models += [(f"the ratio {ratio} of prune.ratios", name) for name, ratio in params.pruned.items()]
     texts = [("the reference text", "reference"), *((f"select.{row}", row) for row in params.select)]
+    models += [(f"teachers.{row}", row) for row in params.teachers]
     lists = [(f"decode.{row}", row) for row in params.decode]
     for group in (models, texts, lists):
         owners: dict[str, str] = {}
@@ -288,9 +395,48 @@ def _check_unique(params: Params, where: str) -> None:
                 raise InputError(f"{where}: {key} and {other} would both write {name}; rename the row.")
 
 
+def _check_teachers(params: Params, where: str) -> None:
+    """Raise InputError where a row of decode has no such teacher or no beam, or a loss needs a trained one."""
+    if len(params.teachers) - len(params.external) > 1:
+        raise InputError(f"{where}: teachers has several rows of kind trained; the pipeline trains one, so keep one.")
+    for name, row in params.decode.items():
+        key = f"{where}: decode.{name}"
+        if row.join:
+            _check_join(params, name, where)
+        elif row.teacher is not None and row.teacher not in params.teachers:
+            known = ", ".join(params.teachers) or "none"
+            raise InputError(f"{key}.teacher is {row.teacher!r}; it must be a row of teachers (now: {known}).")
+        elif row.beam is None and isinstance(params.teachers.get(row.teacher or "", _TRAINED), OWN_BEAM):
+            raise InputError(f"{key}.beam is missing; add it.")
+    rows: dict[str, DistillSettings] = {f"distill.{name}": row for name, row in params.distill.items()}
+    rows |= {f"finetune.{name}": row for name, row in params.finetune.items()}
+    for name, student in rows.items():
+        if student.alpha and not params.trains_teacher:
+            others = ", ".join(params.external)
+            raise InputError(
+                f"{where}: {name}.alpha is {student.alpha:g}, but Word-KD needs a teacher of the students' vocabulary, "
+                f"and {others} has another; set it to 0, or train a teacher too (a row of decode without teacher)."
+            )
+
+
+def _check_join(params: Params, name: str, where: str) -> None:
+    """Raise InputError where a row of decode joins what is no row of an external teacher, or has a teacher itself."""
+    row, key = params.decode[name], f"{where}: decode.{name}"
+    if row.teacher is not None or row.length_penalty:
+        raise InputError(f"{key} has join, so it takes other rows' lists; remove its teacher and length_penalty.")
+    allowed = sorted(other for other, each in params.decode.items() if params.teacher_of(each))
+    if len(set(params.owners(name).values())) < len(set(row.join or ()) & set(allowed)):
+        raise InputError(f"{key}.join has two rows of one teacher; name one row of each.")
+    for other in row.join or ():
+        if other not in allowed:
+            listed = ", ".join(allowed) or "none"
+            raise InputError(f"{key}.join has {other!r}; it must name rows with an external teacher ({listed}).")
+
+
 def _check_references(params: Params, where: str) -> None:
     """Raise InputError where a row names a list, text or model that does not exist."""
-    texts, models = {"reference", *params.select}, {"teacher", "baseline", *params.distill, *params.finetune}
+    texts, models = {"reference", *params.select}, {"baseline", *params.distill, *params.finetune}
+    models |= {"teacher"} if params.trains_teacher else set()
     references: list[tuple[str, str, set[str]]] = [
         *((f"select.{name}.nbest", row.nbest, set(params.decode)) for name, row in params.select.items()),
         *((f"distill.{name}.train_text", row.train_text, texts) for name, row in params.distill.items()),
@@ -306,7 +452,7 @@ def _check_references(params: Params, where: str) -> None:
             raise InputError(f"{where}: {key}: gold is now called reference; rename it.")
         if value not in allowed:
             raise InputError(f"{where}: {key} is {value!r}; it must be one of {', '.join(sorted(allowed))}.")
-    if "teacher" not in params.speed.models:
+    if params.trains_teacher and "teacher" not in params.speed.models:
         raise InputError(f"{where}: speed.models lacks the teacher, which the others are compared with; add it.")
 
 

@@ -17,6 +17,7 @@ from seqkd.utils.errors import InputError
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 RARE = 0.04  # a character is rare where it stands less than RARE times as often as the average of the pieces
+MAX_TEXTS = 500_000  # that a vocabulary is learnt from; more change it little
 
 
 class Vocab:
@@ -84,6 +85,20 @@ class Vocab:
 def load(path: Path) -> Vocab:
     """Load a sentencepiece model. Raise InputError for another file."""
     return Vocab(path.read_bytes(), where=path)
+
+
+def sample(texts: Iterable[str]) -> list[str]:
+    """Return the texts, or as many of them, spread over all, that a vocabulary can be learnt from in memory.
+
+    Of more than MAX_TEXTS every second one is taken, of more than twice so many every fourth, and so on.
+    """
+    step, kept = 1, list[str]()
+    for number, text in enumerate(texts):
+        if number % step == 0:
+            kept.append(text)
+        if len(kept) > MAX_TEXTS:
+            step, kept = 2 * step, kept[::2]
+    return kept
 
 
 def train(

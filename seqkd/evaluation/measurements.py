@@ -32,21 +32,21 @@ class BeamScores(Measurement):
 
 
 class ModelScores(Measurement):
-    """Size of one model and its scores on the test set."""
+    """Size of one model and its scores on the test set; None: not known, or of an external teacher not to be had."""
 
     model: str
-    parameters: Count  # all
-    remaining: Count  # not pruned
-    bytes: Count  # of the weights file
-    perplexity: float  # of the references, per target token
-    mode_probability: Number  # p(t = y_hat): mean probability of the model's own output at the largest beam size
-    signature_bleu: str
-    signature_chrf: str
-    beams: dict[str, BeamScores]  # by beam size
+    parameters: Count | None = None  # all
+    remaining: Count | None = None  # not pruned
+    bytes: Count | None = None  # of the weights file
+    perplexity: float | None = None  # of the references, per target token
+    mode_probability: Number | None = None  # p(t = y_hat): mean probability of its own output at the largest beam size
+    signature_bleu: str | None = None
+    signature_chrf: str | None = None
+    beams: dict[str, BeamScores] = Field(default_factory=dict)  # by beam size; none: no translation of the test set
 
-    def bleu(self, beam: int) -> float:
-        """Return BLEU at this beam size. Raises KeyError where it was not measured."""
-        return self.beams[str(beam)].bleu
+    def bleu(self, beam: int) -> float | None:
+        """Return BLEU at this beam size; None where the model has no translations. Raises KeyError for another beam."""
+        return self.beams[str(beam)].bleu if self.beams else None
 
 
 class Speed(Measurement):
@@ -59,9 +59,9 @@ class Speed(Measurement):
 
 
 def write(path: Path, record: Measurement) -> None:
-    """Write the record as JSON with sorted keys, so that equal results give equal bytes."""
+    """Write the record as JSON with sorted keys, so that equal results give equal bytes; without what is None."""
     with atomic.open_text(path) as file:
-        json.dump(record.model_dump(), file, indent=2, sort_keys=True)
+        json.dump(record.model_dump(exclude_none=True), file, indent=2, sort_keys=True)
         file.write("\n")
 
 

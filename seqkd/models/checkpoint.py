@@ -137,8 +137,28 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Model:
     return Model(network.to(device), files.vocab, mask)
 
 
+def save_vocab(folder: Path, vocab: Vocab, *, reason: str) -> None:
+    """Write, atomically, the folder of a model that is not trained: its vocabulary, and why there is no network."""
+    with atomic.atomic_write(folder) as partial:
+        partial.mkdir()
+        (partial / VOCAB).write_bytes(vocab.model)
+        (partial / CARD).write_text(f"# {folder.name}\n\nNot trained: {reason}.\n", encoding="utf-8")
+
+
+def load_vocab(folder: Path) -> Vocab:
+    """Return the vocabulary of a model's folder, which may have no network."""
+    return Vocab((folder / VOCAB).read_bytes(), where=folder / VOCAB)
+
+
+def has_network(folder: Path) -> bool:
+    """Return whether a folder has more than a vocabulary."""
+    return (folder / SHAPE).exists() or not (folder / VOCAB).exists()
+
+
 def _read(folder: Path) -> _Files:
     """Read the files of a model's folder. Raises InputError when one is missing or damaged."""
+    if not has_network(folder):
+        raise InputError(f"{folder}: was not trained, as its {CARD} says; name another model.")
     try:
         text = (folder / SHAPE).read_text(encoding="utf-8")
         record = schema.parse(_ShapeRecord, json.loads(text), where=str(folder / SHAPE))

@@ -94,13 +94,16 @@ def stages(sample: Sample) -> Iterator[Stage]:
     memory = BARE + bounds.text_bytes(pairs, pairs * 2 * sample.tokens)
     yield Stage("preprocess", SHORT + PREPARED * pairs, text, 2 * memory)
     yield Stage("vocab", SHORT + PREPARED * pairs, 0.0, memory)
-    yield _train(sample, "train@teacher", "teacher", settings=optim.teacher)
+    if params.trains_teacher:
+        yield _train(sample, "train@teacher", "teacher", settings=optim.teacher)
     yield _train(sample, "train@baseline", "baseline", settings=optim.student)
     for name, each in params.decode.items():
+        if each.beam is None or params.owners(name):  # how fast another's teacher is cannot be measured here
+            continue
         stage = _decode(sample, f"decode@{name}", "teacher", beams=[each.beam], lines=pairs, precision=params.precision)
         yield stage._replace(disk=bounds.nbest_bytes(pairs, sample.tokens, beam=each.beam))
     for name, settings in params.select.items():
-        beam, most = params.decode[settings.nbest].beam, min(nbest.LINES_PER_PART, len(sample.pairs))
+        beam, most = params.decode[settings.nbest].beam or 1, min(nbest.LINES_PER_PART, len(sample.pairs))
         cost = _cost(select_slice, sample, most, settings=settings, beam=beam)
         yield Stage(f"select@{name}", SHORT + cost.fixed + cost.per_token * pairs, text, cost.memory)
     for name, row in params.distill.items():
@@ -110,7 +113,7 @@ def stages(sample: Sample) -> Iterator[Stage]:
     twice = optim.retrain.model_copy(update={"epochs": optim.retrain.epochs + optim.finetune.epochs})
     for ratio in params.prune.ratios:
         yield _train(sample, f"prune@{ratio}", params.prune.model, settings=twice)
-    models = [*params.models, *[params.prune.model] * len(params.prune.ratios)]
+    models = [*params.networks, *[params.prune.model] * len(params.prune.ratios)]
     for role, count in Counter(map(params.role, models)).items():
         stage = _decode(sample, f"evaluate, {count} of {role} size", role, beams=beams, lines=sample.test)
         yield stage._replace(seconds=count * stage.seconds)

@@ -8,7 +8,7 @@ from typing import Any
 from seqkd.data import bitext
 from seqkd.evaluation import measurements
 from seqkd.reporting import tables
-from seqkd.selection.audit import Audit
+from seqkd.selection.audit import Audit, outside
 from seqkd.utils import atomic
 
 STYLE = """
@@ -86,7 +86,11 @@ def _tables(reports: Path) -> list[str]:
 
 def _selected_texts(reports: Path) -> list[str]:
     """Return the rows of select whose texts a model of Table 1 trained on."""
-    return [text for text in dict.fromkeys(tables.read_methods(reports / "table1.csv")["text"]) if text != "human"]
+    return [
+        text
+        for text in dict.fromkeys(tables.read_methods(reports / "table1.csv")["text"])
+        if text not in ("human", "its own")
+    ]
 
 
 def _figure(name: str, caption: str) -> str:
@@ -111,11 +115,16 @@ def _audit(audit: Audit) -> str:
         f"This is the first hypothesis in {first:.0%} of the lines, and number {audit.mean_rank + 1:.1f} on average.",
         f"In {audit.ties:.1%} of the lines several texts are equally good;",
         f"in {audit.no_overlap:.1%} the chosen text shares no word with the reference.",
-        f"Against the reference, the chosen texts have BLEU {audit.bleu_chosen:.1f}, the first hypotheses"
-        f" {audit.bleu_first:.1f} ({audit.oracle_gain:+.1f}); the length ratios are {length.chosen:.3f} and"
-        f" {length.first:.3f}.",
         f"Faults of the chosen texts: {faults}.",
+        *map(escape, outside(audit)),
     ]
+    if length is not None:
+        sentences.insert(
+            4,
+            f"Against the reference, the chosen texts have BLEU {audit.bleu_chosen:.1f}, the first hypotheses"
+            f" {audit.bleu_first:.1f} ({audit.oracle_gain:+.1f}); the length ratios are {length.chosen:.3f} and"
+            f" {length.first:.3f}.",
+        )
     return " ".join(sentences)
 
 

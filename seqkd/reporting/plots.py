@@ -93,13 +93,14 @@ def _log_ticks(axes: Axes, values: Sequence[float], *, side: str, form: Callable
 
 def curves_figure(params: Params, curves: Mapping[str, Sequence[Epoch]]) -> Figure:
     """Plot dev perplexity against epochs; a finetuned model's curve begins with the last epoch of its initial model."""
-    names = _label_inches(params.models)
+    trained = [model for model in params.networks if model in curves]
+    names = _label_inches(trained)
     width = 0.7 + 2 * (3.3 + names)
     figure = _figure(width, 4.3, left=0.7 / width, right=1 - names / width, bottom=0.16, top=0.9)
     figure.subplots_adjust(wspace=(names + 0.3) / 3.2)
     left, right = figure.subplots(1, 2)
-    scratch = [model for model in params.models if model not in params.finetune]
-    finetuned = [model for model in params.models if model in params.finetune]
+    scratch = [model for model in trained if model not in params.finetune]
+    finetuned = [model for model in trained if model in params.finetune]
     for axes, models, title in (
         (left, scratch, "From random weights"),
         (right, finetuned, "From a trained model (epoch 0)"),
@@ -143,11 +144,11 @@ def _label_inches(labels: Iterable[str]) -> float:
 
 def beams_figure(params: Params, scores: Mapping[str, ModelScores]) -> Figure:
     """Plot BLEU at the smallest and the largest beam size: how much of the beam a model still needs."""
-    models, (low, high) = params.models[::-1], _beam_range(params)
+    models, (low, high) = [model for model in params.models[::-1] if scores[model].beams], _beam_range(params)
     figure = _figure(8.2, 1.3 + 0.34 * len(models), left=0.27, right=0.95, bottom=0.15, top=0.86)
     axes = figure.subplots()
     for row, model in enumerate(models):
-        kind, bleu = model_kind(params, model), (scores[model].bleu(low), scores[model].bleu(high))
+        kind, bleu = model_kind(params, model), (_bleu(scores, model, low), _bleu(scores, model, high))
         axes.plot(bleu, (row, row), color=KIND_STYLES[kind][0], lw=2, alpha=0.5, zorder=2)
         _scatter(axes, [Point(bleu[0], row, model, kind, False), Point(bleu[1], row, model, kind)])
         for value in set(bleu):
@@ -171,6 +172,11 @@ def beams_figure(params: Params, scores: Mapping[str, ModelScores]) -> Figure:
     return figure
 
 
+def _bleu(scores: Mapping[str, ModelScores], model: str, beam: int) -> float:
+    """Return BLEU of a model that has translations."""
+    return scores[model].beams[str(beam)].bleu
+
+
 def _beam_range(params: Params) -> tuple[int, int]:
     return min(params.evaluate.beams), max(params.evaluate.beams)
 
@@ -181,8 +187,9 @@ def size_figure(params: Params, scores: Mapping[str, ModelScores]) -> Figure:
     figure = _figure(8.2, 5.2, left=0.09, right=0.97, bottom=0.11, top=0.9)
     axes = figure.subplots()
     points = [
-        Point(scores[model].remaining, scores[model].bleu(beam), model, model_kind(params, model))
+        Point(remaining, _bleu(scores, model, beam), model, model_kind(params, model))
         for model in (*params.models, *params.pruned)
+        if (remaining := scores[model].remaining)
     ]
     pruned = sorted(point[:2] for point in points if point.kind == "pruned" or point.label == params.prune.model)
     axes.plot(*zip(*pruned, strict=True), color=KIND_STYLES["pruned"][0], lw=1.2, alpha=0.5)
@@ -206,13 +213,14 @@ def pruning_figure(params: Params, scores: Mapping[str, ModelScores]) -> Figure:
     ratios = {params.prune.model: 0.0, **params.pruned}
     low, high = _beam_range(params)
     ends = []
-    for model in ("teacher", "baseline"):
-        bleu = scores[model].bleu(high)
-        axes.axhline(bleu, color=KIND_STYLES[model][0], lw=1.2, ls=(0, (4, 3)))
-        ends.append(Point(1.0, bleu, f"{model}, {results.beam_name(high)}", model))
+    for model in ("teacher" if params.trains_teacher else next(iter(params.external)), "baseline"):
+        if scores[model].beams:
+            bleu, kind = _bleu(scores, model, high), model_kind(params, model)
+            axes.axhline(bleu, color=KIND_STYLES[kind][0], lw=1.2, ls=(0, (4, 3)))
+            ends.append(Point(1.0, bleu, f"{model}, {results.beam_name(high)}", kind))
     for beam in dict.fromkeys((low, high)):
         points = [
-            Point(ratio, scores[model].bleu(beam), model, "pruned", beam == high) for model, ratio in ratios.items()
+            Point(ratio, _bleu(scores, model, beam), model, "pruned", beam == high) for model, ratio in ratios.items()
         ]
         _line(axes, points, kind="pruned", lw=1.6)
         _scatter(axes, points)
@@ -258,10 +266,9 @@ def _plot_ranks(axes: Axes, audit: Audit) -> None:
     axes.set_xlabel("rank in the teacher's n-best list (1: the teacher's own choice)")
     axes.set_ylabel("share of the lines")
     axes.set_title(f"What {audit.row} chose")
-    lines = [
-        f"rank {audit.mean_rank + 1:.1f} on average, ties in {audit.ties:.1%} of the lines",
-        f"BLEU against the reference {audit.bleu_first:.1f} → {audit.bleu_chosen:.1f}",
-    ]
+    lines = [f"rank {audit.mean_rank + 1:.1f} on average, ties in {audit.ties:.1%} of the lines"]
+    if audit.bleu_first is not None:
+        lines += [f"BLEU against the reference {audit.bleu_first:.1f} → {audit.bleu_chosen:.1f}"]
     axes.text(0.98, 0.95, "\n".join(lines), transform=axes.transAxes, ha="right", va="top", linespacing=1.5)
 
 
@@ -275,7 +282,7 @@ def speed_figure(speeds: Sequence[Speed], scores: Mapping[str, ModelScores]) -> 
         own = [
             Point(
                 speed.words_per_second,
-                scores[model].bleu(speed.beam),
+                _bleu(scores, model, speed.beam),
                 f"{model}, {results.beam_name(speed.beam)}",
                 kind,
                 speed.beam > 1,
@@ -300,11 +307,12 @@ def speed_figure(speeds: Sequence[Speed], scores: Mapping[str, ModelScores]) -> 
 
 def _kind_by_size(model: str, scores: Mapping[str, ModelScores]) -> str:
     """Return the key of KIND_STYLES for a model whose row of params is not known."""
-    if scores[model].remaining < scores[model].parameters:
+    own, teacher = scores[model], scores.get("teacher")
+    if own.remaining != own.parameters:
         return "pruned"
     if model == "baseline":
         return model
-    return "teacher" if scores[model].parameters == scores["teacher"].parameters else "student"
+    return "teacher" if teacher and own.parameters == teacher.parameters else "student"
 
 
 def write_speed(speeds: Sequence[Speed], scores: Mapping[str, ModelScores], out: Path) -> None:
@@ -322,9 +330,10 @@ def write(params: Params, all_results: Results, out: Path) -> None:
         save(pruning_figure(params, all_results.scores), out / "pruning.svg")
         save(ranks_figure(all_results.audits), out / "ranks.svg")
     bleu = [
-        (model, beam, scores.remaining, scores.bleu(beam))
+        (model, beam, "" if scores.remaining is None else scores.remaining, scores.bleu(beam))
         for model, scores in all_results.scores.items()
         for beam in params.evaluate.beams
+        if scores.beams
     ]
     _write_csv(out / "bleu.csv", "model,beam,remaining,bleu", bleu)
     curves = all_results.curves.items()

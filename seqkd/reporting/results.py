@@ -31,14 +31,18 @@ def scores(folder: Path, params: Params) -> dict[str, ModelScores]:
         path = folder / f"{model}.json"
         scores[model] = measurements.read(ModelScores, path)
         for beam in params.evaluate.beams:
-            if str(beam) not in scores[model].beams:
+            if scores[model].beams and str(beam) not in scores[model].beams:
                 raise InputError(f"{path}: no scores for beam {beam}, which evaluate.beams names; run dvc repro.")
     return scores
 
 
 def curves(folder: Path, params: Params) -> dict[str, list[Epoch]]:
-    """Return the epochs of every unpruned model. Raises InputError where a file is missing or broken."""
-    return {model: curve.read(folder / f"{model}.csv") for model in params.models}
+    """Return the epochs of every unpruned model that was trained.
+
+    Raises InputError where a file is missing or broken.
+    """
+    paths = {model: folder / f"{model}.csv" for model in params.networks}
+    return {model: curve.read(path) for model, path in paths.items() if not curve.is_untrained(path)}
 
 
 def audits(folder: Path, params: Params) -> dict[str, Audit]:
@@ -46,15 +50,29 @@ def audits(folder: Path, params: Params) -> dict[str, Audit]:
     return {row: measurements.read(Audit, folder / f"{row}.json") for row in params.select}
 
 
+def own_teacher(params: Params, scores: Mapping[str, ModelScores], *, model: str, beam: int) -> float | None:
+    """Return BLEU of the teacher that a model learns from: of several, the best; None where it has no score.
+
+    A model of human text alone is measured against the trained teacher, or else the best one.
+    """
+    row = params.finetune.get(model) or params.distill.get(model)
+    names = params.teachers_of(row.train_text) if row else []
+    names = names or (["teacher"] if params.trains_teacher else [*params.external])
+    return max((bleu for name in names if (bleu := scores[name].bleu(beam)) is not None), default=None)
+
+
 def gap_closed(params: Params, scores: Mapping[str, ModelScores], *, model: str, beam: int) -> float | None:
-    """Return the fraction of the BLEU gap between baseline and teacher that a student closes.
+    """Return the fraction of the BLEU gap between the baseline and a student's teacher that the student closes.
 
     None where there is no gap, and for the baseline and models of the teacher's size.
     """
-    low, high = scores["baseline"].bleu(beam), scores["teacher"].bleu(beam)
-    if params.role(model) == "teacher" or model == "baseline" or high <= low:
+    low, high = scores["baseline"].bleu(beam), own_teacher(params, scores, model=model, beam=beam)
+    own = scores[model].bleu(beam)
+    if params.role(model) == "teacher" or model == "baseline":
         return None
-    return (scores[model].bleu(beam) - low) / (high - low)
+    if low is None or high is None or own is None or high <= low:
+        return None
+    return (own - low) / (high - low)
 
 
 def beam_name(beam: int) -> str:

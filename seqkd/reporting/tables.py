@@ -1,7 +1,8 @@
 """The paper's three tables as data frames: all numbers as CSV, the readable ones as Markdown, HTML and text."""
 
+import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -31,16 +32,23 @@ def _method_row(params: Params, scores: Mapping[str, ModelScores], model: str) -
     compared = "teacher" if params.role(model) == "teacher" else "baseline"
     for beam in params.evaluate.beams:
         row[f"bleu_{beam}"] = own.bleu(beam)
-        row[f"gain_{beam}"] = None if model == compared else own.bleu(beam) - scores[compared].bleu(beam)
+        row[f"gain_{beam}"] = None if model in (compared, *params.external) else _gain(scores, model, compared, beam)
         row[f"closed_{beam}"] = results.gap_closed(params, scores, model=model, beam=beam)
     for name in ("chrf", "length_ratio"):
-        row |= {f"{name}_{beam}": getattr(own.beams[str(beam)], name) for beam in params.evaluate.beams}
+        row |= {f"{name}_{beam}": getattr(own.beams.get(str(beam)), name, None) for beam in params.evaluate.beams}
     row |= {"perplexity": own.perplexity, "mode_probability": own.mode_probability}
     return row | {"signature_bleu": own.signature_bleu, "signature_chrf": own.signature_chrf}
 
 
+def _gain(scores: Mapping[str, ModelScores], model: str, compared: str, beam: int) -> float | None:
+    own, other = scores[model].bleu(beam), scores[compared].bleu(beam)
+    return None if own is None or other is None else own - other
+
+
 def _method(params: Params, model: str) -> dict[str, str]:
     """Return what defines a method: the text it trains on, the loss it minimizes, the model it starts from."""
+    if model in params.external:
+        return {"text": "its own", "loss": "its own", "start": params.external[model].kind}
     row = params.finetune.get(model) or params.distill.get(model)
     if row is None:
         return {"text": "human", "loss": "NLL", "start": "random"}
@@ -59,14 +67,14 @@ def speed_table(speeds: Sequence[Speed], scores: Mapping[str, ModelScores]) -> p
     Raises InputError where the teacher was not measured.
     """
     teacher = {speed.beam: speed.words_per_second for speed in speeds if speed.model == "teacher"}
-    if not teacher:
+    if not teacher and "teacher" in scores:
         raise InputError("speeds: the teacher, which the others are compared with, was not measured; measure it too.")
     rows: dict[str, dict[str, Any]] = {}
     for speed in speeds:
         model, beam = scores[speed.model], speed.beam
         row = rows.setdefault(speed.model, {"model": speed.model, "parameters": model.remaining})
         row[f"words_per_second_{beam}"] = speed.words_per_second
-        row[f"ratio_{beam}"] = speed.words_per_second / teacher[max(teacher)]
+        row[f"ratio_{beam}"] = speed.words_per_second / teacher[max(teacher)] if teacher else None
         row[f"bleu_{beam}"] = model.bleu(beam)
     for speed in speeds:  # the last columns
         rows[speed.model] |= {"measured": speed.measured, "signature_bleu": scores[speed.model].signature_bleu}
@@ -92,9 +100,10 @@ def dvc_metrics(params: Params, scores: Mapping[str, ModelScores]) -> dict[str, 
     """Return BLEU of every model and perplexity of the unpruned ones, in two levels for `dvc metrics diff`."""
     metrics = {}
     for model in [*params.models, *params.pruned]:
-        metrics[model] = {f"bleu_{beam}": round(scores[model].bleu(beam), 2) for beam in params.evaluate.beams}
+        values = {f"bleu_{beam}": scores[model].bleu(beam) for beam in params.evaluate.beams}
         if model in params.models:
-            metrics[model]["perplexity"] = round(scores[model].perplexity, 2)
+            values["perplexity"] = scores[model].perplexity
+        metrics[model] = {name: round(value, 2) for name, value in values.items() if value is not None}
     return metrics
 
 
@@ -161,7 +170,9 @@ def notes(frame: pd.DataFrame) -> list[str]:
     """Return what the headings mean, where speeds were measured, and the signatures of the scores."""
     words = " ".join(readable_columns(frame)).split()
     origins = {"measured": "measured on", "signature_bleu": "BLEU: sacreBLEU", "signature_chrf": "chrF: sacreBLEU"}
-    stated = [f"{origins[name]} {value}" for name in origins if name in frame for value in frame[name].unique()]
+    stated = [
+        f"{origins[name]} {value}" for name in origins if name in frame for value in frame[name].dropna().unique()
+    ]
     return [note for heading, note in NOTES.items() if heading in words] + stated
 
 
@@ -208,16 +219,25 @@ def headline(frame: pd.DataFrame) -> list[str]:
     students = [row for row in rows.values() if not pd.isna(row[f"closed_{beams[0]}"])]
     if not students:
         return ["The teacher is no better than the baseline, so there is no gap to close."]
-    best, baseline, teacher = max(students, key=lambda row: row[f"bleu_{beams[0]}"]), rows["baseline"], rows["teacher"]
+    best, baseline = max(students, key=lambda row: row[f"bleu_{beams[0]}"]), rows["baseline"]
     changes = []
     for beam in beams:
-        before, after, top = (row[f"bleu_{beam}"] for row in (baseline, best, teacher))
-        closed = best[f"closed_{beam}"]
+        before, after, closed = baseline[f"bleu_{beam}"], best[f"bleu_{beam}"], best[f"closed_{beam}"]
+        top = _teacher_bleu(rows, f"bleu_{beam}", before=before, after=after, closed=closed)
         way = f"the teacher: {top:.1f}" if pd.isna(closed) else f"{closed:.0%} of the way to the teacher's {top:.1f}"
         changes.append(f"{results.beam_name(beam)} from {before:.1f} to {after:.1f} ({way})")
     perplexity = f"perplexity of the references goes from {baseline['perplexity']:.1f} to {best['perplexity']:.1f}"
     mode = f"p(t=ŷ) from {baseline['mode_probability']:.1%} to {best['mode_probability']:.1%}"
     return [f"{best['model']} takes the student's BLEU, {'; '.join(changes)}.", f"Its {perplexity}, {mode}."]
+
+
+def _teacher_bleu(
+    rows: Mapping[str, Mapping[Hashable, Any]], column: str, *, before: float, after: float, closed: float
+) -> float:
+    """Return BLEU of the teacher of the best student: that of the row teacher, or else what its gap says."""
+    if "teacher" in rows or pd.isna(closed) or not closed:
+        return float(rows.get("teacher", {column: math.nan})[column])
+    return before + (after - before) / closed
 
 
 def write(frame: pd.DataFrame, folder: Path, name: str) -> None:
@@ -250,7 +270,7 @@ def read_methods(path: Path) -> pd.DataFrame:
     """Return Table 1, with every column that `headline` needs. Raises InputError as `read` does."""
     frame = read(path)
     needed = {"text", "perplexity", "mode_probability", *(f"closed_{beam}" for beam in _beams(frame))}
-    if not _beams(frame) or not needed <= set(frame.columns) or not {"teacher", "baseline"} <= set(frame["model"]):
+    if not _beams(frame) or not needed <= set(frame.columns) or "baseline" not in set(frame["model"]):
         raise _broken(path)
     return frame
 

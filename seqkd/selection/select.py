@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from seqkd.config.schema import SelectSettings
-from seqkd.data import bitext, nbest, vocab
+from seqkd.data import bitext, faults, list_origin, nbest, vocab
 from seqkd.data.bitext import Pair
 from seqkd.evaluation import metrics
 from seqkd.selection import sentence_bleu
@@ -74,27 +74,41 @@ def parts(folder: Path, pairs: Iterable[Pair], *, lines: int) -> Iterator[Part]:
     return starmap(Part, zip(nbest.parts(folder, lines=lines), nbest.chunks(pairs), strict=True))
 
 
-def choose(part: Part, *, model: Path, settings: SelectSettings, tokenizer: str) -> tuple[list[Pair], SelectionStats]:
+def choose(
+    part: Part, *, model: Path, settings: SelectSettings, tokenizer: str, script: str = ""
+) -> tuple[list[Pair], SelectionStats]:
     """Return the part's sources with the chosen, detokenized texts as targets, and the counts for the audit.
 
-    model: the sentencepiece file; tokenizer: BLEU's. Raises InputError where the part does not belong to the pairs.
+    Lines without a human target are left out where the metric compares with it, and those with a fault of
+    settings.drop. model: the sentencepiece file; tokenizer: BLEU's; script: of the target language, as
+    faults.main_script returns it. Raises InputError where the part does not belong to the pairs.
     """
     stats, chosen = SelectionStats(), dict[int, str]()
     lines = [hypotheses for _, hypotheses in nbest.read_part(part.path, part.pairs)]
+    owners = list_origin.read_part(part.path, [len(hypotheses) for hypotheses in lines])
     try:
         decoded = iter(_vocab(model).decode_all([hypothesis.ids for hypotheses in lines for hypothesis in hypotheses]))
     except InputError as error:
         raise InputError(f"{part.path}: {error}") from None
     lists = [[next(decoded) for _ in hypotheses] for hypotheses in lines]
     scored_lists = score(lists, [pair.target for pair in part.pairs], settings, tokenizer=tokenizer)
-    for pair, hypotheses, texts, scored in zip(part.pairs, lines, lists, scored_lists, strict=True):
+    for pair, hypotheses, texts, scored, teachers in zip(part.pairs, lines, lists, scored_lists, owners, strict=True):
+        if not pair.target and settings.metric != "score":
+            stats.without_target += 1
+            continue
         rank = scored.best_rank
-        chosen[pair.id] = texts[rank]
+        fault = faults.fault(pair.source, texts[rank], script=script)
+        stats.count_choice(fault, teacher=teachers[rank])
+        if fault is None or fault not in (settings.drop or ()):
+            chosen[pair.id] = texts[rank]
         stats.count_line(hypotheses, texts, rank)
+        if not pair.target:
+            continue
         tied = {text for text, value in zip(texts, scored.scores, strict=True) if value == scored.scores[rank]}
         stats.ties += len(tied) > 1
         stats.count_ngrams(scored.counts[rank].tolist(), scored.counts[0].tolist())
-    return bitext.join_by_id(part.pairs, chosen, where=str(part.path)), stats
+    kept = [pair for pair in part.pairs if pair.id in chosen]
+    return bitext.join_by_id(kept, chosen, where=str(part.path)), stats
 
 
 _vocab = cache(vocab.load)  # loaded once in each process

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from seqkd.utils import atomic
 from seqkd.utils.errors import InputError
 
+UNTRAINED = "not trained\n"
 MAX_VALUE = 1e300  # a plot cannot label an axis with larger numbers
 
 
@@ -34,6 +35,17 @@ def write(path: Path, epochs: Iterable[Epoch]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(Epoch._fields)
         writer.writerows([f"{value:.6g}" for value in line] for line in epochs)
+
+
+def write_untrained(path: Path) -> None:
+    """Write what stands in the place of the curve of a model that was not trained."""
+    with atomic.open_text(path) as file:
+        file.write(UNTRAINED)
+
+
+def is_untrained(path: Path) -> bool:
+    """Return whether `write_untrained` wrote the file."""
+    return path.exists() and path.read_bytes() == UNTRAINED.encode()
 
 
 def read(path: Path) -> list[Epoch]:

@@ -191,6 +191,11 @@ def _load_teacher(spec: TrainingRun, model: Model) -> Network | None:
     return teacher.network
 
 
+def without_targets(text: Path) -> str | None:
+    """Return why a text cannot be trained on: none of its lines has a target; None: it can."""
+    return None if any(pair.target for pair in bitext.stream(text)) else "no training line has a human translation"
+
+
 def card_fields(spec: TrainingRun, params: Params, *, used: int) -> dict[str, object]:
     """Return what the model card says of a training. used: pairs that are short enough to train on."""
     pairs, limit = bitext.count_pairs(spec.text), params.data.max_length

@@ -4,7 +4,7 @@ from seqkd.config.schema import SelectSettings
 from seqkd.data.nbest import Hypothesis
 from seqkd.evaluation import measurements
 from seqkd.selection import audit
-from seqkd.selection.audit import Audit, SelectionStats
+from seqkd.selection.audit import Audit, LengthRatios, SelectionStats
 
 SCORE = SelectSettings(nbest="k5", metric="score")
 
@@ -22,7 +22,7 @@ def test_audit_counts_faults_among_the_chosen_and_among_all() -> None:
     assert result.chosen == {"empty": 0.0, "truncated": 1.0, "unknown": 1.0}
     assert result.all == {"empty": 0.5, "truncated": 0.5, "unknown": 0.5}
     assert result.no_overlap == 1.0
-    assert (result.length_ratio.chosen, result.length_ratio.first) == (0.5, 0.5)
+    assert result.length_ratio == LengthRatios(chosen=0.5, first=0.5)
     assert result.ranks == [1, 0]
 
 
@@ -35,7 +35,7 @@ def test_audit_of_the_sum_of_parts_counts_every_line() -> None:
     assert result.hypotheses == 6
     assert result.ranks == [3, 0]
     assert result.ties == 0.3333
-    assert result.length_ratio.chosen == 0.5
+    assert result.length_ratio == LengthRatios(chosen=0.5, first=0.5)
 
 
 def test_audit_is_read_as_it_was_written(tmp_path: Path) -> None:

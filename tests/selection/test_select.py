@@ -95,7 +95,9 @@ def test_choose_gives_a_text_and_the_audit_of_all_parts(lists: tuple[Path, Path,
     assert result.ranks == [0, 0, 1200, 0]
     assert result.hypotheses_per_line.model_dump() == {"least": 4, "mean": 4.0, "most": 4, "distinct": 3.0}
     assert result.bleu_chosen == 100.0
+    assert result.bleu_first is not None
     assert result.oracle_gain == pytest.approx(100.0 - result.bleu_first)
+    assert result.length_ratio is not None
     assert result.length_ratio.chosen == 1.0
     assert result.chosen == {"empty": 0.0, "truncated": 0.0, "unknown": 0.0}
     assert result.all == {"empty": 0.25, "truncated": 0.25, "unknown": 0.0}
