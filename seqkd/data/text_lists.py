@@ -20,15 +20,17 @@ TEST = "test.set"  # the folder of a teacher's lists of the test set, beside tho
 class TextHypothesis(NamedTuple):
     text: str
     score: float | None  # log-probability of the whole sentence, nats; None: not known
+    finished: bool = True  # False: cut off at the greatest length
 
 
 def to_nbest(hypotheses: Iterable[TextHypothesis]) -> list[Hypothesis]:
     """Return hypotheses, best first, as an n-best list of characters; each text in its normal form."""
-    return [_to_characters(normalize(text), score) for text, score in hypotheses]
+    return [_to_characters(hypothesis) for hypothesis in hypotheses]
 
 
-def _to_characters(text: str, score: float | None) -> Hypothesis:
-    return Hypothesis(tuple(map(ord, text)), math.nan if score is None else min(score, 0.0), True)
+def _to_characters(hypothesis: TextHypothesis) -> Hypothesis:
+    text, score, finished = hypothesis
+    return Hypothesis(tuple(map(ord, normalize(text))), math.nan if score is None else min(score, 0.0), finished)
 
 
 def _text(hypothesis: Hypothesis) -> str:

@@ -55,6 +55,7 @@ def translate(
             return_scores=True,
             max_batch_size=max(1, BATCH_PIECES // beam),
             batch_type="tokens",
+            min_decoding_length=0,  # to forbid an empty translation would change the other scores
             max_decoding_length=MAX_PIECES,
             max_input_length=0,
         )
@@ -68,7 +69,8 @@ def _hypotheses(result: Any, pieces: Any, *, target: str | None, length_penalty:
     entries = []
     for hypothesis, score in zip(result.hypotheses, result.scores, strict=True):
         words = [piece for piece in hypothesis if piece not in (EOS, target)]
-        entries.append((TextHypothesis(pieces.decode(words), float(score)), len(words) + 1))
+        finished = len(hypothesis) < MAX_PIECES
+        entries.append((TextHypothesis(pieces.decode(words), float(score), finished), len(words) + 1))
     return ranking.ranked(entries, length_penalty=length_penalty)
 
 

@@ -41,6 +41,7 @@ def translate(
 def _load(teacher: TransformersTeacher, machine: Machine) -> tuple[Any, Any]:
     library = _library()
     library.logging.set_verbosity_error()
+    library.logging.disable_progress_bar()
     languages = {"src_lang": teacher.source_code, "tgt_lang": teacher.target_code}
     given = {name: code for name, code in languages.items() if code and not code.startswith(">>")}
     common = {"local_files_only": not machine.allow_download, "trust_remote_code": False}
@@ -95,7 +96,8 @@ def _search(
     )
     texts = tokenizer.batch_decode(found.sequences, skip_special_tokens=True)
     lengths = (found.sequences[:, 1:] != model.config.pad_token_id).sum(1).tolist()
-    entries = list(zip(map(TextHypothesis, texts, _scores(model, found, beam=beam)), lengths, strict=True))
+    finished = [length < MAX_PIECES for length in lengths]
+    entries = list(zip(map(TextHypothesis, texts, _scores(model, found, beam=beam), finished), lengths, strict=True))
     starts = range(0, len(entries), beam)
     return [ranking.ranked(entries[start : start + beam], length_penalty=settings.length_penalty) for start in starts]
 

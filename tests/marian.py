@@ -1,0 +1,65 @@
+"""A random Marian model, small enough to be made in a test."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sentencepiece
+import torch
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def make(folder: Path) -> None:
+    """Write the folder of a Marian model of transformers whose pieces are single letters."""
+    transformers = pytest.importorskip("transformers", reason="needs seqkd[transformers]")
+    for side in ("source", "target"):
+        sentencepiece.SentencePieceTrainer.Train(
+            sentence_iterator=iter([LETTERS, *(f"{letter} {letter}" for letter in LETTERS)]),
+            model_prefix=str(folder / side),
+            vocab_size=len(LETTERS) + 3,
+            model_type="char",
+            pad_id=-1,
+            bos_id=-1,
+            eos_id=0,
+            unk_id=1,
+            add_dummy_prefix=False,  # a text has only one way to be written
+            minloglevel=2,
+        )
+        (folder / f"{side}.model").rename(folder / f"{side}.spm")
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / "source.spm"))
+    ids = {pieces.id_to_piece(number): number for number in range(pieces.get_piece_size())}
+    pad = ids["<pad>"] = len(ids)
+    (folder / "vocab.json").write_text(json.dumps(ids))
+    model: Any = transformers.MarianMTModel(_config(transformers, pad))
+    model.init_weights()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(
+                torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())) / 3
+            )
+        model.final_logits_bias[0, 0] = 1.0  # translations end
+        model.final_logits_bias[0, pad] = -50  # CTranslate2 never writes it
+        model.model.shared.weight[pad] = 0  # every Marian model begins with no word
+    model.save_pretrained(folder)
+    files = (str(folder / name) for name in ("source.spm", "target.spm", "vocab.json"))
+    transformers.MarianTokenizer(*files, source_lang="en", target_lang="de").save_pretrained(folder)
+
+
+def _config(transformers: Any, pad: int) -> Any:
+    return transformers.MarianConfig(
+        vocab_size=pad + 1,
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        pad_token_id=pad,
+        eos_token_id=0,
+        decoder_start_token_id=pad,
+        forced_eos_token_id=None,
+        max_position_embeddings=300,
+    )
