@@ -24,7 +24,7 @@ LAYERS = (
 )
 # Packages that may use torch.
 TORCH = {"api", "planning", "evaluation", "teachers", "training", "decoding", "models", "ops", "data"}
-TORCHLESS_STAGES = {"validate", "preprocess", "vocab", "select", "grade", "report", "show", "use"}
+TORCHLESS_STAGES = {"validate", "preprocess", "vocab", "select", "score", "report", "show", "use"}
 
 HOMES = {  # library: the files of seqkd/ that may import it; stages/ may import typer alone
     "dvc": set[str](),

@@ -33,9 +33,25 @@ def _comments(path: Path) -> list[str]:
 def test_overlays_of_the_project_make_valid_settings_and_keep_the_comments(path: Path, params: Path) -> None:
     comments = _comments(params)
     assert overlay.apply(path, params=params)
-    assert (ROOT / schema.load_params(params).data.corpus).exists()
-    assert _comments(params) == comments
+    corpus = schema.load_params(params).data.corpus
+    assert (ROOT / corpus).exists() or corpus == "news"  # the user's own, in configs/external-files.yaml
+    assert _comments(params) == [comment for comment in comments if comment in _comments(params)]  # of rows that stay
     assert overlay.apply(path, params=params) == []
+
+
+def test_overlay_removes_what_it_sets_to_null(params: Path) -> None:
+    changes = overlay.apply(
+        _overlay(params, "prune: {ratios: []}\nfinetune: {teacher-seq_inter: null}\n"), params=params
+    )
+    assert "teacher-seq_inter" not in schema.load_params(params).finetune
+    assert Change("finetune.teacher-seq_inter.init_from", "teacher", None) in changes
+
+
+def test_overlays_of_external_teachers_train_none(params: Path) -> None:
+    for path in OVERLAYS:
+        fresh = Path(shutil.copy(ROOT / "params.yaml", params))
+        overlay.apply(path, params=fresh)
+        assert schema.load_params(fresh).trains_teacher != path.stem.startswith("external-")
 
 
 def test_overlays_of_the_paper_have_the_papers_settings(params: Path) -> None:

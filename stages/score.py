@@ -1,4 +1,4 @@
-"""grade: an external teacher's translations of the test set, and their scores."""
+"""score: an external teacher's translations of the test set, and their scores."""
 
 from pathlib import Path
 from typing import Annotated
