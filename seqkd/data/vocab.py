@@ -17,7 +17,7 @@ from seqkd.utils.errors import InputError
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 RARE = 0.04  # a character is rare where it stands less than RARE times as often as the average of the pieces
-MAX_TEXTS = 500_000  # that a vocabulary is learnt from; more change it little
+MAX_TEXTS = 200_000  # that a vocabulary is learnt from; more change it little
 
 
 class Vocab:
