@@ -1,8 +1,7 @@
 """The paper's three tables as data frames: all numbers as CSV, the readable ones as Markdown, HTML and text."""
 
-import math
 import re
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -217,27 +216,26 @@ def headline(frame: pd.DataFrame) -> list[str]:
     beams = _beams(frame)
     rows = {row["model"]: row for row in frame.to_dict("records")}
     students = [row for row in rows.values() if not pd.isna(row[f"closed_{beams[0]}"])]
+    if not students and pd.isna(rows["baseline"][f"bleu_{beams[0]}"]):
+        return ["No baseline was trained, as no training line has a human translation, so there is no gap to close."]
     if not students:
         return ["The teacher is no better than the baseline, so there is no gap to close."]
     best, baseline = max(students, key=lambda row: row[f"bleu_{beams[0]}"]), rows["baseline"]
     changes = []
     for beam in beams:
         before, after, closed = baseline[f"bleu_{beam}"], best[f"bleu_{beam}"], best[f"closed_{beam}"]
-        top = _teacher_bleu(rows, f"bleu_{beam}", before=before, after=after, closed=closed)
-        way = f"the teacher: {top:.1f}" if pd.isna(closed) else f"{closed:.0%} of the way to the teacher's {top:.1f}"
+        way = _way(before, after, closed, teacher=rows.get("teacher", {}).get(f"bleu_{beam}"))
         changes.append(f"{results.beam_name(beam)} from {before:.1f} to {after:.1f} ({way})")
     perplexity = f"perplexity of the references goes from {baseline['perplexity']:.1f} to {best['perplexity']:.1f}"
     mode = f"p(t=ŷ) from {baseline['mode_probability']:.1%} to {best['mode_probability']:.1%}"
     return [f"{best['model']} takes the student's BLEU, {'; '.join(changes)}.", f"Its {perplexity}, {mode}."]
 
 
-def _teacher_bleu(
-    rows: Mapping[str, Mapping[Hashable, Any]], column: str, *, before: float, after: float, closed: float
-) -> float:
-    """Return BLEU of the teacher of the best student: that of the row teacher, or else what its gap says."""
-    if "teacher" in rows or pd.isna(closed) or not closed:
-        return float(rows.get("teacher", {column: math.nan})[column])
-    return before + (after - before) / closed
+def _way(before: float, after: float, closed: float, *, teacher: float | None) -> str:
+    """Return how much of the way to its teacher a student goes; teacher: BLEU of the trained one, where it is known."""
+    if not pd.isna(closed) and closed:
+        return f"{closed:.0%} of the way to the teacher's {before + (after - before) / closed:.1f}"
+    return "no gap" if teacher is None else f"the teacher: {teacher:.1f}"
 
 
 def write(frame: pd.DataFrame, folder: Path, name: str) -> None:
