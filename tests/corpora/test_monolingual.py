@@ -13,7 +13,7 @@ HELD_OUT = [Pair(2, "The door!", "Die Tür!"), Pair(3, "a tree", "ein Baum")]
 
 
 def lines(monolingual: Path | str, folder: Path, *, train: list[Pair] = TRAIN) -> Lines:
-    data = DataSettings(corpus="own", source="en", target="de", max_length=80, monolingual=str(monolingual))
+    data = DataSettings(corpus="own", source="en", target="de", max_length=80, tidy=False, monolingual=str(monolingual))
     return Lines(data, train=train, held_out=HELD_OUT, downloads=folder)
 
 

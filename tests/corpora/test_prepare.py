@@ -158,6 +158,7 @@ def test_preprocess_tells_where_dev_and_test_come_from_and_what_it_does_not_read
         for language, word in (("en", "&quot;house&quot;"), ("de", "Haus")):
             lines = [f"{name} {word} {number}\n" for number in range(count)]
             (tmp_path / "own" / f"{name}.{language}").write_text("".join(lines))
+    shutil.copytree(ROOT / "corpora", tmp_path / "corpora")
     monkeypatch.chdir(tmp_path)
     preprocess.main(reference=Path("reference.tsv"), out=Path("out"), downloads=Path("downloads"))
     printed = capsys.readouterr()
