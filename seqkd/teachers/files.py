@@ -1,4 +1,4 @@
-"""Translations that stand in files: plain lines, `id ||| text ||| score` as Moses and Marian write them, or JSONL.
+"""Translations that stand in files: plain lines, lines of source, tab, translation, `id ||| text ||| score` as Moses and Marian write them, or JSONL.
 
 Everything is read and checked before the first list is yielded. Ids join a translation to its source; where there are
 only plain lines, the number of lines must be that of the sources. The files and the sources go through a temporary
@@ -170,7 +170,8 @@ def _plain(text: str, ids: Iterator[tuple[int]], where: str) -> list[Fields]:
     id_ = next(ids, None)
     if id_ is None:
         raise InputError(f"{where}: no source is left for this line; the lines must be those of the sources, one each.")
-    return [(id_[0], text, None, None)]
+    source, tab, translation = text.rpartition("\t")
+    return [(id_[0], translation, None, source if tab else None)]
 
 
 def _moses(line: str, where: str, *, count: int) -> list[Fields]:

@@ -14,6 +14,7 @@ TEXTS = ["ein Haus", "zwei Häuser", "drei Häuser", "vier Häuser"]
 PLAIN = "".join(f"{text}\n" for text in TEXTS)
 IDS = "".join(f"{line} ||| {text}\n" for line, text in enumerate(TEXTS))
 SCORES = "".join(f"{line} ||| {text} ||| -{line}.5\n" for line, text in enumerate(TEXTS))
+TABS = "".join(f"{source}\t{text}\n" for (_, source), text in zip(SOURCES, TEXTS, strict=True))
 JSONL = "".join(
     json.dumps({"id": line, "source": source, "hypotheses": [{"text": text, "score": -1.2}]}) + "\n"
     for (line, source), text in zip(SOURCES, TEXTS, strict=True)
@@ -29,7 +30,7 @@ def write(path: Path, content: str | bytes) -> Path:
     return path
 
 
-@pytest.mark.parametrize("content", [PLAIN, IDS, SCORES, JSONL], ids=["plain", "ids", "scores", "JSONL"])
+@pytest.mark.parametrize("content", [PLAIN, TABS, IDS, SCORES, JSONL], ids=["plain", "tabs", "ids", "scores", "JSONL"])
 def test_files_of_every_format_give_each_source_its_own_translation(content: str, tmp_path: Path) -> None:
     packed = tmp_path / "packed"
     packed.write_bytes(gzip.compress(content.encode()))
@@ -80,6 +81,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "a score twice": (SCORES + "1 ||| zwei Häuser ||| -1.5\n", "line 5: id 1 is given twice, first in line 2;"),
     "an id of JSONL twice": (JSONL + '{"id": 1, "hypotheses": [{"text": "x"}]}\n', "line 5: id 1 is given twice, fir"),
     "exchanged sources": (exchanged(JSONL), "line 1: id 0 has the translation of another source than its own;"),
+    "exchanged lines": (exchanged(TABS), "line 1: id 0 has the translation of another source than its own;"),
     "ids from 1": ("".join(f"{n + 1} ||| {t}\n" for n, t in enumerate(TEXTS)), "begin at 1; number the lines from 0"),
     "an id that is no number": (IDS + "x ||| y\n", "line 5: the id is 'x'; write a number"),
     "CRLF": (IDS.replace("\n", "\r\n"), "line 1: a carriage return (CRLF); convert"),
