@@ -1,4 +1,6 @@
-"""Translations that stand in files: plain lines, lines of source, tab, translation, `id ||| text ||| score` as Moses and Marian write them, or JSONL.
+"""Translations that stand in files, in one of four forms.
+
+Plain lines; lines of source, tab, translation; `id ||| text ||| score` as Moses and Marian write them; JSONL.
 
 Everything is read and checked before the first list is yielded. Ids join a translation to its source; where there are
 only plain lines, the number of lines must be that of the sources. The files and the sources go through a temporary
