@@ -13,6 +13,7 @@ from seqkd import cli
 from seqkd.config import yaml_file
 from seqkd.data import bitext, nbest
 from seqkd.data.bitext import Pair
+from seqkd.data.normalization import normalize
 
 NEWS = ROOT.parent / "shared/data/external-en-de"
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not NEWS.exists(), reason="needs ../shared/data/external-en-de")]
@@ -106,4 +107,4 @@ def test_files_of_news_give_each_line_its_own_translation(lines: tuple[list[str]
         for path, pairs in zip(paths, nbest.chunks(bitext.stream(project / "text.tsv")), strict=True)
         for _, hypotheses in nbest.read_part(path, pairs)
     ]
-    assert [text.split() for text in found] == [line.split() for line in lines[1]]
+    assert found == [normalize(line) for line in lines[1]]
