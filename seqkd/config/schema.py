@@ -333,6 +333,13 @@ def _describe(error: ValidationError) -> tuple[str, str]:
     """Return what is wrong with the first wrong key, and what to do."""
     first = error.errors(include_url=False)[0]
     path, value = list(first["loc"]), reprlib.repr(first["input"])
+    if path[:1] == ["teachers"]:
+        del path[2:3]  # the kind, which pydantic puts between the row and its key
+        if first["type"] == "union_tag_not_found":
+            return f"{'.'.join(map(str, path))}.kind is missing", "add it"
+        if first["type"] == "union_tag_invalid":
+            kind = reprlib.repr(first["ctx"]["tag"])
+            return f"{'.'.join(map(str, path))}.kind is {kind}", f"it must be one of {first['ctx']['expected_tags']}"
     is_name = path[-1:] == ["[key]"]  # the name of a row is wrong, not what the row holds
     key = ".".join(map(yaml_file.printable_key, path[:-2] if is_name else path)) or "(the whole file)"
     if first["type"] == "extra_forbidden":
