@@ -120,6 +120,19 @@ def test_files_that_cannot_be_joined_beyond_doubt_are_refused_in_a_sentence(name
     assert str(refusal.value).endswith(".")
 
 
+def test_plain_lines_in_chunks_of_another_order_are_refused(tmp_path: Path) -> None:
+    draw = random.Random(1)
+    lengths = [draw.randint(1, 30) for _ in range(2000)]
+    sources = [(number, "word " * length) for number, length in enumerate(lengths)]
+    lines = [f"{'Wort ' * length}{number}\n" for number, length in enumerate(lengths)]
+    assert len(list(files.lists([write(tmp_path / "right", "".join(lines))], sources))) == 2000
+    chunks = [*lines[:600], *lines[800:1000], *lines[600:800], *lines[1000:]]
+    shifted = [*lines[:600], *lines[601:1000], lines[1000], lines[1000], *lines[1001:]]
+    for order in (chunks, shifted):
+        with pytest.raises(InputError, match=r"wrong, from line 601 on: the lengths of 200 lines have nothing to do"):
+            list(files.lists([write(tmp_path / "wrong", "".join(order))], sources))
+
+
 def test_files_that_hold_one_id_between_them_are_refused(tmp_path: Path) -> None:
     first, second = write(tmp_path / "1", IDS), write(tmp_path / "2", "2 ||| drei\n")
     with pytest.raises(InputError, match=r"2, line 1: id 2 is in .*1 too; give each id in one file only\.$"):
