@@ -66,9 +66,10 @@ def test_teacher_without_a_command_in_machine_yaml_is_told_what_to_add() -> None
         translated(request)
 
 
-def files(**keys: str) -> Request:
+def files(*, sources: str | None = None) -> Request:
     teacher = FilesTeacher(kind="files", lists="lists.de")
-    return Request("own", teacher, DecodeSettings(), Machine(processes=1), Path("text.tsv"), lists="lists.de", **keys)
+    machine, own = Machine(processes=1), Path("text.tsv")
+    return Request("own", teacher, DecodeSettings(), machine, own, lists="lists.de", sources=sources)
 
 
 def test_files_are_of_the_ids_of_the_text_or_of_the_lines_of_their_sources() -> None:
