@@ -21,14 +21,15 @@ _PACKAGE = Path(__file__).resolve().parent
 STAGES = _PACKAGE / "_stages" if (_PACKAGE / "_stages").is_dir() else _PACKAGE.parent / "stages"
 PIPELINE = {
     "dvc",
+    "jinja2",
     "lxml",
-    "matplotlib",
     "mtdata",
     "pandas",
     "polib",
     "psutil",
     "sacrebleu",
     "tabulate",
+    "vl_convert",
 }  # an extra of pyproject
 
 

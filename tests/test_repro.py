@@ -101,7 +101,7 @@ def test_dvc_files_torn_by_a_kill_are_repaired_as_the_readme_says(
 
 TRAININGS = ("train@", "distill@", "finetune@", "prune@")
 HARMLESS = [  # for a training
-    "reporting/plots.py",
+    "reporting/charts.py",
     "reporting/tables.py",
     "corpora/wheels.py",
     "selection/select.py",
@@ -124,7 +124,7 @@ def edited(project: Project, *names: str) -> Iterator[None]:
 
 
 def test_edit_of_a_plot_reruns_the_report_alone(project: Project) -> None:
-    with edited(project, "reporting/plots.py"):
+    with edited(project, "reporting/charts.py"):
         assert project.stale() == {"report", "speed"}
 
 

@@ -91,7 +91,9 @@ def test_wheel_holds_every_package_and_puts_nothing_else_on_the_path(wheel: Path
     sources = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("seqkd/**/*.py")}
     stages = {f"seqkd/_stages/{path.name}" for path in ROOT.glob("stages/*.py")}
     about = f"seqkd-{seqkd.__version__}.dist-info"
-    assert {name for name in names if not name.startswith(about)} == sources | stages | {"seqkd/py.typed"}
+    data = {"seqkd/py.typed", "seqkd/evaluation/hard_lines.tsv"}
+    data |= {f"seqkd/reporting/page/page.{ending}" for ending in ("css", "html", "js")}
+    assert {name for name in names if not name.startswith(about)} == sources | stages | data
 
 
 def test_wheel_translates_and_exports_without_the_libraries_of_the_pipeline(

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from seqkd.config.schema import Params
 from seqkd.evaluation import measurements
+from seqkd.evaluation.evidence import RECORD, Evidence
 from seqkd.evaluation.measurements import ModelScores
 from seqkd.selection.audit import Audit
 from seqkd.training import curve
@@ -19,6 +20,7 @@ class Results(NamedTuple):
     scores: dict[str, ModelScores]
     curves: dict[str, list[Epoch]]
     audits: dict[str, Audit]
+    evidence: Evidence
 
 
 def scores(folder: Path, params: Params) -> dict[str, ModelScores]:
@@ -44,6 +46,17 @@ def curves(folder: Path, params: Params) -> dict[str, list[Epoch]]:
 def audits(folder: Path, params: Params) -> dict[str, Audit]:
     """Return the audit of every row of select. Raises InputError where a file is missing or broken."""
     return {row: measurements.read(Audit, folder / f"{row}.json") for row in params.select}
+
+
+def evidence(folder: Path, params: Params) -> Evidence:
+    """Return the evidence. Raises InputError where it is missing, broken or lacks a row or beam size of params."""
+    path = folder / RECORD
+    found = measurements.read(Evidence, path)
+    for model in [*params.models, *params.pruned]:
+        for beam in map(str, params.evaluate.beams):
+            if not all(beam in table.get(model, {}) for table in (found.certainty, found.faults)):
+                raise InputError(f"{path}: nothing about {model} with beam {beam}; run dvc repro.")
+    return found
 
 
 def gap_closed(params: Params, scores: Mapping[str, ModelScores], *, model: str, beam: int) -> float | None:
