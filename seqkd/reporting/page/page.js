@@ -115,6 +115,7 @@ class Examples {
     $("#more").addEventListener("click", () => this.showMore());
     form.hidden = false;
     this.update();
+    performance.mark("examples-ready");
   }
 
   fillForm() {
