@@ -9,7 +9,7 @@ import typer
 from seqkd.config import schema
 from seqkd.data import bitext
 from seqkd.decoding.translator import DecodingJob
-from seqkd.evaluation import breakdown, evidence, measurements, outputs, robustness, significance
+from seqkd.evaluation import breakdown, evidence, measurements, metrics, outputs, robustness, significance
 from seqkd.evaluation.evidence import Evidence
 from seqkd.evaluation.significance import Scorer
 from seqkd.models import checkpoint
@@ -29,7 +29,7 @@ def main(*, models: Models, translations: Translations, test: Test, reference: R
     sources, references = [pair.source for pair in pairs], [pair.target for pair in pairs]
     rows = [(models / model, beam) for model in (*params.models, *params.pruned) for beam in beams]
     translated = [outputs.translated(translations, model, sources, beam=beam) for model, beam in rows]
-    scorer = Scorer(references, tokenizer="13a")
+    scorer = Scorer(references, tokenizer=metrics.tokenizer_name(params.data.target))
     measured = evidence.measure(translated, scorer, processes=machine.processes)
     best = evidence.best_student(params, measured)
     hard = robustness.hard_lines(params.data.source)

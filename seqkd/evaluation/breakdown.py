@@ -10,6 +10,8 @@ FREQUENCIES = (0, 2, 10, 100)  # lines of the training text that hold the source
 # {name}, %s, %(name)d, $name, <b>, &amp;, and what wants to be copied as it is: an address, a path of a file
 PLACEHOLDER = re.compile(r"\{[^{}]{0,99}\}|%\(?\w{0,99}\)?[sd]\b|\$\w|</?\w[^<>]{0,99}>|&\w{1,9};|\w://\w|\w@\w")
 DIGITS = re.compile(r"\d+")
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"  # scripts without spaces
+WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+(?:[-'’]\w+)*")
 
 
 class Kind(NamedTuple):
@@ -57,8 +59,8 @@ def _group(by_feature: Mapping[str, Sequence[int]], names: Mapping[str, Sequence
 
 
 def words(text: str) -> list[str]:
-    """Return the words of a text in lower case, without the punctuation around them."""
-    return re.findall(r"\w+(?:[-'’]\w+)*", text.lower())
+    """Return the words of a text in lower case, without punctuation; in scripts without spaces the characters."""
+    return WORD.findall(text.lower())
 
 
 def rarest_frequencies(sources: Sequence[str], train_sources: Iterable[str]) -> list[int]:

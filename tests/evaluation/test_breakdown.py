@@ -22,6 +22,11 @@ def test_rarest_frequencies_count_lines_and_know_no_case() -> None:
     assert breakdown.rarest_frequencies(["The the", "dog, THE", "a mouse", ""], TRAIN) == [3, 1, 0, 0]
 
 
+def test_words_are_characters_in_scripts_without_spaces() -> None:
+    assert breakdown.words("Don't touch the Z-Wave (1.5)!") == ["don't", "touch", "the", "z-wave", "1", "5"]
+    assert breakdown.words("設定 Home を開く") == ["設", "定", "home", "を", "開", "く"]
+
+
 def test_placeholders_are_what_a_translator_must_copy() -> None:
     for text in ("{host}", "%s", "%(name)d", "$name", "<b>on</b>", "a &amp; b", "http://a.b/c", "me@home.de"):
         assert breakdown.PLACEHOLDER.search(f"see {text} there"), text

@@ -54,9 +54,9 @@ def test_tables_name_the_tokenizer_that_their_own_scores_have(all_results: Resul
     signature = "nrefs:1|case:mixed|eff:no|tok:zh|smooth:exp|version:2.6.0"
     scores = {model: own.model_copy(update={"signature_bleu": signature}) for model, own in all_results.scores.items()}
     speeds = [Speed(model="teacher", beam=1, words_per_second=400.0, measured="here, today")]
-    frames = [tables.method_table(params, scores), tables.speed_table(speeds, scores)]
-    for frame in [*frames, tables.pruning_table(params, scores)]:
-        for text in (tables.to_text(frame), tables.to_markdown(frame), tables.to_html(frame)):
+    frames = [table(params, scores, all_results.evidence) for table in (tables.method_table, tables.pruning_table)]
+    for frame in [*frames, tables.speed_table(speeds, scores)]:
+        for text in (tables.to_text(frame), tables.to_markdown(frame), "\n".join(tables.to_page(frame)["notes"])):
             assert f"BLEU: sacreBLEU {signature}" in text
             assert "13a" not in text
 
