@@ -92,7 +92,7 @@ def test_wheel_holds_every_package_and_puts_nothing_else_on_the_path(wheel: Path
     stages = {f"seqkd/_stages/{path.name}" for path in ROOT.glob("stages/*.py")}
     about = f"seqkd-{seqkd.__version__}.dist-info"
     data = {"seqkd/py.typed", "seqkd/evaluation/hard_lines.tsv"}
-    data |= {f"seqkd/reporting/page/page.{ending}" for ending in ("css", "html", "js")}
+    data |= {f"seqkd/reporting/page/{name}" for name in ("page.css", "page.html", "page.js", "watch.html", "watch.js")}
     assert {name for name in names if not name.startswith(about)} == sources | stages | data
 
 
