@@ -39,7 +39,7 @@ def server(folder: Path, port: int) -> ThreadingHTTPServer:
         def _answer(self, content: bytes, kind: str) -> None:
             self.send_response(HTTPStatus.OK)
             self.send_header("Content-Type", f"{kind}; charset=utf-8")
-            self.send_header("Content-Security-Policy", "default-src 'self'; style-src 'self' 'unsafe-inline'")
+            self.send_header("Content-Security-Policy", "default-src 'self'; img-src data:")
             self.send_header("Cache-Control", "no-store")
             self.end_headers()
             self.wfile.write(content)
