@@ -21,16 +21,16 @@ function short(value) {
   return value >= 1000 ? Math.round(value).toLocaleString("en") : String(Number(value.toPrecision(3)));
 }
 
-function drawing(points) {
+function drawing(points, zero) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
   svg.setAttribute("aria-hidden", "true");
   const [steps, values] = [0, 1].map((place) => points.map((point) => point[place]));
-  const scale = (all, size) => {
-    const low = Math.min(...all), span = Math.max(...all) - low || 1;
+  const scale = (all, size, zero) => {
+    const low = zero ? 0 : Math.min(...all), span = Math.max(...all) - low || 1;
     return (value) => 5 + ((value - low) / span) * (size - 10);
   };
-  const across = scale(steps, WIDTH), up = scale(values, HEIGHT);
+  const across = scale(steps, WIDTH), up = scale(values, HEIGHT, zero);
   const line = document.createElementNS(svg.namespaceURI, "polyline");
   line.setAttribute("points", points.map(([step, value]) => `${across(step)},${HEIGHT - up(value)}`).join(" "));
   const end = document.createElementNS(svg.namespaceURI, "circle");
@@ -45,7 +45,7 @@ function card(name, points) {
   const values = points.map((point) => point[1]);
   const made = element("figure", "", { class: "live" });
   const range = `${short(Math.min(...values))} to ${short(Math.max(...values))}, update ${step.toLocaleString("en")}`;
-  made.append(element("h4", NAMES[name] ?? name), element("strong", short(last)), drawing(points), element("small", range));
+  made.append(element("h4", NAMES[name] ?? name), element("strong", short(last)), drawing(points, name.endsWith("per_second")), element("small", range));
   return made;
 }
 
@@ -54,7 +54,8 @@ function section(training, now) {
   const silent = now - training.time;
   const state = silent < RUNNING ? "running" : `silent for ${Math.round(silent / 60)} minutes`;
   const cards = element("div", "", { class: "cards" });
-  for (const [name, points] of Object.entries(training.metrics)) if (points.length) cards.append(card(name, points));
+  const names = new Set([...Object.keys(NAMES), ...Object.keys(training.metrics)]); // the loss first
+  for (const name of names) if (training.metrics[name]?.length) cards.append(card(name, training.metrics[name]));
   made.append(element("h2", `${training.name}: ${state}`), cards);
   return made;
 }
