@@ -163,7 +163,9 @@ def test_report_writes_tables_metrics_and_plots_and_show_prints_them(
     assert list(json.loads((project / "reports" / "metrics.json").read_text()))[: len(models)] == models
     show.main(reports=project / "reports")
     shown = capsys.readouterr().out
-    assert printed.partition("\nBLEU is sure")[0] in shown
+    table, _, certainty = printed.partition("\nBLEU is sure")
+    assert table in shown
+    assert certainty in shown
     assert "Table 2. Speed: not measured yet" in shown
     assert "Table 3. Pruning" in shown
 

@@ -7,7 +7,9 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from pydantic import Field
 
 from seqkd.config.schema import Params
 from seqkd.data.bitext import Pair
@@ -81,7 +83,7 @@ class Evidence(Measurement):
     kinds: list[KindScores]
     faults: dict[str, dict[str, dict[str, int]]]  # lines by model (HUMAN: the references), beam size and fault
     hard_lines: list[HardResult]
-    ladder: list[Rung]
+    ladder: Annotated[list[Rung], Field(min_length=3)]  # teacher, student and its weights in int8 at least
 
 
 class Measured(NamedTuple):

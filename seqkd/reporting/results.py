@@ -1,13 +1,15 @@
 """What the report shows: scores, training curves and audits of the rows that params.yaml names."""
 
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 from seqkd.config.schema import Params
 from seqkd.evaluation import measurements
-from seqkd.evaluation.evidence import RECORD, Evidence
+from seqkd.evaluation.evidence import HUMAN, METRICS, RECORD, Evidence
 from seqkd.evaluation.measurements import ModelScores
+from seqkd.evaluation.robustness import FAULTS
 from seqkd.selection.audit import Audit
 from seqkd.training import curve
 from seqkd.training.curve import Epoch
@@ -51,11 +53,19 @@ def audits(folder: Path, params: Params) -> dict[str, Audit]:
 def evidence(folder: Path, params: Params) -> Evidence:
     """Return the evidence. Raises InputError where it is missing, broken or lacks a row or beam size of params."""
     path = folder / RECORD
-    found = measurements.read(Evidence, path)
-    for model in [*params.models, *params.pruned]:
-        for beam in map(str, params.evaluate.beams):
-            if not all(beam in table.get(model, {}) for table in (found.certainty, found.faults)):
-                raise InputError(f"{path}: nothing about {model} with beam {beam}; run dvc repro.")
+    if not path.exists():
+        raise InputError(f"{path}: no evidence yet; run dvc repro.")
+    found, models = measurements.read(Evidence, path), [*params.models, *params.pruned]
+    if not {found.best} <= {*models} & {rung.model for rung in found.ladder}:
+        raise InputError(f"{path}: the best student, {found.best}, is no row or not in the ladder; run dvc repro.")
+    for model, beam in [(HUMAN, "0"), *product(models, map(str, params.evaluate.beams))]:
+        complete = set(FAULTS) <= set(found.faults.get(model, {}).get(beam, {}))
+        if model != HUMAN:
+            complete &= set(METRICS) <= set(found.certainty.get(model, {}).get(beam, {}))
+            complete &= all(beam in line.outputs.get(model, {}) for line in found.hard_lines)
+            complete &= all(model in kind.bleu for kind in found.kinds)
+        if not complete:
+            raise InputError(f"{path}: not everything about {model} with beam {beam}; run dvc repro.")
     return found
 
 
