@@ -17,10 +17,13 @@ Texts = Annotated[Path, typer.Option(help="The folder of the texts to train on."
 Corpus = Annotated[Path, typer.Option(help="The folder of dev.tsv and about.json.")]
 Curves = Annotated[Path, typer.Option(help="The folder of the training curves.")]
 Models = Annotated[Path, typer.Option(help="The folder of the models; the row's is a folder in it.")]
+Live = Annotated[Path | None, typer.Option(help="The folder of what running trainings tell; the model has one in it.")]
 WRITES = "{models}/{row}"
 
 
-def main(row: Row, *, teacher: Teacher, texts: Texts, corpus: Corpus, curves: Curves, models: Models) -> None:
+def main(
+    row: Row, *, teacher: Teacher, texts: Texts, corpus: Corpus, curves: Curves, models: Models, live: Live = None
+) -> None:
     """Train a student from random weights on (1 - alpha) NLL + alpha Word-KD."""
     params, machine = schema.load_params(), schema.load_machine()
     settings = schema.row(params.distill, row, section="distill")
@@ -30,4 +33,4 @@ def main(row: Row, *, teacher: Teacher, texts: Texts, corpus: Corpus, curves: Cu
     paths = {"texts": texts, "corpus": corpus, "teacher": teacher}
     spec = run.TrainingRun.of_row(row, settings, optim="student", init_from=run.RANDOM, **paths)
     outs = {"out": models / row, "curve_out": curves / f"{row}.csv"}
-    run.train_and_save(model, [spec], params, machine, check=bounds.require_training, **outs)
+    run.train_and_save(model, [spec], params, machine, check=bounds.require_training, **outs, live=live)

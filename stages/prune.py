@@ -16,10 +16,11 @@ Texts = Annotated[Path, typer.Option(help="The folder of the texts to retrain on
 Corpus = Annotated[Path, typer.Option(help="The folder of dev.tsv and about.json.")]
 Curves = Annotated[Path, typer.Option(help="The folder of the training curves.")]
 Models = Annotated[Path, typer.Option(help="The folder of the models; the pruned one is a folder in it.")]
+Live = Annotated[Path | None, typer.Option(help="The folder of what running trainings tell; the model has one in it.")]
 WRITES = "{models}/prune-{row}"
 
 
-def main(row: Row, *, texts: Texts, corpus: Corpus, curves: Curves, models: Models) -> None:
+def main(row: Row, *, texts: Texts, corpus: Corpus, curves: Curves, models: Models, live: Live = None) -> None:
     """Prune a model and retrain what is left."""
     params, machine = schema.load_params(), schema.load_machine()
     settings, name = params.prune, f"prune-{row}"
@@ -31,4 +32,4 @@ def main(row: Row, *, texts: Texts, corpus: Corpus, curves: Curves, models: Mode
     retrain = run.TrainingRun(name, "retrain", texts / f"{settings.retrain}.tsv", corpus, init_from)
     finetune = run.TrainingRun(name, "finetune", texts / f"{settings.finetune}.tsv", corpus, init_from)
     outs = {"out": models / name, "curve_out": curves / f"{name}.csv"}
-    run.train_and_save(pruned, [retrain, finetune], params, machine, check=bounds.require_training, **outs)
+    run.train_and_save(pruned, [retrain, finetune], params, machine, check=bounds.require_training, **outs, live=live)

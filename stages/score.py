@@ -33,7 +33,8 @@ def main(row: Row, *, external: External, test: Test, translations: Translations
             own = BeamScores(bleu=bleu.value, chrf=chrf.value, length_ratio=ratio)
             beams = {str(beam): own for beam in sorted(params.evaluate.beams)}
             scores = ModelScores(model=row, beams=beams, signature_bleu=bleu.signature, signature_chrf=chrf.signature)
-            with atomic.open_text(folder / "best.txt") as file:
-                file.writelines(f"{text}\n" for text in texts)
+            for beam in beams:
+                with atomic.open_text(folder / f"beam{beam}.txt") as file:
+                    file.writelines(f"{text}\n" for text in texts)
             print(f"{row}: BLEU {bleu.value:.2f}, chrF {chrf.value:.2f}")
     measurements.write(out / f"{row}.json", scores)

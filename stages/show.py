@@ -18,4 +18,7 @@ def main(*, reports: Reports) -> None:
         if name == "table2" and not path.exists():
             print(f"Table 2. {title}: not measured yet; run dvc repro.\n")
         else:
-            print(f"Table {name[-1]}. {title}\n\n{tables.to_text(tables.read(path))}\n")
+            frame = tables.read(path)
+            print(f"Table {name[-1]}. {title}\n\n{tables.to_text(frame)}\n")
+            if name == "table1" and "bootstrap" in frame:  # the sentences that README repeats
+                print(*tables.certainty(tables.read_methods(path)), "", sep="\n")

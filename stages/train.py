@@ -20,10 +20,13 @@ Corpus = Annotated[Path, typer.Option(help="The folder of dev.tsv and about.json
 Vocab = Annotated[Path, typer.Option(help="The sentencepiece model.")]
 Curve = Annotated[Path, typer.Option(help="The training curve to write.")]
 Out = Annotated[Path, typer.Option(help="The model's folder to write.")]
+Live = Annotated[Path | None, typer.Option(help="The folder of what running trainings tell; the model has one in it.")]
 WRITES = "{out}"
 
 
-def main(name: Name, *, role: Role, text: Text, corpus: Corpus, vocabulary: Vocab, curve: Curve, out: Out) -> None:
+def main(
+    name: Name, *, role: Role, text: Text, corpus: Corpus, vocabulary: Vocab, curve: Curve, out: Out, live: Live = None
+) -> None:
     """Train a network from random weights on NLL; where it cannot be, its folder has a vocabulary alone."""
     params, machine = schema.load_params(), schema.load_machine()
     size: schema.NetworkSettings = getattr(params, role)
@@ -36,4 +39,5 @@ def main(name: Name, *, role: Role, text: Text, corpus: Corpus, vocabulary: Voca
     bounds.require_network(name, size, pieces.size)
     model = run.init_model(pieces, size, seed=params.seed, device=device)
     spec = run.TrainingRun(name, role, text, corpus, init_from=run.RANDOM)
-    run.train_and_save(model, [spec], params, machine, check=bounds.require_training, out=out, curve_out=curve)
+    outs = {"out": out, "curve_out": curve}
+    run.train_and_save(model, [spec], params, machine, check=bounds.require_training, **outs, live=live)

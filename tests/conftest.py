@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from made_up import BLEU, write_evidence
+from page_project import PAIRS, Page
 from source_tree import ROOT
 
 from seqkd.config import schema
@@ -18,17 +20,6 @@ _QUIET: dict[str, Any] = {"deadline": None, "database": None, "suppress_health_c
 settings.register_profile("short", max_examples=30, derandomize=True, **_QUIET)
 settings.register_profile("minute", max_examples=200, **_QUIET)
 settings.load_profile("short")
-
-BLEU = {  # K=1, K=5
-    "teacher": (28.0, 30.0),
-    "teacher-near": (29.5, 30.25),
-    "baseline": (18.0, 20.0),
-    "words": (19.0, 20.5),
-    "whole": (24.0, 24.5),
-    "whole-near": (26.0, 26.5),
-    "prune-0.5": (25.5, 26.0),
-    "prune-0.9": (20.0, 20.5),
-}
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +80,7 @@ def audit_record(row: str, metric: str, ranks: list[int]) -> dict[str, Any]:
 
 @pytest.fixture
 def results_folder(tmp_path: Path) -> Path:
-    """A folder with scores, curves and audit of every row, and of one that params no longer names."""
+    """A folder with evidence, and scores, curves and audit of every row and of one that params no longer names."""
     for name in ("scores", "curves", "audit"):
         (tmp_path / name).mkdir()
     for model in BLEU:
@@ -99,6 +90,8 @@ def results_folder(tmp_path: Path) -> Path:
         (tmp_path / "curves" / f"{model}.csv").write_text(text + "\n")
     for row, metric, ranks in (("mode", "score", [100, 0, 0]), ("near", "bleu", [50, 30, 20])):
         (tmp_path / "audit" / f"{row}.json").write_text(json.dumps(audit_record(row, metric, ranks)))
+    scores = {model: dict(zip((1, 5), bleu, strict=True)) for model, bleu in BLEU.items()}
+    write_evidence(tmp_path / "evidence", scores, best="whole-near", pruned="prune-0.5")
     for stale in ("scores/gone.json", "curves/gone.csv", "audit/gone.json"):
         (tmp_path / stale).write_text("no longer a row")
     return tmp_path
@@ -110,4 +103,11 @@ def all_results(results_folder: Path, params: Params) -> Results:
         results.scores(results_folder / "scores", params),
         results.curves(results_folder / "curves", params),
         results.audits(results_folder / "audit", params),
+        results.evidence(results_folder / "evidence", params),
     )
+
+
+@pytest.fixture
+def page(results_folder: Path, params: Params, all_results: Results) -> Page:
+    """The page of made-up results, with lines that try to break it."""
+    return Page(results_folder, params, all_results, PAIRS)

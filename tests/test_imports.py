@@ -12,7 +12,8 @@ from source_tree import ROOT, closure, edges, modules, names, package, strings, 
 # each other. So training knows nothing of decoding, models nothing of training.
 LAYERS = (
     {"stages", "cli", "api"},
-    {"planning", "reporting"},
+    {"demo"},
+    {"planning", "reporting", "export"},
     {"selection"},
     {"evaluation", "teachers"},
     {"training", "decoding", "corpora"},
@@ -23,19 +24,24 @@ LAYERS = (
     {"utils"},
 )
 # Packages that may use torch.
-TORCH = {"api", "planning", "evaluation", "teachers", "training", "decoding", "models", "ops", "data"}
+TORCH = {"api", "demo", "export", "planning", "evaluation", "teachers", "training", "decoding", "models", "ops", "data"}
 TORCHLESS_STAGES = {"validate", "preprocess", "vocab", "select", "score", "report", "show", "use"}
 
 HOMES = {  # library: the files of seqkd/ that may import it; stages/ may import typer alone
     "dvc": set[str](),
     "typer": {"cli"},
-    "sentencepiece": {"data/vocab", "teachers/ctranslate2_teacher"},
+    "sentencepiece": {"data/vocab", "export/onnx_example", "teachers/ctranslate2_teacher"},
     "ctranslate2": {"teachers/ctranslate2_teacher"},
     "transformers": {"teachers/transformers_teacher"},
-    "sacrebleu": {"evaluation/metrics"},
+    "onnx": {"export/onnx_graph"},
+    "onnxruntime": {"export/onnx_example", "export/onnx_folder", "export/onnx_graph"},
+    "sacrebleu": {"evaluation/metrics", "evaluation/significance"},
     "pandas": {"reporting/tables"},
-    "matplotlib": {"reporting/plots", "reporting/plot_labels"},
+    "vl_convert": {"reporting/charts"},
+    "jinja2": {"reporting/html_page"},
     "safetensors": {"models/checkpoint", "training/training_state"},
+    "starlette": {"demo/server"},
+    "uvicorn": {"demo/server"},
     "tqdm": {"utils/progress"},
     "lxml": {"corpora/tmx"},
     "numba": {"utils/jit", "ops/cpu/gemm", "ops/cpu/lstm_cell", "ops/cpu/packing"},

@@ -34,11 +34,11 @@ def models(project: Project) -> list[str]:
 def test_repro_gives_every_row_a_model_scores_and_a_place_in_the_report(project: Project) -> None:
     reports = project.folder / "reports"
     metrics = json.loads((reports / "metrics.json").read_text())
-    assert set(metrics) == set(models(project))
+    assert set(metrics) == {*models(project), "(best student)"}
     for name in models(project):
         assert (project.folder / "models" / name / "weights.safetensors").stat().st_size > 0
         assert json.loads((reports / "scores" / f"{name}.json").read_text())["model"] == name
-    for table in ("table1", "table2", "table3"):
+    for table in ("table1", "table2", "table3", "ladder", "faults"):
         assert (reports / f"{table}.csv").read_text().count("\n") > 2
         assert (reports / f"{table}.md").read_text().startswith("|")
     assert "baseline" in project.run("seqkd", "show", "--reports", "reports")
@@ -101,7 +101,7 @@ def test_dvc_files_torn_by_a_kill_are_repaired_as_the_readme_says(
 
 TRAININGS = ("train@", "distill@", "finetune@", "prune@")
 HARMLESS = [  # for a training
-    "reporting/plots.py",
+    "reporting/charts.py",
     "reporting/tables.py",
     "corpora/wheels.py",
     "selection/select.py",
@@ -124,7 +124,7 @@ def edited(project: Project, *names: str) -> Iterator[None]:
 
 
 def test_edit_of_a_plot_reruns_the_report_alone(project: Project) -> None:
-    with edited(project, "reporting/plots.py"):
+    with edited(project, "reporting/charts.py"):
         assert project.stale() == {"report", "speed"}
 
 
@@ -159,7 +159,7 @@ def test_experiment_in_a_temporary_clone_reruns_what_its_setting_touches_and_is_
     """It runs in a clone, with the clone's own code and the project's cache."""
     told = project.run("dvc", "exp", "run", "--temp", "--name", "cooler", "-S", "distill.words.alpha=0.25")
     ran = set(re.findall(r"Running stage '([^']+)'", told))
-    assert ran == {"validate", "distill@words", "evaluate-distilled@words", "report", "speed"}
+    assert ran == {"validate", "distill@words", "evaluate-distilled@words", "evidence", "report", "speed"}
     listed = csv.DictReader(project.run("dvc", "exp", "show", "--csv").splitlines())
     shown = {line["Experiment"]: line for line in listed}
     assert shown["cooler"]["distill.words.alpha"] == "0.25"

@@ -3,6 +3,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from made_up import write_evidence
 from networks import save_untrained_model
 from source_tree import ROOT
 
@@ -128,26 +129,43 @@ def _measure(folder: Path) -> None:
         (folder / "scores" / f"{model}.json").write_text(json.dumps(scored | {"model": model, "beams": beams}))
         curve = "epoch,updates,learning_rate,train_loss,dev_perplexity\n1,9,0.1,2.0,9.5\n"
         (folder / "curves" / f"{model}.csv").write_text(curve)
+    names = [*params.models, *params.pruned]
+    bleu = {model: dict.fromkeys(params.evaluate.beams, 20.0 - place) for place, model in enumerate(names)}
+    write_evidence(folder / "evidence", bleu, best=params.models[-1])
     for row, settings in params.select.items():
         stats = audit.SelectionStats()
         stats.count_line([Hypothesis((4,), -1.0, True)] * 2, ["ein Hund", "der Hund"], 1)
         measurements.write(folder / "audit" / f"{row}.json", audit.summarize(stats, row, settings, tokenizer="13a"))
 
 
+def _report(folder: Path) -> None:
+    report.main(
+        scores=folder / "scores",
+        curves=folder / "curves",
+        audits=folder / "audit",
+        evidence=folder / "evidence",
+        out=folder / "reports",
+    )
+
+
 def test_report_writes_tables_metrics_and_plots_and_show_prints_them(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _measure(project)
-    report.main(scores=project / "scores", curves=project / "curves", audits=project / "audit", out=project / "reports")
+    _report(project)
     printed = capsys.readouterr().out
     written = {path.name for path in (project / "reports").iterdir()}
-    assert written == {"metrics.json", "plots", "table1.csv", "table1.md", "table3.csv", "table3.md"}
+    assert written == {"metrics.json", "plots"} | {
+        f"{name}.{form}" for name in ("table1", "table3", "faults") for form in ("csv", "md")
+    }
     models = schema.load_params().models
     assert all(model in printed for model in models)
     assert list(json.loads((project / "reports" / "metrics.json").read_text()))[: len(models)] == models
     show.main(reports=project / "reports")
     shown = capsys.readouterr().out
-    assert printed.strip() in shown
+    table, _, certainty = printed.partition("\nBLEU is sure")
+    assert table in shown
+    assert certainty in shown
     assert "Table 2. Speed: not measured yet" in shown
     assert "Table 3. Pruning" in shown
 
@@ -156,6 +174,4 @@ def test_report_is_one_sentence_where_a_row_has_no_results(project: Path) -> Non
     _measure(project)
     (project / "scores" / "baseline.json").unlink()
     with pytest.raises(InputError, match=r"a row baseline without results; run dvc repro\.$"):
-        report.main(
-            scores=project / "scores", curves=project / "curves", audits=project / "audit", out=project / "reports"
-        )
+        _report(project)

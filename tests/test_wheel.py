@@ -79,7 +79,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(installed: Path, code: str, *words: str, text: str = "") -> subprocess.CompletedProcess[str]:
     """Python code, after GUARD, with the installed wheel before the libraries of this environment."""
     environment = {**os.environ, "PYTHONPATH": str(installed)}
-    command = [sys.executable, "-c", f"{GUARD % sorted(cli.PIPELINE)}\n{code}", *words]
+    command = [sys.executable, "-c", f"{GUARD % sorted(set().union(*cli.EXTRAS.values()))}\n{code}", *words]
     return subprocess.run(
         command, cwd=installed.parent, env=environment, input=text, capture_output=True, text=True, check=False
     )
@@ -91,7 +91,10 @@ def test_wheel_holds_every_package_and_puts_nothing_else_on_the_path(wheel: Path
     sources = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("seqkd/**/*.py")}
     stages = {f"seqkd/_stages/{path.name}" for path in ROOT.glob("stages/*.py")}
     about = f"seqkd-{seqkd.__version__}.dist-info"
-    assert {name for name in names if not name.startswith(about)} == sources | stages | {"seqkd/py.typed"}
+    data = {"seqkd/py.typed", "seqkd/evaluation/hard_lines.tsv"}
+    for pattern in ("reporting/page/*", "export/browser/*", "demo/page.*", "demo/*.yaml"):
+        data |= {path.relative_to(ROOT).as_posix() for path in ROOT.glob(f"seqkd/{pattern}")}
+    assert {name for name in names if not name.startswith(about)} == sources | stages | data
 
 
 def test_wheel_translates_and_exports_without_the_libraries_of_the_pipeline(
@@ -130,4 +133,6 @@ def test_wheels_command_translates_and_asks_for_the_extra_where_it_is_needed(ins
     refused = run(installed, command, "report", "--scores", "s", "--curves", "c", "--audits", "a", "--out", "o")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr.startswith("seqkd report needs ")
-    assert refused.stderr.endswith("; install seqkd[pipeline].\n")
+    assert refused.stderr.endswith("; pip install 'seqkd[pipeline]' brings it.\n")
+    refused = run(installed, command, "export", "--model", str(model), "--to", "onnx", "--out", "o")
+    assert refused.stderr.endswith("; pip install 'seqkd[onnx]' brings it.\n")

@@ -257,6 +257,16 @@ class Params(Record):
         return [*own, "baseline", *self.distill, *self._rows("student")]
 
     @property
+    def main_teacher(self) -> str:
+        """The teacher that models are compared with: the trained one, or else the first external one."""
+        return "teacher" if self.trains_teacher else next(iter(self.external))
+
+    @property
+    def may_lack_translations(self) -> set[str]:
+        """Models that may have no translation of the test set: of others, and a baseline without human text."""
+        return {*self.external, "baseline"}
+
+    @property
     def models(self) -> list[str]:
         """Every unpruned model and external teacher, in the order of the paper's Table 1."""
         return [*self.external, *self.networks]

@@ -1,142 +1,158 @@
-"""reports/index.html: tables, plots, audits and data on one page, which links to the plots' files."""
+"""reports/index.html: one file that opens from disk, with all tables, charts and test lines in it.
 
-from collections.abc import Mapping
-from html import escape
+page/ holds its template, style and script. The template escapes whatever it is given; the test lines are packed data
+that the script shows as text. The page may load nothing and run only its own script (its Content-Security-Policy).
+"""
+
+import base64
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import jinja2
+from markupsafe import Markup
 
 from seqkd.data import bitext
-from seqkd.evaluation import measurements
-from seqkd.reporting import tables
+from seqkd.evaluation import measurements, robustness
+from seqkd.evaluation.evidence import Evidence, Rung
+from seqkd.reporting import examples, tables
 from seqkd.selection.audit import Audit, outside
 from seqkd.utils import atomic
+from seqkd.utils.errors import InputError
 
-STYLE = """
-body { margin: 2.5rem auto 5rem; max-width: 70rem; padding: 0 1.25rem; color: #2b2b2b; background: #fff;
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", Verdana, sans-serif }
-h1 { font-size: 1.75rem; margin: 0 0 .3rem; line-height: 1.25 }
-h2 { font-size: 1.25rem; margin: 3rem 0 .75rem; padding-top: 1rem; border-top: 1px solid #e4e4e4 }
-p { max-width: 46rem; margin: .6rem 0 }
-.lead { color: #555 }
-.wide { overflow-x: auto; margin: 1rem 0 .5rem }
-table { border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabular-nums; white-space: nowrap }
-th { text-align: right; vertical-align: bottom; font-weight: 600; color: #555; border-bottom: 1.5px solid #999;
-  line-height: 1.3 }
-td { text-align: right; border-bottom: 1px solid #ececec }
-th, td { padding: .34rem .5rem }
-th:first-child, td:first-child { padding-left: 0; font-weight: 600 }
-th.word, td.word { text-align: left }
-tbody tr:hover { background: #f6f8fa }
-.notes { font-size: .78rem; color: #666; padding-left: 1.1rem; margin: .5rem 0 1.5rem; overflow-wrap: anywhere }
-figure { margin: 1.75rem 0 }
-figure img { max-width: 100%; height: auto }
-figcaption { font-size: .85rem; color: #666; max-width: 46rem }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1.5rem; font-size: .9rem }
-dt { color: #666 }
-dd { margin: 0; overflow-wrap: anywhere }
-""".strip()
+PAGE = Path(__file__).resolve().parent / "page"
 
 
-def write(reports: Path, *, audits: Path, about: Path) -> None:
-    """Write index.html into reports from its tables (Table 2 only where it was measured), the audits and about.json.
+class Content(NamedTuple):
+    """What the page shows besides the tables and charts of the reports folder."""
 
-    Raises InputError where one of them is missing or broken.
-    """
-    corpus = bitext.read_about(about)
-    languages = f"{corpus.get('source', 'source')} to {corpus.get('target', 'target')}"
-    body = [
-        f"<h1>Sequence-level knowledge distillation, {escape(languages)}</h1>",
-        "<p class=lead>Students that learn from a teacher's translations (Kim &amp; Rush 2016).</p>",
-        *_tables(reports),
-        "<h2>What the students train on</h2>",
-        *(f"<p>{_audit(measurements.read(Audit, audits / f'{row}.json'))}</p>" for row in _selected_texts(reports)),
-        _figure("ranks", "The ranks of the hypotheses that were chosen by comparison with the reference."),
-        "<h2>Data</h2>",
-        _provenance(corpus),
-    ]
+    evidence: Evidence
+    examples: Mapping[str, Any]  # of examples.build
+    audits: Path  # the folder
+    about: Path  # about.json of the corpus
+
+
+class Answer(NamedTuple):
+    """The answer to one question, as a figure and a sentence."""
+
+    question: str
+    figure: str
+    sentence: str
+
+
+def write(reports: Path, content: Content) -> None:
+    """Write index.html into reports. Raises InputError where a table, chart or audit is missing or broken."""
+    methods, ladder = tables.read_methods(reports / "table1.csv"), tables.read(reports / "ladder.csv")
+    shown = {name: tables.to_page(tables.read(reports / f"{name}.csv")) for name in ("table2", "table3", "faults")}
+    shown |= {"table1": tables.to_page(methods), "ladder": tables.to_page(ladder)}
+    corpus = bitext.read_about(content.about)
+    texts = [text for text in dict.fromkeys(methods["text"]) if text not in ("human", "its own")]
+    packed, lines = examples.pack(content.examples)
+    script = (PAGE / "page.js").read_text(encoding="utf-8")
+    text = _template("page.html").render(
+        languages=f"{corpus.get('source', 'source')} to {corpus.get('target', 'target')}",
+        answers=answers(content.evidence, list(ladder["words_per_second"])),
+        headline=[*tables.headline(methods), *tables.certainty(methods)],
+        tables=shown,
+        kinds=_kinds(content.evidence, content.examples),
+        hard=_hard(content.evidence),
+        faults=robustness.FAULTS,
+        audits=[measurements.read(Audit, content.audits / f"{text}.json") for text in texts],
+        outside=outside,
+        provenance=_provenance(corpus),
+        chart=lambda name: _chart(reports / "plots" / f"{name}.svg"),
+        packed=packed,
+        lines=lines,
+        all_lines=len(content.examples["lines"]),
+        style=Markup((PAGE / "page.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
     with atomic.open_text(reports / "index.html") as file:
-        file.write('<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n')
-        file.write('<meta name="viewport" content="width=device-width">\n')
-        file.write(f"<title>Distillation, {escape(languages)}</title>\n<style>\n{STYLE}\n</style>\n")
-        file.write("\n".join(body) + "\n</html>\n")
+        file.write(text)
 
 
-def _tables(reports: Path) -> list[str]:
-    """Return the headline and the three tables, each with its plots."""
-    methods, speeds = tables.read_methods(reports / "table1.csv"), reports / "table2.csv"
-    if speeds.exists():
-        caption = "BLEU against speed: the best models are at the top right."
-        speed = [tables.to_html(tables.read(speeds)), _figure("speed", caption)]
-    else:
-        speed = ["<p>Not measured yet: run dvc repro.</p>"]
-    return [
-        *(f"<p>{escape(sentence)}</p>" for sentence in tables.headline(methods)),
-        "<h2>Table 1: every method</h2>",
-        tables.to_html(methods),
-        _figure("beams", "BLEU without and with a beam. A short bar: the model hardly needs the beam."),
-        _figure("curves", "A student's perplexity of the references may rise while its translations get better."),
-        _figure("size", "BLEU against size. The line joins a model and its pruned versions."),
-        "<h2>Table 2: speed</h2>",
-        *speed,
-        "<h2>Table 3: pruning</h2>",
-        tables.to_html(tables.read(reports / "table3.csv")),
-        _figure("pruning", "The smallest weights of the whole model become zero and stay zero while it is retrained."),
-    ]
+def _template(name: str) -> jinja2.Template:
+    loader = jinja2.FileSystemLoader(PAGE)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template(name)
 
 
-def _selected_texts(reports: Path) -> list[str]:
-    """Return the rows of select whose texts a model of Table 1 trained on."""
-    return [
-        text
-        for text in dict.fromkeys(tables.read_methods(reports / "table1.csv")["text"])
-        if text not in ("human", "its own")
-    ]
+def _chart(path: Path) -> Markup:
+    """Return a chart that charts.py wrote, with its texts escaped as Vega does, to stand in the page."""
+    try:
+        return Markup(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such chart yet; run dvc repro.") from None
 
 
-def _figure(name: str, caption: str) -> str:
-    image = f'<img src="plots/{name}.svg" alt="{escape(caption)}">'
-    return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
-
-
-def _audit(audit: Audit) -> str:
-    """Return an audit as a paragraph."""
-    settings, sizes, length = audit.settings, audit.hypotheses_per_line, audit.length_ratio
-    smoothing = settings.smoothing + (f" {settings.smoothing_value:g}" if settings.smoothing_value else "")
-    criterion = {
-        "score": "the one with the teacher's best score",
-        "bleu": f"the one closest to the reference by sentence BLEU (smoothing {smoothing})",
-        "chrf": "the one closest to the reference by chrF",
-    }[settings.metric]
-    first = audit.ranks[0] / audit.lines
-    faults = escape(", ".join(f"{name} {fraction:.2%}" for name, fraction in audit.chosen.items()))
-    sentences = [
-        f"<b>{escape(audit.row)}</b> takes for each of {audit.lines:,} lines, from {sizes.mean:.1f} hypotheses"
-        f" of {escape(settings.nbest)} ({sizes.distinct:.1f} different texts), {escape(criterion)}.",
-        f"This is the first hypothesis in {first:.0%} of the lines, and number {audit.mean_rank + 1:.1f} on average.",
-        f"In {audit.ties:.1%} of the lines several texts are equally good;",
-        f"in {audit.no_overlap:.1%} the chosen text shares no word with the reference.",
-        f"Faults of the chosen texts: {faults}.",
-        *map(escape, outside(audit)),
-    ]
-    if length is not None:
-        sentences.insert(
-            4,
-            f"Against the reference, the chosen texts have BLEU {audit.bleu_chosen:.1f}, the first hypotheses"
-            f" {audit.bleu_first:.1f} ({audit.oracle_gain:+.1f}); the length ratios are {length.chosen:.3f} and"
-            f" {length.first:.3f}.",
+def answers(evidence: Evidence, speeds: Sequence[float]) -> list[Answer]:
+    """Return how good, fast, small and sure the best student is, from the ladder. speeds: of each rung."""
+    first, last = evidence.ladder[0], evidence.ladder[-1]
+    is_trained = first.model != evidence.best
+    quick = next(number for number, rung in enumerate(evidence.ladder) if rung.model == evidence.best)
+    widest, greedy = _of(evidence, evidence.best)
+    sure = evidence.certainty[evidence.best][str(widest.beam)]["bleu"].p.get("baseline")
+    found = [
+        Answer(
+            "How good?",
+            f"{widest.bleu:.1f} BLEU",
+            f"with a beam{f', where the teacher has {first.bleu:.1f}' * is_trained}; {greedy.bleu:.1f} greedy.",
         )
-    return " ".join(sentences)
+    ]
+    ratio = speeds[quick + (widest is not greedy)] / speeds[0]
+    if not math.isnan(ratio) and is_trained:
+        found.append(
+            Answer("How fast?", f"{ratio:.0f} times", "the teacher's words per second, greedy against its beam.")
+        )
+    small = (
+        f"against {first.bytes / 1e6:.1f} MB; " * is_trained
+        + f"{last.bytes / 1e6:.2f} MB as the smallest one, {last.model}."
+    )
+    found.append(Answer("How small?", f"{widest.bytes / 1e6:.2f} MB", small))
+    if sure is not None:
+        said = f"on {evidence.lines:,} lines (95 %); better than the baseline with p = {sure:.3f}."
+        found.append(Answer("How sure?", f"±{widest.half_width:.1f} BLEU", said))
+    return found
 
 
-def _provenance(corpus: Mapping[str, Any]) -> str:
-    """Return where the text is from, how much of it there is, and what was dropped, as a description list."""
+def _of(evidence: Evidence, model: str) -> tuple[Rung, Rung]:
+    """Return a model's first and last rung: with its beam, and greedy."""
+    rungs = [rung for rung in evidence.ladder if rung.model == model]
+    return rungs[0], rungs[-1]
+
+
+def _kinds(evidence: Evidence, shown: Mapping[str, Any]) -> dict[str, Any]:
+    """Return BLEU by kind of line as a table: the models as columns."""
+    models = [model["name"] for model in shown["models"]]
+    rows = [
+        (f"{kind.feature}: {kind.name}", f"{kind.lines:,}", *(f"{kind.bleu[model]:.1f}" for model in models))
+        for kind in evidence.kinds
+    ]
+    return {"head": ["kind of line", "lines", *models], "rows": rows}
+
+
+def _hard(evidence: Evidence) -> dict[str, Any]:
+    """Return the hard lines with the greedy outputs of teacher, baseline and best student."""
+    wanted = dict.fromkeys(("teacher", evidence.best, "baseline"))
+    models = [model for model in wanted if all(model in line.outputs for line in evidence.hard_lines)]
+    beam = min(map(int, evidence.certainty[evidence.best]))
+    rows = [(line, [line.outputs[model][str(beam)] for model in models]) for line in evidence.hard_lines]
+    return {"models": models, "rows": rows}
+
+
+def _provenance(corpus: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return where the text is from, how much of it there is, and what was dropped."""
     pairs = ", ".join(f"{name} {count:,}" for name, count in corpus.get("pairs", {}).items())
     rows = [("corpus", corpus.get("corpus", "")), ("pairs", pairs), ("split by seed", corpus.get("seed", ""))]
-    rows += [("", ""), *_flatten(corpus.get("origin", {}))]
+    rows += _flatten(corpus.get("origin", {}))
     dropped = sorted(corpus.get("dropped", {}).items(), key=lambda item: -item[1])
-    rows += [("", ""), *((f"dropped: {cause}", f"{count:,}") for cause, count in dropped)]
-    items = "".join(f"<dt>{escape(str(name))}</dt><dd>{escape(str(value))}</dd>" for name, value in rows)
-    return f"<dl>{items}</dl>"
+    rows += [(f"dropped: {cause}", f"{count:,}") for cause, count in dropped]
+    return [(str(name), str(value)) for name, value in rows]
 
 
 def _flatten(value: Any, name: str = "") -> list[tuple[str, Any]]:

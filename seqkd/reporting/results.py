@@ -1,12 +1,15 @@
 """What the report shows: scores, training curves and audits of the rows that params.yaml names."""
 
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 from seqkd.config.schema import Params
 from seqkd.evaluation import measurements
+from seqkd.evaluation.evidence import HUMAN, METRICS, RECORD, Evidence
 from seqkd.evaluation.measurements import ModelScores
+from seqkd.evaluation.robustness import FAULTS
 from seqkd.selection.audit import Audit
 from seqkd.training import curve
 from seqkd.training.curve import Epoch
@@ -19,6 +22,7 @@ class Results(NamedTuple):
     scores: dict[str, ModelScores]
     curves: dict[str, list[Epoch]]
     audits: dict[str, Audit]
+    evidence: Evidence
 
 
 def scores(folder: Path, params: Params) -> dict[str, ModelScores]:
@@ -59,6 +63,28 @@ def own_teacher(params: Params, scores: Mapping[str, ModelScores], *, model: str
     names = params.teachers_of(row.train_text) if row else []
     names = names or (["teacher"] if params.trains_teacher else [*params.external])
     return max((bleu for name in names if (bleu := scores[name].bleu(beam)) is not None), default=None)
+
+
+def evidence(folder: Path, params: Params) -> Evidence:
+    """Return the evidence. Raises InputError where it is missing, broken or lacks a row or beam size of params."""
+    path = folder / RECORD
+    if not path.exists():
+        raise InputError(f"{path}: no evidence yet; run dvc repro.")
+    found, models = measurements.read(Evidence, path), [*params.models, *params.pruned]
+    if not {found.best} <= {*models} & {rung.model for rung in found.ladder}:
+        raise InputError(f"{path}: the best student, {found.best}, is no row or not in the ladder; run dvc repro.")
+    models = [model for model in models if model in found.certainty or model not in params.may_lack_translations]
+    for model, beam in [(HUMAN, "0"), *product(models, map(str, params.evaluate.beams))]:
+        complete = set(FAULTS) <= set(found.faults.get(model, {}).get(beam, {}))
+        if model != HUMAN:
+            complete &= set(METRICS) <= set(found.certainty.get(model, {}).get(beam, {}))
+            complete &= model in params.external or all(
+                beam in line.outputs.get(model, {}) for line in found.hard_lines
+            )
+            complete &= all(model in kind.bleu for kind in found.kinds)
+        if not complete:
+            raise InputError(f"{path}: not everything about {model} with beam {beam}; run dvc repro.")
+    return found
 
 
 def gap_closed(params: Params, scores: Mapping[str, ModelScores], *, model: str, beam: int) -> float | None:

@@ -76,7 +76,9 @@ def init_model(vocab: Vocab, settings: NetworkSettings, *, seed: int, device: to
     return Model(network.to(device), vocab, None)
 
 
-def prepare(model: Model, spec: TrainingRun, params: Params, machine: Machine) -> PreparedTraining:
+def prepare(
+    model: Model, spec: TrainingRun, params: Params, machine: Machine, *, live: Path | None = None
+) -> PreparedTraining:
     """Read what a training of model needs. Raises InputError where the teacher has another vocabulary."""
     settings: OptimizerSettings = getattr(params.optim, spec.optim)
     job = TrainingJob(
@@ -91,6 +93,7 @@ def prepare(model: Model, spec: TrainingRun, params: Params, machine: Machine) -
         label=spec.name,
         optim=spec.optim,
         resume=_resume_folder(model, spec, params, machine),
+        live=live,
     )
     if spec.init_from == RANDOM:
         model.network.exclude_pieces(job.text.unused_in_targets(model.vocab.size))
@@ -140,14 +143,16 @@ def train_and_save(
     check: Check,
     out: Path,
     curve_out: Path,
+    live: Path | None = None,
 ) -> None:
     """Give model these trainings one after the other, and write its folder and curve.
 
+    live: the folder of what running trainings tell, where the model has one; None: nobody asks.
     check: called before each training; it raises InputError where the training cannot fit the machine.
     """
     results = []
     for spec in specs:
-        prepared = prepare(model, spec, params, machine)
+        prepared = prepare(model, spec, params, machine, live=live and live / spec.name)
         check(prepared.job, prepared.network, machine)
         results.append(train(prepared, machine))
     save(model, *results, out=out, curve_out=curve_out)

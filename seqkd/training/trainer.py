@@ -22,6 +22,7 @@ from seqkd.training import training_state
 from seqkd.training.curve import Epoch
 from seqkd.training.data_parallel import DataParallelGroup
 from seqkd.training.graphed_forward import GraphedForward
+from seqkd.training.live import LiveLog
 from seqkd.training.optimizer import ShardedOptimizer
 from seqkd.training.teacher import TeacherTargets, TopKCache, make_targets
 from seqkd.training.training_state import CheckpointSaver, StateTensors, TrainingState
@@ -56,6 +57,7 @@ class TrainingJob:
     label: str = "train"  # of the progress bar and of messages
     optim: str = "student"  # the section of optim in params.yaml that the settings are from
     resume: Path | None = None  # the folder of the checkpoints, from which an interrupted training resumes
+    live: Path | None = None  # the folder of what the training tells while it runs
 
 
 def train(network: Network, job: TrainingJob, machine: Machine) -> list[Epoch]:
@@ -173,6 +175,9 @@ class _Worker:
         self.dropout_generators = {shard: torch.Generator(self.device) for shard in group.local_shards}
         on_gpu = self.device.type == "cuda"
         self.forward = GraphedForward(self.network, settings.batch_size) if on_gpu else self.network
+        self.live: LiveLog | None = None
+        if self.job.live is not None and group.rank == 0:
+            self.live = LiveLog(self.job.live, step=self.state.updates)
 
     def train_epoch(self, bar: Progress | None) -> None:
         """Train on the batches of the current epoch that are left."""
@@ -188,6 +193,7 @@ class _Worker:
             self._update(rows, shard_losses, steps_per_epoch=len(planned))
             if bar:
                 bar.add(text.count_target_tokens(rows))
+            self._tell()
             self._obey(self.group.flag)
 
     def _restore_dropout(self, seed: int) -> None:
@@ -240,6 +246,13 @@ class _Worker:
         if self.optimizer.diverged():
             raise divergence_error(self.job, f"{self.state.skipped} of {self.state.updates} updates were")
 
+    def _tell(self) -> None:
+        """Tell how the training goes, where somebody wants to know."""
+        state = self.state
+        if self.live and state.epoch_tokens:
+            values = {"train/loss": state.epoch_nll / state.epoch_tokens, "train/learning_rate": state.learning_rate}
+            self.live.update(state.updates, tokens=state.epoch_tokens, values=values)
+
     def end_epoch(self, bar: Progress | None) -> None:
         """Measure dev perplexity, add the epoch to the curve, keep the best weights, and save when it is time to."""
         state, dev_nll = self.state, self._dev_nll()
@@ -250,6 +263,8 @@ class _Worker:
         state.curve.append(epoch)
         state.epoch_batches, state.epoch_nll, state.epoch_tokens = 0, 0.0, 0
         self.optimizer.end_epoch()
+        if self.live:
+            self.live.end_epoch(state.updates, dev_perplexity=epoch.dev_perplexity)
         self._keep_best_weights()
         if bar:
             bar.note = self._note(epoch)

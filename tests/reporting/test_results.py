@@ -1,5 +1,8 @@
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,3 +64,34 @@ def test_gap_closed_is_a_fraction_of_the_gap_between_baseline_and_teacher(all_re
         assert results.gap_closed(params, all_results.scores, model=model, beam=1) is None
     level = {**all_results.scores, "teacher": all_results.scores["baseline"]}
     assert results.gap_closed(params, level, model="whole", beam=1) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda record: record["certainty"]["whole"].pop("5"), "not everything about whole with beam 5; run"),
+        (lambda record: record["certainty"]["whole"]["1"].pop("chrf"), "not everything about whole with beam 1; run"),
+        (lambda record: record["faults"]["words"]["1"].pop("empty"), "not everything about words with beam 1; run"),
+        (lambda record: record["faults"].pop("(human)"), "not everything about (human) with beam 0; run"),
+        (lambda record: record["kinds"][0]["bleu"].pop("words"), "not everything about words with beam 1; run"),
+        (lambda record: record["hard_lines"][0]["outputs"].pop("words"), "not everything about words with beam 1; run"),
+        (lambda record: record.update(best="gone"), "the best student, gone, is no row or not in the ladder; run"),
+        (lambda record: record.update(ladder=record["ladder"][:2]), "ladder is"),
+        (lambda record: record["ladder"][0].pop("bytes"), "ladder.0.bytes is missing; make it anew with"),
+    ],
+)
+def test_results_with_incomplete_evidence_are_refused(
+    results_folder: Path, params: Params, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    path = results_folder / "evidence" / "evidence.json"
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+    with pytest.raises(InputError, match=rf"^{re.escape(f'{path}: {message}')}.* dvc repro\.$"):
+        results.evidence(path.parent, params)
+
+
+def test_results_without_evidence_are_refused(results_folder: Path, params: Params) -> None:
+    (results_folder / "evidence" / "evidence.json").unlink()
+    with pytest.raises(InputError, match=r"evidence\.json: no evidence yet; run dvc repro\.$"):
+        results.evidence(results_folder / "evidence", params)

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +14,7 @@ from seqkd.utils.errors import InputError
 
 
 def test_table_1_defines_a_method_by_its_text_its_loss_and_its_start(all_results: Results, params: Params) -> None:
-    frame = tables.method_table(params, all_results.scores)
+    frame = tables.method_table(params, all_results.scores, all_results.evidence)
     assert frame[["model", "text", "loss", "start"]].to_numpy().tolist() == [
         ["teacher", "human", "NLL", "random"],
         ["teacher-near", "near", "NLL", "teacher"],
@@ -27,7 +28,7 @@ def test_table_1_defines_a_method_by_its_text_its_loss_and_its_start(all_results
 def test_table_1_has_gains_over_the_baseline_or_for_teachers_over_the_teacher(
     all_results: Results, params: Params
 ) -> None:
-    frame = tables.method_table(params, all_results.scores).set_index("model")
+    frame = tables.method_table(params, all_results.scores, all_results.evidence).set_index("model")
     assert frame["gain_1"].fillna(0).tolist() == [0, 1.5, 0, 1.0, 6.0, 8.0]
     assert frame["gain_5"].fillna(0).tolist() == [0, 0.25, 0, 0.5, 4.5, 6.5]
     assert frame["gain_1"].isna().tolist() == [True, False, True, False, False, False]
@@ -35,11 +36,16 @@ def test_table_1_has_gains_over_the_baseline_or_for_teachers_over_the_teacher(
 
 
 def test_table_1_fits_a_terminal_and_ends_with_its_signatures(all_results: Results, params: Params) -> None:
-    text = tables.to_text(tables.method_table(params, all_results.scores))
+    text = tables.to_text(tables.method_table(params, all_results.scores, all_results.evidence))
     assert max(map(len, text.splitlines())) <= 120
     assert all(model in text for model in params.models)
-    assert text.splitlines()[-2:] == ["BLEU: sacreBLEU nrefs:1|tok:13a", "chrF: sacreBLEU nrefs:1|nc:6"]
-    narrow = tables.to_text(tables.method_table(params, all_results.scores), width=90)
+    bootstrap = "paired bootstrap, 1,000 resamples of 4 lines, seed 12345"
+    assert text.splitlines()[-3:] == [
+        "BLEU: sacreBLEU nrefs:1|tok:13a",
+        "chrF: sacreBLEU nrefs:1|nc:6",
+        f"±: half the 95 % interval; * p < 0.05, ** p < 0.01: {bootstrap}",
+    ]
+    narrow = tables.to_text(tables.method_table(params, all_results.scores, all_results.evidence), width=90)
     assert "chrF" not in narrow.split("\n\n")[0]
     assert "+8.0" in narrow
 
@@ -48,19 +54,28 @@ def test_tables_name_the_tokenizer_that_their_own_scores_have(all_results: Resul
     signature = "nrefs:1|case:mixed|eff:no|tok:zh|smooth:exp|version:2.6.0"
     scores = {model: own.model_copy(update={"signature_bleu": signature}) for model, own in all_results.scores.items()}
     speeds = [Speed(model="teacher", beam=1, words_per_second=400.0, measured="here, today")]
-    frames = [tables.method_table(params, scores), tables.speed_table(speeds, scores)]
-    for frame in [*frames, tables.pruning_table(params, scores)]:
-        for text in (tables.to_text(frame), tables.to_markdown(frame), tables.to_html(frame)):
+    frames = [table(params, scores, all_results.evidence) for table in (tables.method_table, tables.pruning_table)]
+    for frame in [*frames, tables.speed_table(speeds, scores)]:
+        for text in (tables.to_text(frame), tables.to_markdown(frame), "\n".join(tables.to_page(frame)["notes"])):
             assert f"BLEU: sacreBLEU {signature}" in text
             assert "13a" not in text
 
 
 def test_table_1_as_markdown(all_results: Results, params: Params) -> None:
-    lines = tables.to_markdown(tables.method_table(params, all_results.scores)).splitlines()
+    lines = tables.to_markdown(tables.method_table(params, all_results.scores, all_results.evidence)).splitlines()
     headings, cells = ([cell.strip() for cell in lines[number].split("|")[1:-1]] for number in (0, 7))
     assert headings[:8] == ["model", "text", "loss", "start", "size", "BLEU K=1", "gain K=1", "gap K=1"]
-    assert cells[:8] == ["whole-near", "near", "0.75 NLL + 0.25 Word-KD", "whole", "1.00M", "26.0", "+8.0", "80%"]
-    assert cells[8:] == ["26.5", "+6.5", "65%", "46.0", "46.5", "12.3", "6.2%"]
+    assert cells[:8] == [
+        "whole-near",
+        "near",
+        "0.75 NLL + 0.25 Word-KD",
+        "whole",
+        "1.00M",
+        "26.0 ±1.2",
+        "+8.0**",
+        "80%",
+    ]
+    assert cells[8:] == ["26.5 ±1.2", "+6.5**", "65%", "46.0 ±1.2", "46.5 ±1.2", "12.3", "6.2%"]
     assert "- BLEU: sacreBLEU nrefs:1|tok:13a" in lines
 
 
@@ -81,7 +96,7 @@ def test_table_2_has_ratios_to_the_teachers_largest_beam(all_results: Results) -
 
 
 def test_table_3_begins_with_the_unpruned_model(all_results: Results, params: Params) -> None:
-    frame = tables.pruning_table(params, all_results.scores)
+    frame = tables.pruning_table(params, all_results.scores, all_results.evidence)
     assert frame["model"].tolist() == ["whole-near", "prune-0.5", "prune-0.9"]
     assert frame["pruned"].tolist() == [0.0, 0.5, 0.9]
     assert frame["remaining"].tolist() == [1_000_000, 500_000, 100_000]
@@ -90,7 +105,10 @@ def test_table_3_begins_with_the_unpruned_model(all_results: Results, params: Pa
 
 
 def test_table_is_read_and_shown_as_it_was_written(tmp_path: Path, all_results: Results, params: Params) -> None:
-    first, third = tables.method_table(params, all_results.scores), tables.pruning_table(params, all_results.scores)
+    first, third = (
+        tables.method_table(params, all_results.scores, all_results.evidence),
+        tables.pruning_table(params, all_results.scores, all_results.evidence),
+    )
     for name, frame in (("table1", first), ("table3", third)):
         tables.write(frame, tmp_path, name)
         again = tables.read(tmp_path / f"{name}.csv")
@@ -137,28 +155,83 @@ def test_table_rounds_a_number_only_once(tmp_path: Path) -> None:
 
 
 def test_dvc_metrics_have_two_levels_and_two_decimals(all_results: Results, params: Params) -> None:
-    metrics = tables.dvc_metrics(params, all_results.scores)
-    assert list(metrics) == [*params.models, "prune-0.5", "prune-0.9"]
+    metrics = tables.dvc_metrics(params, all_results.scores, all_results.evidence)
+    assert list(metrics) == [*params.models, "prune-0.5", "prune-0.9", "(best student)"]
+    assert metrics["(best student)"] == {"p_1": 0.001, "p_5": 0.001}
     assert metrics["teacher-near"] == {"bleu_1": 29.5, "bleu_5": 30.25, "perplexity": 12.35}
     assert metrics["prune-0.9"] == {"bleu_1": 20.0, "bleu_5": 20.5}
 
 
 def test_dvc_metrics_of_the_projects_own_rows_have_at_most_forty_leaves() -> None:
     own = schema.load_params(ROOT / "params.yaml")
-    assert len(own.models) * (len(own.evaluate.beams) + 1) + len(own.prune.ratios) * len(own.evaluate.beams) <= 40
+    beams = len(own.evaluate.beams)
+    assert len(own.models) * (beams + 1) + len(own.prune.ratios) * beams + beams <= 40
 
 
 def test_headline_names_the_best_student_and_the_gap_it_closes(all_results: Results, params: Params) -> None:
-    first, second = tables.headline(tables.method_table(params, all_results.scores))
+    first, second = tables.headline(tables.method_table(params, all_results.scores, all_results.evidence))
     assert first == (
         "whole-near takes the student's BLEU, greedy from 18.0 to 26.0 (80% of the way to the teacher's 28.0); "
         "beam 5 from 20.0 to 26.5 (65% of the way to the teacher's 30.0)."
     )
     assert second.startswith("Its perplexity of the references goes from 12.3 to 12.3, ")
     level = {**all_results.scores, "teacher": all_results.scores["baseline"]}
-    assert "no gap" in tables.headline(tables.method_table(params, level))[0]
+    assert "no gap" in tables.headline(tables.method_table(params, level, all_results.evidence))[0]
 
 
-def test_table_as_html_has_escaped_cells() -> None:
-    text = tables.to_html(pd.DataFrame([{"model": "<b>", "bleu_1": 7.0}]))
-    assert '<td class="word">&lt;b&gt;</td><td>7.0</td>' in text
+def test_table_for_the_page_knows_by_which_value_a_cell_sorts() -> None:
+    frame = pd.DataFrame(
+        [{"model": "a", "bleu_1": 7.04, "bleu_ci_1": 1.0}, {"model": "b", "bleu_1": None, "bleu_ci_1": None}]
+    )
+    table = tables.to_page(frame)
+    assert [head["text"] for head in table["head"]] == ["model", "BLEU"]
+    assert table["rows"][0][1] == {"text": "7.0 ±1.0", "value": "7.04"}
+    assert table["rows"][1][1] == {"text": "", "value": ""}
+
+
+def test_table_1_holds_the_evidences_numbers(all_results: Results, params: Params) -> None:
+    frame = tables.method_table(params, all_results.scores, all_results.evidence)
+    for row in frame.to_dict("records"):
+        for beam in (1, 5):
+            for metric in ("bleu", "chrf"):
+                own = all_results.evidence.certainty[row["model"]][str(beam)][metric]
+                assert row[f"{metric}_ci_{beam}"] == own.half_width
+                p = {name: row[f"{metric}_p_{name}_{beam}"] for name in tables.COMPARED}
+                assert {name: value for name, value in p.items() if not math.isnan(value)} == own.p
+    assert frame["gain_p_1"].isna().tolist() == [True, False, True, False, False, False]
+
+
+def test_stars_stand_for_p_values() -> None:
+    assert [tables.stars(p) for p in (0.0009, 0.01, 0.049, 0.05, float("nan"))] == ["**", "*", "*", "", ""]
+
+
+def test_certainty_is_told_in_sentences(all_results: Results, params: Params) -> None:
+    frame = tables.method_table(params, all_results.scores, all_results.evidence)
+    assert tables.certainty(frame) == [
+        "BLEU is sure to ±1.2 (95 % intervals; bootstrap, 1,000 resamples of 4 lines, seed 12345).",
+        "Better than the baseline (paired bootstrap, p < 0.01): "
+        "greedy: all students except words; beam 5: all students.",
+        "Not surely worse than the best student, whole-near (p ≥ 0.05): none (greedy and beam 5).",
+    ]
+    few = frame[frame["model"].isin(["teacher", "baseline"])]
+    assert len(tables.certainty(few)) == 1
+
+
+def test_ladder_table_has_speed_where_it_was_measured(all_results: Results) -> None:
+    speeds = [Speed(model="teacher", beam=5, words_per_second=400.0, measured="mine")]
+    frame = tables.ladder_table(all_results.evidence, speeds)
+    assert frame["model"].tolist() == ["teacher", "whole-near", "whole-near", "prune-0.5", "prune-0.5 in int8"]
+    assert frame["words_per_second"].fillna(0).tolist() == [400, 0, 0, 0, 0]
+    lines = tables.to_markdown(frame).splitlines()
+    assert [cell.strip() for cell in lines[3].split("|")[1:-1]] == [
+        "best student", "whole-near", "beam 5", "26.5 ±1.2", "-1.5 ±0.5*", "", "1.00 MB",
+    ]  # fmt: skip
+
+
+def test_fault_table_begins_with_the_references(tmp_path: Path, all_results: Results, params: Params) -> None:
+    frame = tables.fault_table(params, all_results.evidence)
+    assert frame["model"].tolist()[:3] == ["(human)", "teacher", "teacher"]
+    assert len(frame) == 1 + 2 * (len(params.models) + 2)
+    assert frame["hard"].tolist()[1:] == [1] * (len(frame) - 1)
+    tables.write(frame, tmp_path, "faults")
+    assert tables.to_markdown(tables.read(tmp_path / "faults.csv")) == (tmp_path / "faults.md").read_text()

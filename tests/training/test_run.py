@@ -163,7 +163,7 @@ def test_resume_folder_is_another_one_for_another_text_setting_loss_or_start(pro
     ("edited", "usable"),
     [
         ("decoding/beam_search.py", True),
-        ("reporting/plots.py", True),
+        ("reporting/charts.py", True),
         ("corpora/cleaning.py", True),
         ("selection/select.py", True),
         ("evaluation/metrics.py", True),

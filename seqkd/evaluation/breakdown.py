@@ -1,0 +1,81 @@
+"""Kinds of test lines: by length, by the rarest word, by what must be copied. Scores by kind show where loss is."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+LENGTHS = (5, 10, 20)  # words of the source: the last one of each kind
+FREQUENCIES = (0, 2, 10, 100)  # lines of the training text that hold the source's rarest word
+# {name}, %s, %(name)d, $name, <b>, &amp;, and what wants to be copied as it is: an address, a path of a file
+PLACEHOLDER = re.compile(r"\{[^{}]{0,99}\}|%\(?\w{0,99}\)?[sd]\b|\$\w|</?\w[^<>]{0,99}>|&\w{1,9};|\w://\w|\w@\w")
+DIGITS = re.compile(r"\d+")
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"  # scripts without spaces
+WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+(?:[-'’]\w+)*")
+
+
+class Kind(NamedTuple):
+    """One kind of lines."""
+
+    feature: str
+    name: str
+    rows: list[int]
+
+
+def kinds(sources: Sequence[str], train_sources: Iterable[str]) -> list[Kind]:
+    """Return every kind that has a line, in order: each line has one kind of each feature."""
+    lengths = [len(words(source)) for source in sources]
+    frequencies = rarest_frequencies(sources, train_sources)
+    special = [_special(source) for source in sources]
+    by_feature = {
+        "words in the source": [_interval(length, LENGTHS) for length in lengths],
+        "lines of the training text with the rarest word": [_interval(count, FREQUENCIES) for count in frequencies],
+        "in the source": [SPECIAL.index(name) for name in special],
+    }
+    names = {
+        "words in the source": _interval_names(1, LENGTHS),
+        "lines of the training text with the rarest word": _interval_names(0, FREQUENCIES),
+        "in the source": list(SPECIAL),
+    }
+    return _group(by_feature, names)
+
+
+SPECIAL = ("a placeholder", "a number", "neither")
+
+
+def _special(source: str) -> str:
+    if PLACEHOLDER.search(source):
+        return "a placeholder"
+    return "a number" if DIGITS.search(source) else "neither"
+
+
+def _group(by_feature: Mapping[str, Sequence[int]], names: Mapping[str, Sequence[str]]) -> list[Kind]:
+    found = []
+    for feature, numbers in by_feature.items():
+        for number, name in enumerate(names[feature]):
+            if rows := [row for row, own in enumerate(numbers) if own == number]:
+                found.append(Kind(feature, name, rows))
+    return found
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a text in lower case, without punctuation; in scripts without spaces the characters."""
+    return WORD.findall(text.lower())
+
+
+def rarest_frequencies(sources: Sequence[str], train_sources: Iterable[str]) -> list[int]:
+    """Return for each source in how many training lines its rarest word stands; 0 where it has a new word, or none."""
+    counts: Counter[str] = Counter()
+    for line in train_sources:
+        counts.update(set(words(line)))
+    return [min((counts[word] for word in words(source)), default=0) for source in sources]
+
+
+def _interval(value: int, ends: Sequence[int]) -> int:
+    return next((number for number, end in enumerate(ends) if value <= end), len(ends))
+
+
+def _interval_names(first: int, ends: Sequence[int]) -> list[str]:
+    starts = [first, *(end + 1 for end in ends)]
+    closed = [f"{start}" if start == end else f"{start} to {end}" for start, end in zip(starts, ends, strict=False)]
+    return [*closed, f"more than {ends[-1]}"]
