@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import Field
 
@@ -19,6 +19,8 @@ Number = Annotated[float, Field(ge=-1e9, le=1e9)]
 class Measurement(Record, extra="ignore"):
     """A record that a stage wrote; keys that a later version adds are ignored."""
 
+    without_none: ClassVar[bool] = False  # whether its file leaves out what is None
+
 
 M = TypeVar("M", bound=Measurement)
 
@@ -34,6 +36,7 @@ class BeamScores(Measurement):
 class ModelScores(Measurement):
     """Size of one model and its scores on the test set; None: not known, or of an external teacher not to be had."""
 
+    without_none: ClassVar[bool] = True
     model: str
     parameters: Count | None = None  # all
     remaining: Count | None = None  # not pruned
@@ -59,9 +62,9 @@ class Speed(Measurement):
 
 
 def write(path: Path, record: Measurement) -> None:
-    """Write the record as JSON with sorted keys, so that equal results give equal bytes; without what is None."""
+    """Write the record as JSON with sorted keys, so that equal results give equal bytes."""
     with atomic.open_text(path) as file:
-        json.dump(record.model_dump(exclude_none=True), file, indent=2, sort_keys=True)
+        json.dump(record.model_dump(exclude_none=record.without_none), file, indent=2, sort_keys=True)
         file.write("\n")
 
 

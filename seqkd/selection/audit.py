@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain, compress
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -42,6 +42,7 @@ class Audit(Measurement):
     "first" is said of each line's first hypothesis, the one with the teacher's best score.
     """
 
+    without_none: ClassVar[bool] = True
     row: str
     settings: SelectSettings
     lines: Count
