@@ -92,6 +92,7 @@ def translate(job: DecodingJob, data: Path) -> Translated:
             )
         return Translated(str(job.model), texts, None)
     pieces = checkpoint.load(job.model).vocab  # says what is wrong with a folder that is no model
+    translator.report_long_lines(job.sources, pieces, where=data)
     translator.run(job._replace(sources=job.sources[:WARM_UP_SENTENCES]))  # untimed: loads and compiles code
     began = time.perf_counter()
     best = [hypotheses[0] for hypotheses in translator.run(job)]
