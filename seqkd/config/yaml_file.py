@@ -1,6 +1,8 @@
 """YAML files, read as DVC reads them (YAML 1.2), so that a stage and DVC see the same values."""
 
+import io
 import reprlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -31,6 +33,15 @@ def read(path: Path) -> object:
 def load(text: str) -> object:
     """Return the values of a YAML text. Raise what ruamel raises."""
     return YAML(typ="safe").load(text)
+
+
+def dump(values: Mapping[str, object]) -> str:
+    """Return values as a YAML text in block style, in their order; a line each, however long."""
+    writer, text = YAML(), io.StringIO()
+    writer.allow_unicode, writer.width = True, 1 << 20
+    writer.indent(mapping=2, sequence=4, offset=2)
+    writer.dump(dict(values), text)
+    return text.getvalue()
 
 
 def _remedy(error: Exception) -> str:
