@@ -19,18 +19,13 @@ from seqkd.utils.errors import InputError, StoppedError, describe_os_error, desc
 _PACKAGE = Path(__file__).resolve().parent
 # A wheel holds the stages in the package; in a checkout they stand beside it.
 STAGES = _PACKAGE / "_stages" if (_PACKAGE / "_stages").is_dir() else _PACKAGE.parent / "stages"
-PIPELINE = {
-    "dvc",
-    "jinja2",
-    "lxml",
-    "mtdata",
-    "pandas",
-    "polib",
-    "psutil",
-    "sacrebleu",
-    "tabulate",
-    "vl_convert",
-}  # an extra of pyproject
+EXTRAS = {  # of pyproject, and the libraries that each brings
+    "pipeline": {
+        *("dvc", "jinja2", "lxml", "mtdata", "pandas", "polib", "psutil", "sacrebleu", "tabulate", "vl_convert"),
+    },
+    "onnx": {"onnx", "onnxruntime"},
+    "demo": {"starlette", "uvicorn"},
+}
 
 
 def main() -> int:
@@ -163,10 +158,11 @@ def _run_guarded(name: str, arguments: list[str]) -> int:
         return _report_error(name, str(error))
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]
-        if library not in PIPELINE:
-            raise
-        print(f"seqkd {name} needs {library}; install seqkd[pipeline].", file=sys.stderr)
-        return 1
+        for extra, libraries in EXTRAS.items():
+            if library in libraries:
+                print(f"seqkd {name} needs {library}; pip install 'seqkd[{extra}]' brings it.", file=sys.stderr)
+                return 1
+        raise
     except (OSError, MemoryError, RuntimeError) as error:
         if sentence := describe_system_error(error):
             return _report_error(name, sentence)

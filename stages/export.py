@@ -1,28 +1,47 @@
-"""export: a model's folder for use elsewhere, its weights in int8."""
+"""export: a model for use elsewhere: its folder with int8 weights, or an ONNX graph."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from seqkd.export import card, scores
 from seqkd.models import checkpoint
 from seqkd.models.checkpoint import WeightPrecision
 from seqkd.utils.errors import InputError
 
 Model = Annotated[Path, typer.Option(help="The model's folder.")]
+To = Annotated[Literal["folder", "onnx"], typer.Option(help="folder: for seqkd; onnx: a folder for onnxruntime.")]
 Precision = Annotated[
-    WeightPrecision, typer.Option(help="int8: a quarter of the file size; each row of a matrix has its own scale.")
+    WeightPrecision | None,
+    typer.Option(
+        help="int8: a quarter of the file size; each row of a matrix has its own scale.",
+        show_default="int8; fp32 for onnx",
+    ),
 ]
+Int8 = Annotated[bool, typer.Option("--int8", help="The same as --precision int8.")]
+Test = Annotated[Path | None, typer.Option(help="Pairs such as data/corpus/test.tsv, whose scores the card then has.")]
 Out = Annotated[Path, typer.Option(help="The folder to write.")]
 WRITES = "{out}"
 
 
-def main(*, model: Model, precision: Precision = "int8", out: Out) -> None:
-    """Write a model with its weights in another precision; every command can read it."""
+def main(
+    *, model: Model, to: To = "folder", precision: Precision = None, int8: Int8 = False, test: Test = None, out: Out
+) -> None:
+    """Write a model for use elsewhere, with its card."""
     if out.exists() and out.samefile(model):
         raise InputError(f"{out}: is the model itself, which would be overwritten; name another folder.")
-    loaded = checkpoint.load(model)
-    card = (model / checkpoint.CARD).read_text(encoding="utf-8", errors="replace")
-    checkpoint.save(out, loaded, card=f"{card}\nWeights: {precision}.\n", precision=precision)
-    before, after = checkpoint.weights_size(model), checkpoint.weights_size(out)
-    print(f"{out}: weights {after / 1e6:.2f} MB, {before / 1e6:.2f} MB before")
+    loaded, about = checkpoint.load(model), card.read(model)
+    precision = "int8" if int8 else precision or ("fp32" if to == "onnx" else "int8")
+    if to == "onnx":
+        from seqkd.export import onnx_folder
+
+        onnx_folder.write(out, loaded, about, precision=precision, test=test)
+        size = (out / onnx_folder.GRAPH).stat().st_size
+    else:
+        sent = checkpoint.rounded(loaded) if precision == "int8" else loaded
+        found = scores.measure(scores.searcher(sent), test, language=about.target)
+        about = card.describe(about, weights=precision, scores=found)
+        checkpoint.save(out, loaded, card=about.render(), precision=precision)
+        size = checkpoint.weights_size(out)
+    print(f"{out}: weights {size / 1e6:.2f} MB, {checkpoint.weights_size(model) / 1e6:.2f} MB before")

@@ -171,15 +171,16 @@ def test_cli_says_what_to_install_where_a_library_of_the_pipeline_is_missing(che
     hide = f"import sys; sys.modules[{top!r}] = None; sys.argv = ['seqkd', 'draw']\nfrom seqkd.cli import main"
     command = [sys.executable, "-c", f"{hide}\nsys.exit(main())"]
     done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (1, f"seqkd draw needs {top}; install seqkd[pipeline].\n")
+    assert (done.returncode, done.stderr) == (1, f"seqkd draw needs {top}; pip install 'seqkd[pipeline]' brings it.\n")
 
 
 def test_cli_knows_the_libraries_of_pyprojects_extra() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     modules = {"vl-convert-python": "vl_convert"}  # all others are imported by the name of their package
-    names = [re.split(r"[<>=]", requirement)[0] for requirement in extras["pipeline"]]
-    assert {modules.get(name, name) for name in names} == cli.PIPELINE
-    assert all(find_spec(library) for library in cli.PIPELINE)
+    for extra, libraries in cli.EXTRAS.items():
+        names = [re.split(r"[<>=]", requirement)[0] for requirement in extras[extra]]
+        assert {modules.get(name, name) for name in names} == libraries
+    assert all(find_spec(library) for library in cli.EXTRAS["pipeline"])
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from source_tree import ROOT, closure, edges, modules, names, package, strings, 
 # each other. So training knows nothing of decoding, models nothing of training.
 LAYERS = (
     {"stages", "cli", "api"},
-    {"planning", "reporting"},
+    {"planning", "reporting", "export"},
     {"selection"},
     {"evaluation"},
     {"training", "decoding", "corpora"},
@@ -23,13 +23,15 @@ LAYERS = (
     {"utils"},
 )
 # Packages that may use torch.
-TORCH = {"api", "planning", "evaluation", "training", "decoding", "models", "ops", "data"}
+TORCH = {"api", "export", "planning", "evaluation", "training", "decoding", "models", "ops", "data"}
 TORCHLESS_STAGES = {"validate", "preprocess", "vocab", "select", "report", "show", "use"}
 
 HOMES = {  # library: the files of seqkd/ that may import it; stages/ may import typer alone
     "dvc": set[str](),
     "typer": {"cli"},
-    "sentencepiece": {"data/vocab"},
+    "sentencepiece": {"data/vocab", "export/onnx_example"},
+    "onnx": {"export/onnx_graph"},
+    "onnxruntime": {"export/onnx_example", "export/onnx_folder", "export/onnx_graph"},
     "sacrebleu": {"evaluation/metrics", "evaluation/significance"},
     "pandas": {"reporting/tables"},
     "vl_convert": {"reporting/charts"},

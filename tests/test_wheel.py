@@ -79,7 +79,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(installed: Path, code: str, *words: str, text: str = "") -> subprocess.CompletedProcess[str]:
     """Python code, after GUARD, with the installed wheel before the libraries of this environment."""
     environment = {**os.environ, "PYTHONPATH": str(installed)}
-    command = [sys.executable, "-c", f"{GUARD % sorted(cli.PIPELINE)}\n{code}", *words]
+    command = [sys.executable, "-c", f"{GUARD % sorted(set().union(*cli.EXTRAS.values()))}\n{code}", *words]
     return subprocess.run(
         command, cwd=installed.parent, env=environment, input=text, capture_output=True, text=True, check=False
     )
@@ -132,4 +132,6 @@ def test_wheels_command_translates_and_asks_for_the_extra_where_it_is_needed(ins
     refused = run(installed, command, "report", "--scores", "s", "--curves", "c", "--audits", "a", "--out", "o")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr.startswith("seqkd report needs ")
-    assert refused.stderr.endswith("; install seqkd[pipeline].\n")
+    assert refused.stderr.endswith("; pip install 'seqkd[pipeline]' brings it.\n")
+    refused = run(installed, command, "export", "--model", str(model), "--to", "onnx", "--out", "o")
+    assert refused.stderr.endswith("; pip install 'seqkd[onnx]' brings it.\n")

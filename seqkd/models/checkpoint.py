@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -85,7 +86,7 @@ def save(folder: Path, model: Model, *, card: str, precision: WeightPrecision = 
     if existing and not {SHAPE} <= existing <= {WEIGHTS, SHAPE, VOCAB, CARD}:
         raise InputError(f"{folder}: holds something else than a model, which would be lost; name a new folder.")
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.network.named_parameters()}
-    tensors, scales = _quantize(tensors) if precision == "int8" else (tensors, {})
+    tensors, scales = quantize(tensors) if precision == "int8" else (tensors, {})
     if model.mask is not None:
         tensors = _pack_pruned(tensors, model.mask.cpu())
     architecture = next(name for name, kind in ARCHITECTURES.items() if kind is type(model.network))
@@ -193,13 +194,24 @@ def weights_size(folder: Path) -> int:
     return (folder / WEIGHTS).stat().st_size
 
 
-def _quantize(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def rounded(model: Model) -> Model:
+    """Return the model as it comes back from a folder with int8 weights."""
+    tensors, scales = quantize({name: value.detach().cpu() for name, value in model.network.named_parameters()})
+    tensors |= scales
+    _dequantize(tensors)
+    network = type(model.network)(model.network.shape)
+    network.load_state_dict(tensors)
+    network.int8 = True
+    return model._replace(network=network)
+
+
+def quantize(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return the tensors with the matrices in int8, and name.scale (rows,) of each matrix."""
     scales = {
         name: (value.abs().amax(1) / INT8_MAX).clamp(min=1e-30) for name, value in tensors.items() if value.ndim > 1
     }
     quantized = {name: (tensors[name] / scale[:, None]).round().to(torch.int8) for name, scale in scales.items()}
-    return tensors | quantized, {f"{name}{SCALE}": scale for name, scale in scales.items()}
+    return {**tensors, **quantized}, {f"{name}{SCALE}": scale for name, scale in scales.items()}
 
 
 def _dequantize(tensors: dict[str, Tensor]) -> None:
