@@ -1,4 +1,4 @@
-"""export: a model for use elsewhere: its folder with int8 weights, or an ONNX graph."""
+"""export: a model for use elsewhere: its folder with int8 weights, an ONNX graph, or a page that translates."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,7 +11,10 @@ from seqkd.models.checkpoint import WeightPrecision
 from seqkd.utils.errors import InputError
 
 Model = Annotated[Path, typer.Option(help="The model's folder.")]
-To = Annotated[Literal["folder", "onnx"], typer.Option(help="folder: for seqkd; onnx: a folder for onnxruntime.")]
+To = Annotated[
+    Literal["folder", "onnx", "page"],
+    typer.Option(help="folder: for seqkd; onnx: a folder for onnxruntime; page: one HTML file that works offline."),
+]
 Precision = Annotated[
     WeightPrecision | None,
     typer.Option(
@@ -21,7 +24,7 @@ Precision = Annotated[
 ]
 Int8 = Annotated[bool, typer.Option("--int8", help="The same as --precision int8.")]
 Test = Annotated[Path | None, typer.Option(help="Pairs such as data/corpus/test.tsv, whose scores the card then has.")]
-Out = Annotated[Path, typer.Option(help="The folder to write.")]
+Out = Annotated[Path, typer.Option(help="The folder to write, or the HTML file.")]
 WRITES = "{out}"
 
 
@@ -33,6 +36,14 @@ def main(
         raise InputError(f"{out}: is the model itself, which would be overwritten; name another folder.")
     loaded, about = checkpoint.load(model), card.read(model)
     precision = "int8" if int8 else precision or ("fp32" if to == "onnx" else "int8")
+    if to == "page":
+        from seqkd.export import browser_page
+
+        if precision == "fp32":
+            raise InputError("a page holds int8 weights; leave --precision fp32 out.")
+        browser_page.write(out, loaded, about, test=test)
+        print(f"{out}: {out.stat().st_size / 1e6:.2f} MB; open it in a browser")
+        return
     if to == "onnx":
         from seqkd.export import onnx_folder
 

@@ -10,6 +10,7 @@ from seqkd.models import checkpoint
 from seqkd.models.checkpoint import Model
 from seqkd.models.lstm import LSTMNetwork, NetworkShape
 
+TEXT = ["the cat sat on the mat", "der Kater saß auf der Matte", "a dog ran"]
 SOURCES = [[4, 5, 6], [5], [6, 4], [4, 4, 5, 6, 6], [5, 6]]
 MANY = [[4 + (7 * row + column) % 30 for column in range(1 + row % 9)] for row in range(60)]
 
@@ -31,3 +32,12 @@ def save_untrained_model(folder: Path, texts: Sequence[str]) -> Path:
     network.init_weights(torch.Generator().manual_seed(1), init_range=2.0)
     checkpoint.save(folder / "m", Model(network, pieces, None), card="")
     return folder / "m"
+
+
+def untrained_model(folder: Path, *, layers: int = 2, byte_fallback: bool = True) -> Model:
+    """Return a model of TEXT's pieces whose weights are so large that its words differ from step to step."""
+    size = 300 if byte_fallback else 40
+    pieces = vocab.train(TEXT * 3, folder / "joint.model", size=size, byte_fallback=byte_fallback)
+    network = LSTMNetwork(NetworkShape(pieces.size, layers, 16, 0.1))
+    network.init_weights(torch.Generator().manual_seed(1), init_range=1.0, embedding_init_range=1.0)
+    return Model(network, pieces, None)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import sentencepiece
 
@@ -16,7 +16,17 @@ from seqkd.utils import atomic
 from seqkd.utils.errors import InputError
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
+FOLDED = "²ﬁ"  # what sentencepiece's own normalization rewrites
 RARE = 0.04  # a character is rare where it stands less than RARE times as often as the average of the pieces
+
+
+Kind = Literal["normal", "unknown", "control", "byte"]
+
+
+class Piece(NamedTuple):
+    text: str  # with U+2581 for the space before a word; <0xNN> of a byte
+    score: float  # of two pairs that could be merged, the one with the higher score is
+    kind: Kind
 
 
 class Vocab:
@@ -45,6 +55,25 @@ class Vocab:
         """The characters that are pieces. All others are written as bytes, or are unknown where there are no bytes."""
         pieces = map(self._processor.IdToPiece, range(self.size))
         return frozenset(" ").union(piece for piece in pieces if len(piece) == 1)
+
+    @property
+    def keeps_text(self) -> bool:
+        """Whether the pieces of a text in its normal form are those of the text itself, with nothing folded."""
+        return str(self._processor.Normalize(FOLDED)) == f"\u2581{FOLDED}"
+
+    def pieces(self) -> list[Piece]:
+        """Return all pieces, in the order of their ids."""
+        return [
+            Piece(self._processor.IdToPiece(id), self._processor.GetScore(id), self._kind(id))
+            for id in range(self.size)
+        ]
+
+    def _kind(self, id: int) -> Kind:
+        if self._processor.IsByte(id):
+            return "byte"
+        if self._processor.IsUnknown(id):
+            return "unknown"
+        return "control" if self._processor.IsControl(id) else "normal"
 
     def rare_characters(self, text: str) -> list[str]:
         """Return the characters of a text, in its normal form, that are no pieces."""

@@ -5,15 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
+from networks import untrained_model
 
-from seqkd.data import vocab
 from seqkd.data.normalization import normalize
 from seqkd.decoding import beam_search
 from seqkd.export import card
 from seqkd.models import checkpoint
 from seqkd.models.checkpoint import Model
-from seqkd.models.lstm import LSTMNetwork, NetworkShape
 from seqkd.utils.errors import InputError
 from stages import export
 
@@ -21,18 +19,12 @@ np = pytest.importorskip("numpy")
 onnx = pytest.importorskip("onnx", reason="needs the extra onnx")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra onnx")
 
-TEXT = ["the cat sat on the mat", "der Kater saß auf der Matte", "a dog ran"]
 LINES = ["a cat", "", "the dog sat on a mat, and ran 🐈", "Matte " * 30, "\u00ad"]
 
 
 @pytest.fixture(scope="module", params=[1, 2])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
-    """A network whose weights are so large that its words differ from step to step."""
-    path = tmp_path_factory.mktemp("vocab") / "joint.model"
-    pieces = vocab.train(TEXT * 3, path, size=300, byte_fallback=True)
-    network = LSTMNetwork(NetworkShape(pieces.size, request.param, 16, 0.1))
-    network.init_weights(torch.Generator().manual_seed(1), init_range=1.0, embedding_init_range=1.0)
-    return Model(network, pieces, None)
+    return untrained_model(tmp_path_factory.mktemp("made"), layers=request.param)
 
 
 def greedy(model: Model, lines: list[str]) -> list[list[int]]:

@@ -1,0 +1,115 @@
+"""One HTML file that translates offline: weights, vocabulary and network in plain JavaScript, with card and scores.
+
+The JavaScript stands in `browser/`. What comes from the model is JSON in a block that is never executed, and the page
+shows it as text. A content security policy names the hashes of the two scripts, so nothing else can run and nothing
+can be fetched.
+"""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from seqkd.data import bitext
+from seqkd.data.vocab import BOS, EOS
+from seqkd.decoding import beam_search
+from seqkd.decoding.hypotheses import FORBIDDEN_IDS
+from seqkd.export import scores
+from seqkd.export.card import Card, describe
+from seqkd.export.scores import TestScores
+from seqkd.models import checkpoint
+from seqkd.models.checkpoint import Model
+from seqkd.models.lstm import LSTMNetwork
+from seqkd.utils import atomic
+from seqkd.utils.errors import InputError
+
+EXAMPLES = 3  # source sentences of the test set that the page offers
+EXAMPLE_CHARACTERS = range(20, 61)
+
+
+def write(path: Path, model: Model, card: Card, *, test: Path | None = None) -> None:
+    """Write the page atomically; test: pairs whose scores it tells. Raises InputError for a model it cannot hold."""
+    if not isinstance(model.network, LSTMNetwork):
+        raise InputError("only an LSTM can be exported to a page; export this model to a folder.")
+    if not model.vocab.keeps_text:
+        raise InputError("the model's vocabulary was made by an earlier version; train it anew.")
+    sent = checkpoint.rounded(model)
+    sent.network.int8 = False  # the page multiplies floats
+    found = scores.measure(scores.searcher(sent), test, language=card.target)
+    card = describe(card, weights="int8, in one HTML page", scores=found, use="open the page in a browser.")
+    values = _values(model, card, found, examples=_examples(test))
+    with atomic.open_text(path) as file:
+        file.write(render(values))
+
+
+def render(values: dict[str, object]) -> str:
+    """Return the page; values: what its JavaScript reads as the model."""
+    translator = f"{_read('vocabulary.js')}\n{_read('network.js')}"
+    parts = {"style": _read("page.css"), "translator": translator, "page": _read("page.js")}
+    hashes = {f"{name}_hash": f"sha256-{_sha256(text)}" for name, text in parts.items()}
+    texts = parts | hashes | {"model": json.dumps(values, ensure_ascii=False).replace("<", "\\u003c")}
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: texts[match[1]], _read("page.html"))
+
+
+def _values(model: Model, card: Card, found: Sequence[TestScores], *, examples: Sequence[str]) -> dict[str, object]:
+    pieces, shape = model.vocab.pieces(), model.network.shape
+    special = {"bos": BOS, "eos": EOS, "forbidden": FORBIDDEN_IDS}
+    tensors, weights = _pack({name: value.detach().cpu() for name, value in model.network.named_parameters()})
+    return {
+        "name": card.title,
+        "languages": card.languages,
+        "card": card.text,
+        "scores": _table(found),
+        "examples": examples,
+        "shape": {"layers": shape.layers, "hidden": shape.hidden},
+        "search": {"special": special, "lengthPenalty": scores.LENGTH_PENALTY},
+        "limit": {"least": beam_search.max_length(0), "slope": beam_search.max_length(1) - beam_search.max_length(0)},
+        "pieces": [piece.text for piece in pieces],
+        "scores_of_pieces": [piece.score for piece in pieces],
+        "kinds": "".join(piece.kind[0] for piece in pieces),
+        "tensors": tensors,
+        "weights": base64.b64encode(weights).decode(),
+    }
+
+
+def _pack(parameters: dict[str, Tensor]) -> tuple[list[dict[str, object]], bytes]:
+    """Return the names and sizes of the weights, and their bytes: all scales and vectors, then all int8 matrices."""
+    tensors, scales = checkpoint.quantize(parameters)
+    floats = [scales.get(name + checkpoint.SCALE, value) for name, value in tensors.items()]
+    matrices = [value for value in tensors.values() if value.dtype == torch.int8]
+    packed = torch.cat(floats).numpy().astype("<f4").tobytes() + b"".join(each.numpy().tobytes() for each in matrices)
+    sizes = ((name, *value.shape) for name, value in tensors.items())
+    return [{"name": name, "rows": rows, "columns": sum(rest)} for name, rows, *rest in sizes], packed
+
+
+def _table(found: Sequence[TestScores]) -> dict[str, object]:
+    """Return the table of scores: a line on the data, and rows of cells, the head first."""
+    rows = [
+        [f"beam {each.beam}", one.metric, f"{one.value:.1f} ± {one.interval:.1f}", one.signature]
+        for each in found
+        for one in each.estimates
+    ]
+    data = [f"{each.data}, {each.sentences:,} sentences; 95 % bootstrap intervals." for each in found[:1]]
+    return {"data": "".join(data), "rows": [["search", "metric", "score", "signature"], *rows] if rows else []}
+
+
+def _examples(test: Path | None) -> list[str]:
+    """Return a few source sentences of middle length, spread over the test set."""
+    if test is None:
+        return []
+    fitting = [pair.source for pair in bitext.read(test) if len(pair.source) in EXAMPLE_CHARACTERS]
+    return fitting[:: -(-len(fitting) // EXAMPLES) or 1]
+
+
+def _read(name: str) -> str:
+    return resources.files("seqkd.export").joinpath("browser", name).read_text(encoding="utf-8")
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
