@@ -12,6 +12,7 @@ from source_tree import ROOT, closure, edges, modules, names, package, strings, 
 # each other. So training knows nothing of decoding, models nothing of training.
 LAYERS = (
     {"stages", "cli", "api"},
+    {"demo"},
     {"planning", "reporting", "export"},
     {"selection"},
     {"evaluation"},
@@ -23,7 +24,7 @@ LAYERS = (
     {"utils"},
 )
 # Packages that may use torch.
-TORCH = {"api", "export", "planning", "evaluation", "training", "decoding", "models", "ops", "data"}
+TORCH = {"api", "demo", "export", "planning", "evaluation", "training", "decoding", "models", "ops", "data"}
 TORCHLESS_STAGES = {"validate", "preprocess", "vocab", "select", "report", "show", "use"}
 
 HOMES = {  # library: the files of seqkd/ that may import it; stages/ may import typer alone
@@ -37,6 +38,8 @@ HOMES = {  # library: the files of seqkd/ that may import it; stages/ may import
     "vl_convert": {"reporting/charts"},
     "jinja2": {"reporting/html_page"},
     "safetensors": {"models/checkpoint", "training/training_state"},
+    "starlette": {"demo/server"},
+    "uvicorn": {"demo/server"},
     "tqdm": {"utils/progress"},
     "lxml": {"corpora/tmx"},
     "numba": {"utils/jit", "ops/cpu/gemm", "ops/cpu/lstm_cell", "ops/cpu/packing"},

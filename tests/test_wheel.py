@@ -90,6 +90,7 @@ def test_wheel_holds_every_package_and_puts_nothing_else_on_the_path(wheel: Path
         names = set(archive.namelist())
     sources = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("seqkd/**/*.py")}
     sources |= {path.relative_to(ROOT).as_posix() for path in ROOT.glob("seqkd/export/browser/*")}
+    sources |= {path.relative_to(ROOT).as_posix() for path in ROOT.glob("seqkd/demo/page.*")}
     stages = {f"seqkd/_stages/{path.name}" for path in ROOT.glob("stages/*.py")}
     about = f"seqkd-{seqkd.__version__}.dist-info"
     data = {"seqkd/py.typed", "seqkd/evaluation/hard_lines.tsv"}

@@ -1,16 +1,10 @@
 """One HTML file that translates offline: weights, vocabulary and network in plain JavaScript, with card and scores.
 
-The JavaScript stands in `browser/`. What comes from the model is JSON in a block that is never executed, and the page
-shows it as text. A content security policy names the hashes of the two scripts, so nothing else can run and nothing
-can be fetched.
+The JavaScript stands in `browser/`. The page shows what comes from the model as text, and can fetch nothing.
 """
 
 import base64
-import hashlib
-import json
-import re
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 
 import torch
@@ -20,7 +14,7 @@ from seqkd.data import bitext
 from seqkd.data.vocab import BOS, EOS
 from seqkd.decoding import beam_search
 from seqkd.decoding.hypotheses import FORBIDDEN_IDS
-from seqkd.export import scores
+from seqkd.export import pages, scores
 from seqkd.export.card import Card, describe
 from seqkd.export.scores import TestScores
 from seqkd.models import checkpoint
@@ -45,16 +39,14 @@ def write(path: Path, model: Model, card: Card, *, test: Path | None = None) -> 
     card = describe(card, weights="int8, in one HTML page", scores=found, use="open the page in a browser.")
     values = _values(model, card, found, examples=_examples(test))
     with atomic.open_text(path) as file:
-        file.write(render(values))
+        file.write(_render(values))
 
 
-def render(values: dict[str, object]) -> str:
+def _render(values: dict[str, object]) -> str:
     """Return the page; values: what its JavaScript reads as the model."""
-    translator = f"{_read('vocabulary.js')}\n{_read('network.js')}"
-    parts = {"style": _read("page.css"), "translator": translator, "page": _read("page.js")}
-    hashes = {f"{name}_hash": f"sha256-{_sha256(text)}" for name, text in parts.items()}
-    texts = parts | hashes | {"model": json.dumps(values, ensure_ascii=False).replace("<", "\\u003c")}
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: texts[match[1]], _read("page.html"))
+    style, vocabulary, network, page = (_read(name) for name in ("page.css", "vocabulary.js", "network.js", "page.js"))
+    parts = {"style": style, "translator": f"{vocabulary}\n{network}", "page": page}
+    return pages.render(_read("page.html"), parts=parts, values=values)
 
 
 def _values(model: Model, card: Card, found: Sequence[TestScores], *, examples: Sequence[str]) -> dict[str, object]:
@@ -108,8 +100,4 @@ def _examples(test: Path | None) -> list[str]:
 
 
 def _read(name: str) -> str:
-    return resources.files("seqkd.export").joinpath("browser", name).read_text(encoding="utf-8")
-
-
-def _sha256(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return pages.read("seqkd.export", f"browser/{name}")
