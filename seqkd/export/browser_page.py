@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from seqkd.data import bitext
+from seqkd.data.batches import MAX_LINE_PIECES
 from seqkd.data.vocab import BOS, EOS
 from seqkd.decoding import beam_search
 from seqkd.decoding.hypotheses import FORBIDDEN_IDS
@@ -51,6 +52,7 @@ def _render(values: dict[str, object]) -> str:
 
 def _values(model: Model, card: Card, found: Sequence[TestScores], *, examples: Sequence[str]) -> dict[str, object]:
     pieces, shape = model.vocab.pieces(), model.network.shape
+    least = beam_search.max_length(0)
     special = {"bos": BOS, "eos": EOS, "forbidden": FORBIDDEN_IDS}
     tensors, weights = _pack({name: value.detach().cpu() for name, value in model.network.named_parameters()})
     return {
@@ -61,7 +63,7 @@ def _values(model: Model, card: Card, found: Sequence[TestScores], *, examples: 
         "examples": examples,
         "shape": {"layers": shape.layers, "hidden": shape.hidden},
         "search": {"special": special, "lengthPenalty": scores.LENGTH_PENALTY},
-        "limit": {"least": beam_search.max_length(0), "slope": beam_search.max_length(1) - beam_search.max_length(0)},
+        "limit": {"pieces": MAX_LINE_PIECES, "least": least, "slope": beam_search.max_length(1) - least},
         "pieces": [piece.text for piece in pieces],
         "scores_of_pieces": [piece.score for piece in pieces],
         "kinds": "".join(piece.kind[0] for piece in pieces),

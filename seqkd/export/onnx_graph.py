@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
+from seqkd.data.batches import MAX_LINE_PIECES
 from seqkd.data.vocab import BOS, EOS
 from seqkd.decoding import beam_search
 from seqkd.decoding.hypotheses import FORBIDDEN_IDS
@@ -96,7 +97,9 @@ def _encode(graph: _Graph, weights: dict[str, Array], layers: int) -> list[str]:
     Returns the names of each layer's last h and c, (1, 1, H).
     """
     embedding = graph.constant("source_embedding", weights["source_embedding"])
-    words = graph.one("Gather", embedding, SOURCE, name="source_words")
+    bounds = [graph.constant(f"kept_{name}", np.array([at])) for name, at in (("from", 0), ("to", MAX_LINE_PIECES))]
+    kept = graph.one("Slice", SOURCE, *bounds, name="kept")
+    words = graph.one("Gather", embedding, kept, name="source_words")
     below = graph.one("Unsqueeze", words, graph.constant("batch_axis", np.array([1])), name="encoder_input")
     last: list[str] = []
     for layer in range(layers):
@@ -173,7 +176,7 @@ def _loop_inputs(graph: _Graph, last: Sequence[str], *, hidden: int) -> list[str
     """Add what the loop begins with: the longest length, true, BOS, a zero vector, and the encoder's last h and c."""
     least = beam_search.max_length(0)
     slope = graph.constant("length_slope", np.array(beam_search.max_length(1) - least))
-    length = graph.one("Squeeze", graph.one("Shape", SOURCE, name="shape"), name="source_length")
+    length = graph.one("Squeeze", graph.one("Shape", "kept", name="shape"), name="source_length")
     limit = graph.one("Mul", length, slope, name="longest_output")
     limit = graph.one("Add", limit, graph.constant("length_least", np.array(least)), name="limit")
     begin = [

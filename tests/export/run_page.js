@@ -8,7 +8,8 @@ vm.runInThisContext(`${block("translator")}
   const model = JSON.parse(${JSON.stringify(block("model"))});
   const vocabulary = new Vocabulary(model), network = new Network(model);
   function translate([text, beam]) {
-    const source = vocabulary.encode(text), limit = model.limit.slope * source.length + model.limit.least;
+    const { pieces, slope, least } = model.limit;
+    const source = vocabulary.encode(text).slice(0, pieces), limit = slope * source.length + least;
     if (!source.length) return "";
     const steps = search(network, source, { ...model.search, beam, limit });
     let step;

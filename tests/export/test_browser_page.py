@@ -114,6 +114,12 @@ def test_page_translates_as_the_search_does_with_the_weights_that_it_holds(made:
     assert found == scores.searcher(sent)(lines, beam)
 
 
+@needs_node
+def test_page_reads_only_the_beginning_of_a_line_that_is_too_long(page: Path) -> None:
+    first, second = in_node(page, [("translate", ["日" * 334 + end, 1]) for end in ("", " a cat")])
+    assert first == second
+
+
 def test_page_holds_what_comes_from_the_model_as_json_without_a_tag(page: Path) -> None:
     html = page.read_text(encoding="utf-8")
     assert HOSTILE not in html

@@ -51,6 +51,13 @@ def test_onnx_graph_writes_the_pieces_of_greedy_search(made: Model) -> None:
             assert session.run(None, {"source": np.array(source)})[0].tolist() == ids
 
 
+def test_onnx_graph_reads_only_the_beginning_of_a_source_that_is_too_long(made: Model) -> None:
+    from seqkd.export import onnx_folder, onnx_graph
+
+    first, second = onnx_folder.translate(onnx_graph.serialize(made), made.vocab, ["日" * 334, "日" * 334 + " a cat"])
+    assert first == second
+
+
 def test_onnx_graph_in_int8_is_a_third_of_the_size_and_translates(made: Model) -> None:
     from seqkd.export import onnx_folder, onnx_graph
 

@@ -59,7 +59,8 @@ function showModel() {
 
 // Translate one line; give way to the page every few milliseconds. null: something newer was typed meanwhile.
 async function translate(line, beam, isNewest) {
-  const source = vocabulary.encode(line), limit = model.limit.slope * source.length + model.limit.least;
+  const { pieces, slope, least } = model.limit;
+  const whole = vocabulary.encode(line), source = whole.slice(0, pieces), limit = slope * source.length + least;
   const steps = source.length ? search(network, source, { ...model.search, beam, limit }) : [][Symbol.iterator]();
   let worked = 0, since = performance.now(), step;
   while (!(step = steps.next()).done) {
@@ -69,7 +70,7 @@ async function translate(line, beam, isNewest) {
     if (!isNewest()) return null;
     since = performance.now();
   }
-  return { ids: [], ...step.value, source, milliseconds: worked + performance.now() - since };
+  return { ids: [], ...step.value, source, isCut: whole.length > pieces, milliseconds: worked + performance.now() - since };
 }
 
 async function update() {
@@ -134,6 +135,7 @@ function showNote(text, lines) {
   const unseen = new Set([...normalize(text)].filter((character) => character !== " " && !vocabulary.ids.has(character)));
   const notes = [];
   if (unseen.size) notes.push(`Characters that the model hardly knows: ${[...unseen].slice(0, 10).join(" ")}`);
+  if (lines.some((line) => line.isCut)) notes.push("Of a long line only the beginning is translated; break it up.");
   if (lines.some((line) => line.finished === false)) notes.push("A translation came to no end and was cut off.");
   $("note").textContent = notes.join(" ");
 }
