@@ -18,8 +18,7 @@ from seqkd.data.bitext import Pair
 from seqkd.data.vocab import Vocab
 from seqkd.decoding import translator
 from seqkd.decoding.translator import DecodingJob
-from seqkd.evaluation import metrics
-from seqkd.export import pages
+from seqkd.export import pages, scores
 from seqkd.models import checkpoint
 from seqkd.ops import devices
 from seqkd.training import run
@@ -121,6 +120,6 @@ def _show(model: Path, machine: Machine, pairs: Sequence[Pair]) -> None:
 def _measure(model: Path, machine: Machine, test: Sequence[Pair]) -> str:
     """Return a line with a model's size and quality."""
     targets = _translate(model, machine, [pair.source for pair in test])
-    bleu = metrics.estimates(targets, [pair.target for pair in test], tokenizer=metrics.DEFAULT)[0]
+    bleu = scores.estimates(targets, [pair.target for pair in test], language="de")[0]
     size = checkpoint.weights_size(model) / 1e6
     return f"       {model.name:<8} {size:5.2f} MB   BLEU {bleu.value:4.1f} ± {bleu.interval:.1f}"
