@@ -9,6 +9,7 @@ from tabulate import tabulate
 
 from seqkd.config import schema
 from seqkd.corpora import text_file
+from seqkd.data.words import count_words
 from seqkd.decoding import translator
 from seqkd.decoding.translator import DecodingJob
 from seqkd.evaluation import metrics, significance
@@ -97,7 +98,7 @@ def translate(job: DecodingJob, data: Path) -> Translated:
     began = time.perf_counter()
     best = [hypotheses[0] for hypotheses in translator.run(job)]
     texts = pieces.decode_all([hypothesis.ids for hypothesis in best])
-    words = sum(len(source.split()) for source in job.sources)
+    words = sum(map(count_words, job.sources))
     return Translated(str(job.model), texts, words / (time.perf_counter() - began))
 
 

@@ -5,14 +5,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from seqkd.data.words import UNSPACED_RANGES
+
 LENGTHS = (5, 10, 20)  # words of the source: the last one of each kind
 FREQUENCIES = (0, 2, 10, 100)  # lines of the training text that hold the source's rarest word
 # {name}, %s, %(name)d, $name, <b>, &amp;, and what wants to be copied as it is: an address, a path of a file
 PLACEHOLDER = re.compile(r"\{[^{}]{0,99}\}|%\(?\w{0,99}\)?[sd]\b|\$\w|</?\w[^<>]{0,99}>|&\w{1,9};|\w://\w|\w@\w")
 DIGITS = re.compile(r"\d+")
 TO_COPY = ("a placeholder", "a number", "neither")
-UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"  # scripts without spaces
-WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+(?:[-'’]\w+)*")
+WORD = re.compile(rf"[{UNSPACED_RANGES}]|[^\W{UNSPACED_RANGES}]+(?:[-'’]\w+)*")
 
 
 class Kind(NamedTuple):
