@@ -154,6 +154,17 @@ def test_answers_are_those_of_the_ladder(page: Page) -> None:
     good, fast, small, sure = html_page.answers(page.content.evidence, [100.0, 400.0, 1200.0, 1300.0, 1400.0])
     assert (good.figure, fast.figure, small.figure, sure.figure) == ("26.5 BLEU", "12 times", "1.00 MB", "±1.2 BLEU")
     assert "0.25 MB as the smallest one, prune-0.5 in int8" in small.sentence
-    assert "p = 0.001" in sure.sentence
+    assert sure.sentence == "on 4 lines (95 %); better than the baseline, p = 0.001."
     unmeasured = html_page.answers(page.content.evidence, [float("nan")] * 5)
     assert [answer.question for answer in unmeasured] == ["How good?", "How small?", "How sure?"]
+
+
+@pytest.mark.parametrize(
+    ("score", "p", "verdict"), [(19.0, 0.01, "worse than"), (26.0, 0.2, "not surely another than")]
+)
+def test_answers_say_better_only_where_the_test_does(page: Page, score: float, p: float, verdict: str) -> None:
+    evidence = page.content.evidence.model_copy(deep=True)
+    own = evidence.certainty["whole-near"]["5"]["bleu"]
+    evidence.certainty["whole-near"]["5"]["bleu"] = own.model_copy(update={"score": score, "p": {"baseline": p}})
+    *_, sure = html_page.answers(evidence, [float("nan")] * 5)
+    assert sure.sentence == f"on 4 lines (95 %); {verdict} the baseline, p = {p:.3f}."
