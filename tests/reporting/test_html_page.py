@@ -1,4 +1,5 @@
 import base64
+import csv
 import gzip
 import hashlib
 import json
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from page_project import Page
 
-from seqkd.reporting import examples, html_page
+from seqkd.reporting import examples, html_page, tables
 from seqkd.utils.errors import InputError
 
 
@@ -45,18 +46,23 @@ def test_html_page_holds_the_tables_the_audits_and_the_data(page: Page) -> None:
 
 
 def test_html_page_shows_every_number_of_the_tables(page: Page) -> None:
-    """Each cell knows the number that it rounds, and that number is the file's."""
+    """Each cell rounds the number that its file holds, and shows half the interval that stands beside it there."""
     text = page.write()
-    shown = re.findall(r'<td(?: class="word")? data-value="([^"]*)">([^<]*)</td>', text)
     for name in ("table1", "table2", "table3", "ladder", "faults"):
-        head, *rows = (page.reports / f"{name}.csv").read_text().splitlines()
-        for row in rows:
-            model = row.split(",")[head.split(",").index("model")]
-            assert (model, model) in shown
-    numbers = {value: cell for value, cell in shown if re.fullmatch(r"\d+\.\d", value) and "±" in cell}
-    assert numbers
-    for value, cell in numbers.items():
-        assert cell.startswith(f"{float(value):.1f} ±1.2")
+        with (page.reports / f"{name}.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        columns = [column for column in rows[0] if re.sub(r"_\d+$", "", column) in tables.READABLE]
+        caption = {"ladder": "The ladder", "faults": "Test lines"}.get(name, f"Table {name[-1]}")
+        body = text.split(f"<caption>{caption}")[1].partition("</table>")[0]
+        cells = re.findall(r'data-value="([^"]*)">([^<]*)</td>', body)
+        expected = [(column, row) for row in rows for column in columns]
+        for (column, row), (value, shown) in zip(expected, cells, strict=True):
+            assert value == row[column] or float(value) == float(row[column])
+            interval = row.get(re.sub(r"(_\d+)?$", r"_ci\1", column, count=1))
+            if shown and interval and column != "step":
+                assert f"±{float(interval):.1f}" in shown
+            if re.match("bleu_|chrf_", column):
+                assert shown.startswith(f"{float(value):.1f}")
 
 
 def test_html_page_packs_the_test_lines_as_they_are(page: Page) -> None:
