@@ -21,16 +21,7 @@ _PACKAGE = Path(__file__).resolve().parent
 STAGES = _PACKAGE / "_stages" if (_PACKAGE / "_stages").is_dir() else _PACKAGE.parent / "stages"
 EXTRAS = {  # of pyproject, and the libraries that each brings
     "pipeline": {
-        "dvc",
-        "jinja2",
-        "lxml",
-        "mtdata",
-        "pandas",
-        "polib",
-        "psutil",
-        "sacrebleu",
-        "tabulate",
-        "vl_convert",
+        *("dvc", "jinja2", "lxml", "mtdata", "pandas", "polib", "psutil", "sacrebleu", "tabulate", "vl_convert"),
     },
     "onnx": {"onnx", "onnxruntime"},
     "demo": {"starlette", "uvicorn"},

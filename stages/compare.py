@@ -9,6 +9,7 @@ from tabulate import tabulate
 
 from seqkd.config import schema
 from seqkd.corpora import text_file
+from seqkd.data.words import count_words
 from seqkd.decoding import translator
 from seqkd.decoding.translator import DecodingJob
 from seqkd.evaluation import metrics, significance
@@ -92,11 +93,12 @@ def translate(job: DecodingJob, data: Path) -> Translated:
             )
         return Translated(str(job.model), texts, None)
     pieces = checkpoint.load(job.model).vocab  # says what is wrong with a folder that is no model
+    translator.report_long_lines(job.sources, pieces, where=data)
     translator.run(job._replace(sources=job.sources[:WARM_UP_SENTENCES]))  # untimed: loads and compiles code
     began = time.perf_counter()
     best = [hypotheses[0] for hypotheses in translator.run(job)]
     texts = pieces.decode_all([hypothesis.ids for hypothesis in best])
-    words = sum(len(source.split()) for source in job.sources)
+    words = sum(map(count_words, job.sources))
     return Translated(str(job.model), texts, words / (time.perf_counter() - began))
 
 

@@ -89,11 +89,12 @@ def test_wheel_holds_every_package_and_puts_nothing_else_on_the_path(wheel: Path
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     sources = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("seqkd/**/*.py")}
+    for pattern in ("export/browser/*", "demo/page.*", "demo/*.yaml"):
+        sources |= {path.relative_to(ROOT).as_posix() for path in ROOT.glob(f"seqkd/{pattern}")}
     stages = {f"seqkd/_stages/{path.name}" for path in ROOT.glob("stages/*.py")}
     about = f"seqkd-{seqkd.__version__}.dist-info"
     data = {"seqkd/py.typed", "seqkd/evaluation/hard_lines.tsv"}
-    for pattern in ("reporting/page/*", "export/browser/*", "demo/page.*", "demo/*.yaml"):
-        data |= {path.relative_to(ROOT).as_posix() for path in ROOT.glob(f"seqkd/{pattern}")}
+    data |= {f"seqkd/reporting/page/{name}" for name in ("page.css", "page.html", "page.js", "watch.html", "watch.js")}
     assert {name for name in names if not name.startswith(about)} == sources | stages | data
 
 

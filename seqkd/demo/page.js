@@ -39,7 +39,8 @@ async function ask(index, text, beam, signal) {
     if (signal.aborted) return;
     box.textContent = answer.text ?? answer.error;
     box.classList.toggle("error", !("text" in answer));
-    detail.textContent = answer.text ? `${answer.milliseconds.toFixed(1)} ms, log-probability ${answer.score.toFixed(2)}` : "";
+    const told = () => `${answer.milliseconds.toFixed(1)} ms, log-probability ${answer.score.toFixed(2)}`;
+    detail.textContent = answer.text ? told() : "";
   } catch (error) {
     if (signal.aborted) return;
     box.textContent = "No answer: has the demo been stopped?";

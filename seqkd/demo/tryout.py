@@ -4,6 +4,7 @@ The settings are those of `try.yaml`; the steps are the pipeline's own, called o
 """
 
 import json
+import time
 from collections.abc import Sequence
 from contextlib import chdir
 from pathlib import Path
@@ -17,12 +18,12 @@ from seqkd.data.bitext import Pair
 from seqkd.data.vocab import Vocab
 from seqkd.decoding import translator
 from seqkd.decoding.translator import DecodingJob
-from seqkd.evaluation import metrics
-from seqkd.export import pages
+from seqkd.export import pages, scores
 from seqkd.models import checkpoint
 from seqkd.ops import devices
 from seqkd.training import run
 from seqkd.training.run import TrainingRun
+from seqkd.utils import cache_dir
 from seqkd.utils.errors import InputError
 
 TEACHER, STUDENT = Path("models/teacher"), Path("models/student")
@@ -62,6 +63,7 @@ def run_all(folder: Path, machine: Machine, *, params: Params | None = None) -> 
         _say(5, f"Both translate {len(test)} sentences that neither has seen:")
         for model in (TEACHER, STUDENT):
             print(_measure(model, machine, test), flush=True)
+        cache_dir.collect_garbage(time.time())
     return Tried([folder / TEACHER, folder / STUDENT], [pair.source for pair in shown])
 
 
@@ -118,6 +120,6 @@ def _show(model: Path, machine: Machine, pairs: Sequence[Pair]) -> None:
 def _measure(model: Path, machine: Machine, test: Sequence[Pair]) -> str:
     """Return a line with a model's size and quality."""
     targets = _translate(model, machine, [pair.source for pair in test])
-    bleu = metrics.estimates(targets, [pair.target for pair in test], tokenizer=metrics.DEFAULT)[0]
+    bleu = scores.estimates(targets, [pair.target for pair in test], language="de")[0]
     size = checkpoint.weights_size(model) / 1e6
     return f"       {model.name:<8} {size:5.2f} MB   BLEU {bleu.value:4.1f} ± {bleu.interval:.1f}"

@@ -2,16 +2,18 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+
+from seqkd.data.words import UNSPACED_RANGES
 
 LENGTHS = (5, 10, 20)  # words of the source: the last one of each kind
 FREQUENCIES = (0, 2, 10, 100)  # lines of the training text that hold the source's rarest word
 # {name}, %s, %(name)d, $name, <b>, &amp;, and what wants to be copied as it is: an address, a path of a file
 PLACEHOLDER = re.compile(r"\{[^{}]{0,99}\}|%\(?\w{0,99}\)?[sd]\b|\$\w|</?\w[^<>]{0,99}>|&\w{1,9};|\w://\w|\w@\w")
 DIGITS = re.compile(r"\d+")
-UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"  # scripts without spaces
-WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+(?:[-'’]\w+)*")
+TO_COPY = ("a placeholder", "a number", "neither")
+WORD = re.compile(rf"[{UNSPACED_RANGES}]|[^\W{UNSPACED_RANGES}]+(?:[-'’]\w+)*")
 
 
 class Kind(NamedTuple):
@@ -24,38 +26,24 @@ class Kind(NamedTuple):
 
 def kinds(sources: Sequence[str], train_sources: Iterable[str]) -> list[Kind]:
     """Return every kind that has a line, in order: each line has one kind of each feature."""
-    lengths = [len(words(source)) for source in sources]
-    frequencies = rarest_frequencies(sources, train_sources)
-    special = [_special(source) for source in sources]
-    by_feature = {
-        "words in the source": [_interval(length, LENGTHS) for length in lengths],
-        "lines of the training text with the rarest word": [_interval(count, FREQUENCIES) for count in frequencies],
-        "in the source": [SPECIAL.index(name) for name in special],
+    lengths = [_interval(len(words(source)), LENGTHS) for source in sources]
+    frequencies = [_interval(count, FREQUENCIES) for count in rarest_frequencies(sources, train_sources)]
+    features = {
+        "words in the source": (lengths, _interval_names(1, LENGTHS)),
+        "lines of the training text with the rarest word": (frequencies, _interval_names(0, FREQUENCIES)),
+        "in the source": (list(map(_to_copy, sources)), TO_COPY),
     }
-    names = {
-        "words in the source": _interval_names(1, LENGTHS),
-        "lines of the training text with the rarest word": _interval_names(0, FREQUENCIES),
-        "in the source": list(SPECIAL),
-    }
-    return _group(by_feature, names)
+    found = [
+        Kind(feature, name, [row for row, own in enumerate(numbers) if own == number])
+        for feature, (numbers, names) in features.items()
+        for number, name in enumerate(names)
+    ]
+    return [kind for kind in found if kind.rows]
 
 
-SPECIAL = ("a placeholder", "a number", "neither")
-
-
-def _special(source: str) -> str:
-    if PLACEHOLDER.search(source):
-        return "a placeholder"
-    return "a number" if DIGITS.search(source) else "neither"
-
-
-def _group(by_feature: Mapping[str, Sequence[int]], names: Mapping[str, Sequence[str]]) -> list[Kind]:
-    found = []
-    for feature, numbers in by_feature.items():
-        for number, name in enumerate(names[feature]):
-            if rows := [row for row, own in enumerate(numbers) if own == number]:
-                found.append(Kind(feature, name, rows))
-    return found
+def _to_copy(source: str) -> int:
+    """Return which of TO_COPY a source holds."""
+    return next((n for n, pattern in enumerate((PLACEHOLDER, DIGITS)) if pattern.search(source)), len(TO_COPY) - 1)
 
 
 def words(text: str) -> list[str]:

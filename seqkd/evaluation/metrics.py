@@ -12,7 +12,6 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 _CHRF = CHRF()
-SAMPLES = 1000  # of the bootstrap
 CACHE_SIZE = 1 << 20  # strings
 DEFAULT = "13a"  # the one tokenizer that never looks across white space or at the ends of a line
 # The languages (ISO 639) and scripts (ISO 15924) of the others.
@@ -29,26 +28,6 @@ PACKAGES = {"ja-mecab": ("MeCab", "ipadic"), "ko-mecab": ("mecab_ko", "mecab_ko_
 class Score(NamedTuple):
     value: float  # 0 to 100
     signature: str
-
-
-class Estimate(NamedTuple):
-    """A corpus score of a sample of sentences, and how sure it is."""
-
-    metric: str
-    value: float  # 0 to 100
-    interval: float  # half of the 95 % interval of bootstrap resampling (Koehn 2004)
-    signature: str
-
-
-def estimates(hypotheses: Sequence[str], references: Sequence[str], *, tokenizer: str) -> list[Estimate]:
-    """Return BLEU and chrF2 with their intervals, the same each time. Raises ValueError for unequal counts."""
-    if len(hypotheses) != len(references):
-        raise ValueError(f"{len(hypotheses)} hypotheses against {len(references)} references")
-    found = []
-    for name, metric in (("BLEU", BLEU(tokenize=tokenizer)), ("chrF2", CHRF())):
-        score = metric.corpus_score(hypotheses, [references], n_bootstrap=SAMPLES)
-        found.append(Estimate(name, float(score.score), float(score._ci), str(metric.get_signature())))
-    return found
 
 
 def tokenizer_name(language: str) -> str:

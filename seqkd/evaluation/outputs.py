@@ -5,6 +5,7 @@ from pathlib import Path
 
 from seqkd.config.schema import Machine
 from seqkd.data import vocab
+from seqkd.data.batches import MAX_LINE_PIECES
 from seqkd.decoding import beam_search, translator
 from seqkd.decoding.translator import DecodingJob
 from seqkd.evaluation import translations
@@ -22,7 +23,7 @@ def translated(folder: Path, model: Path, sources: Sequence[str], *, beam: int) 
     if not model.exists():  # another's teacher, whose limit is not known
         return Output(model.name, beam, texts, [False] * len(texts))
     pieces = vocab.load(model / checkpoint.VOCAB)
-    limits = [beam_search.max_length(len(each)) for each in pieces.encode_all(list(sources))]
+    limits = [beam_search.max_length(min(len(each), MAX_LINE_PIECES)) for each in pieces.encode_all(list(sources))]
     lengths = [len(each) for each in pieces.encode_all(texts)]
     return Output(model.name, beam, texts, [length >= limit for length, limit in zip(lengths, limits, strict=True)])
 

@@ -23,7 +23,7 @@ from seqkd.config.schema import Machine, NetworkSettings, OptimizerSettings, Par
 from seqkd.data import batches, bitext, nbest, vocab
 from seqkd.data.batches import TokenizedCorpus
 from seqkd.decoding import translator
-from seqkd.evaluation import metrics
+from seqkd.evaluation import metrics, significance
 from seqkd.models import checkpoint
 from seqkd.ops import devices
 from seqkd.ops.matmul import Precision
@@ -38,6 +38,7 @@ ENOUGH, LONG = 1.0, 20.0  # seconds: by which a slice outlasts a smaller one; of
 FORWARD = 1 / 3  # of an update's time, for a pass without gradients
 SEARCHED = 1.1  # pieces that a search writes, for each of the human target
 PREPARED = 30e-6  # seconds for each pair of preprocess and of vocab
+SCORED = 3e-4  # seconds for each translation of the test set in the stage evidence
 BARE, SHORT = 60e6, 2.0  # bytes, and seconds before its work, of a stage without networks
 DVC, DRAWING = 0.5, 3.0  # seconds that DVC takes for a stage; of drawing the plots
 TINY = NetworkSettings(size="1x8", dropout=0.1)
@@ -117,6 +118,9 @@ def stages(sample: Sample) -> Iterator[Stage]:
     for role, count in Counter(map(params.role, models)).items():
         stage = _decode(sample, f"evaluate, {count} of {role} size", role, beams=beams, lines=sample.test)
         yield stage._replace(seconds=count * stage.seconds)
+    scored = SCORED * sample.test * len(models) * len(beams) / sample.machine.processes
+    resamples = bounds.FLOAT * 2 * significance.RESAMPLES * sample.test  # bytes
+    yield Stage("evidence", 2 * SHORT + scored, 1e6, 6 * BARE + resamples)
     yield Stage("report", SHORT + DRAWING, 4e6, 3 * BARE)
     lines = params.speed.rounds * params.speed.sentences * sample.machine.processes  # all in one process
     timed = [_decode(sample, "speed", model, beams=beams, lines=lines) for model in params.speed.models]

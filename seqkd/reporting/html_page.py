@@ -17,7 +17,7 @@ from markupsafe import Markup
 from seqkd.data import bitext
 from seqkd.evaluation import measurements, robustness
 from seqkd.evaluation.evidence import Evidence, Rung
-from seqkd.reporting import examples, tables
+from seqkd.reporting import examples, results, tables
 from seqkd.selection.audit import Audit, outside
 from seqkd.utils import atomic
 from seqkd.utils.errors import InputError
@@ -96,28 +96,43 @@ def answers(evidence: Evidence, speeds: Sequence[float]) -> list[Answer]:
     is_trained = first.model != evidence.best
     quick = next(number for number, rung in enumerate(evidence.ladder) if rung.model == evidence.best)
     widest, greedy = _of(evidence, evidence.best)
-    sure = evidence.certainty[evidence.best][str(widest.beam)]["bleu"].p.get("baseline")
     found = [
         Answer(
             "How good?",
             f"{widest.bleu:.1f} BLEU",
-            f"with a beam{f', where the teacher has {first.bleu:.1f}' * is_trained}; {greedy.bleu:.1f} greedy.",
+            f"{results.beam_name(widest.beam)}{f', where the teacher has {first.bleu:.1f}' * is_trained};"
+            f" {results.beam_name(greedy.beam)} {greedy.bleu:.1f}.",
         )
     ]
     ratio = speeds[quick + (widest is not greedy)] / speeds[0]
     if not math.isnan(ratio) and is_trained:
         found.append(
-            Answer("How fast?", f"{ratio:.0f} times", "the teacher's words per second, greedy against its beam.")
+            Answer(
+                "How fast?",
+                f"{ratio:.0f} times",
+                f"the teacher's words per second: {results.beam_name(greedy.beam)} against the teacher's"
+                f" {results.beam_name(first.beam)}.",
+            )
         )
     small = (
         f"against {first.bytes / 1e6:.1f} MB; " * is_trained
         + f"{last.bytes / 1e6:.2f} MB as the smallest one, {last.model}."
     )
     found.append(Answer("How small?", f"{widest.bytes / 1e6:.2f} MB", small))
-    if sure is not None:
-        said = f"on {evidence.lines:,} lines (95 %); better than the baseline with p = {sure:.3f}."
-        found.append(Answer("How sure?", f"±{widest.half_width:.1f} BLEU", said))
-    return found
+    sure = f"on {evidence.lines:,} lines (95 %){_against_baseline(evidence, widest)}."
+    return [*found, Answer("How sure?", f"±{widest.half_width:.1f} BLEU", sure)]
+
+
+def _against_baseline(evidence: Evidence, rung: Rung) -> str:
+    """Return whether a rung's model is better than the baseline, with the p-value; nothing for the baseline itself, or without one."""
+    if "baseline" not in evidence.certainty:
+        return ""
+    own, baseline = (evidence.certainty[model][str(rung.beam)]["bleu"] for model in (rung.model, "baseline"))
+    p = own.p.get("baseline")
+    if p is None:
+        return ""
+    verdict = "not surely another than" if p >= 0.05 else "better than" if own.score > baseline.score else "worse than"
+    return f"; {verdict} the baseline, p = {p:.3f}"
 
 
 def _of(evidence: Evidence, model: str) -> tuple[Rung, Rung]:

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 import sentencepiece
+from browsers import CHROMIUM, IN_BROWSER
 from networks import TEXT, untrained_model
+from playwright.sync_api import sync_playwright
 
 from seqkd.data import bitext
 from seqkd.data.bitext import Pair
@@ -26,7 +28,6 @@ from seqkd.models.checkpoint import Model
 from seqkd.utils.errors import InputError
 
 RUNNER = Path(__file__).with_name("run_page.js")
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 HOSTILE = "</script><script>document.title = 'hacked'</script><img src=x onerror=\"document.title='hacked'\">"
 CARD = Card({"language": ["en", "de"]}, f"# small {HOSTILE}\n")
 LINES = ["a cat", "", "the dog sat on a mat, and ran 🐈", "Matte " * 12, "\u00ad", HOSTILE, "ש\u200f שלום", "a\u0308 x"]
@@ -35,6 +36,7 @@ ALPHABET = [
     *map(chr, (*range(0x250), *range(0x2000, 0x2070), *range(0x2580, 0x2584), 0x3000, 0x3164, 0xD800, 0xDFFF)),
     *"\u1680\u17b4\u180e\ufeff\ufffd\u2800\u0301\u0308\u05d0\u0627\u1100\u1161\u11a8\uac00日本🐈\U0001d173\U000e0001",
 ]
+in_browser, needs_browser = IN_BROWSER
 needs_node = pytest.mark.skipif(not shutil.which("node"), reason="needs node")
 
 
@@ -152,10 +154,7 @@ def test_page_refuses_a_vocabulary_that_rewrites_the_text(made: Model, tmp_path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    if not CHROMIUM:
-        pytest.skip("needs chromium on the PATH")
-    with playwright.sync_playwright() as running:
+    with sync_playwright() as running:
         opened = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield opened
         opened.close()
@@ -177,7 +176,8 @@ def tab(browser: Any, page: Path) -> Iterator[Any]:
     assert asked == [page.as_uri()]
 
 
-@pytest.mark.browser
+@in_browser
+@needs_browser
 def test_page_translates_what_is_typed_and_shows_markup_as_text(tab: Any, made: Model) -> None:
     sent = checkpoint.rounded(made)
     sent.network.int8 = False
@@ -193,7 +193,8 @@ def test_page_translates_what_is_typed_and_shows_markup_as_text(tab: Any, made: 
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-@pytest.mark.browser
+@in_browser
+@needs_browser
 def test_page_tells_a_words_probability_by_keyboard_alone(tab: Any) -> None:
     tab.get_by_label("English").fill("\n".join(TEXT))
     tab.locator(".word").nth(1).wait_for()
@@ -206,7 +207,8 @@ def test_page_tells_a_words_probability_by_keyboard_alone(tab: Any) -> None:
     assert tab.locator("#attention svg rect").count() > 0
 
 
-@pytest.mark.browser
+@in_browser
+@needs_browser
 def test_page_computes_in_a_browser_what_python_does_for_10000_fuzzed_strings(tab: Any, made: Model) -> None:
     calls = text_calls(made, 10_000)
     found = tab.evaluate(

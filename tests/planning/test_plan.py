@@ -86,7 +86,7 @@ def test_stages_have_a_line_for_every_row_of_the_settings(sample: Sample) -> Non
     assert list(seconds(sample)) == [
         "preprocess", "vocab", "train@teacher", "train@baseline", "decode@k5", "decode@k35", "select@mode",
         "select@near", "distill@words", "distill@whole", "finetune@whole-near", "finetune@teacher-near", "prune@0.5",
-        "prune@0.9", "evaluate, 2 of teacher size", "evaluate, 6 of student size", "report", "speed",
+        "prune@0.9", "evaluate, 2 of teacher size", "evaluate, 6 of student size", "evidence", "report", "speed",
     ]  # fmt: skip
 
 
@@ -129,7 +129,7 @@ def test_search_time_is_lines_times_beam_times_pieces(sample: Sample) -> None:
 def test_stages_need_more_of_everything_for_more_pairs(sample: Sample) -> None:
     few, many = (list(plan.stages(replace(sample, train=pairs))) for pairs in (600, 60_000))
     for less, more in zip(few, many, strict=True):
-        if not less.name.startswith(("evaluate", "report", "speed")):
+        if not less.name.startswith(("evaluate", "evidence", "report", "speed")):
             assert more.seconds > less.seconds
             assert (more.disk, more.memory) >= (less.disk, less.memory)
 
@@ -243,7 +243,7 @@ def test_plan_prints_every_stage_and_that_it_fits(capsys: pytest.CaptureFixture[
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "A whole run over 600 pairs, processes: 1; its download comes on top."
     assert printed[2].split() == ["stage", "time", "disk,", "MB", "memory,", "MB"]
-    assert len(printed[4:-2]) == 19
+    assert len(printed[4:-2]) == 20
     assert printed[-3].startswith("all ")
     assert printed[-1].startswith("It fits: ")
 

@@ -1,4 +1,5 @@
 import base64
+import csv
 import gzip
 import hashlib
 import json
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from page_project import Page
 
-from seqkd.reporting import examples, html_page
+from seqkd.reporting import examples, html_page, tables
 from seqkd.utils.errors import InputError
 
 
@@ -45,18 +46,23 @@ def test_html_page_holds_the_tables_the_audits_and_the_data(page: Page) -> None:
 
 
 def test_html_page_shows_every_number_of_the_tables(page: Page) -> None:
-    """Each cell knows the number that it rounds, and that number is the file's."""
+    """Each cell rounds the number that its file holds, and shows half the interval that stands beside it there."""
     text = page.write()
-    shown = re.findall(r'<td(?: class="word")? data-value="([^"]*)">([^<]*)</td>', text)
     for name in ("table1", "table2", "table3", "ladder", "faults"):
-        head, *rows = (page.reports / f"{name}.csv").read_text().splitlines()
-        for row in rows:
-            model = row.split(",")[head.split(",").index("model")]
-            assert (model, model) in shown
-    numbers = {value: cell for value, cell in shown if re.fullmatch(r"\d+\.\d", value) and "±" in cell}
-    assert numbers
-    for value, cell in numbers.items():
-        assert cell.startswith(f"{float(value):.1f} ±1.2")
+        with (page.reports / f"{name}.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        columns = [column for column in rows[0] if re.sub(r"_\d+$", "", column) in tables.READABLE]
+        caption = {"ladder": "The ladder", "faults": "Test lines"}.get(name, f"Table {name[-1]}")
+        body = text.split(f"<caption>{caption}")[1].partition("</table>")[0]
+        cells = re.findall(r'data-value="([^"]*)">([^<]*)</td>', body)
+        expected = [(column, row) for row in rows for column in columns]
+        for (column, row), (value, shown) in zip(expected, cells, strict=True):
+            assert value == row[column] or float(value) == float(row[column])
+            interval = row.get(re.sub(r"(_\d+)?$", r"_ci\1", column, count=1))
+            if shown and interval and column != "step":
+                assert f"±{float(interval):.1f}" in shown
+            if re.match("bleu_|chrf_", column):
+                assert shown.startswith(f"{float(value):.1f}")
 
 
 def test_html_page_packs_the_test_lines_as_they_are(page: Page) -> None:
@@ -154,6 +160,17 @@ def test_answers_are_those_of_the_ladder(page: Page) -> None:
     good, fast, small, sure = html_page.answers(page.content.evidence, [100.0, 400.0, 1200.0, 1300.0, 1400.0])
     assert (good.figure, fast.figure, small.figure, sure.figure) == ("26.5 BLEU", "12 times", "1.00 MB", "±1.2 BLEU")
     assert "0.25 MB as the smallest one, prune-0.5 in int8" in small.sentence
-    assert "p = 0.001" in sure.sentence
+    assert sure.sentence == "on 4 lines (95 %); better than the baseline, p = 0.001."
     unmeasured = html_page.answers(page.content.evidence, [float("nan")] * 5)
     assert [answer.question for answer in unmeasured] == ["How good?", "How small?", "How sure?"]
+
+
+@pytest.mark.parametrize(
+    ("score", "p", "verdict"), [(19.0, 0.01, "worse than"), (26.0, 0.2, "not surely another than")]
+)
+def test_answers_say_better_only_where_the_test_does(page: Page, score: float, p: float, verdict: str) -> None:
+    evidence = page.content.evidence.model_copy(deep=True)
+    own = evidence.certainty["whole-near"]["5"]["bleu"]
+    evidence.certainty["whole-near"]["5"]["bleu"] = own.model_copy(update={"score": score, "p": {"baseline": p}})
+    *_, sure = html_page.answers(evidence, [float("nan")] * 5)
+    assert sure.sentence == f"on 4 lines (95 %); {verdict} the baseline, p = {p:.3f}."

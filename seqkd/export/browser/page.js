@@ -70,7 +70,8 @@ async function translate(line, beam, isNewest) {
     if (!isNewest()) return null;
     since = performance.now();
   }
-  return { ids: [], ...step.value, source, isCut: whole.length > pieces, milliseconds: worked + performance.now() - since };
+  worked += performance.now() - since;
+  return { ids: [], ...step.value, source, isCut: whole.length > pieces, milliseconds: worked };
 }
 
 async function update() {
@@ -85,7 +86,7 @@ async function update() {
   $("target").querySelector(".word")?.setAttribute("tabindex", "0");
   $("word").textContent = lines.some((line) => line.ids.length) ? HINT : "";
   const milliseconds = lines.reduce((sum, line) => sum + line.milliseconds, 0);
-  $("time").textContent = text.trim() ? `${milliseconds < 10 ? milliseconds.toFixed(1) : Math.round(milliseconds)} ms` : "";
+  $("time").textContent = text.trim() ? `${milliseconds.toFixed(milliseconds < 10 ? 1 : 0)} ms` : "";
   showNote(text, lines);
   showAttention(lines.find((line) => line.ids.length));
 }
@@ -132,7 +133,8 @@ function moveFocus(event) {
 
 // Say what makes a translation a guess.
 function showNote(text, lines) {
-  const unseen = new Set([...normalize(text)].filter((character) => character !== " " && !vocabulary.ids.has(character)));
+  const isKnown = (character) => character === " " || vocabulary.ids.has(character);
+  const unseen = new Set([...normalize(text)].filter((character) => !isKnown(character)));
   const notes = [];
   if (unseen.size) notes.push(`Characters that the model hardly knows: ${[...unseen].slice(0, 10).join(" ")}`);
   if (lines.some((line) => line.isCut)) notes.push("Of a long line only the beginning is translated; break it up.");
