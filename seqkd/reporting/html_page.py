@@ -124,7 +124,7 @@ def answers(evidence: Evidence, speeds: Sequence[float]) -> list[Answer]:
 
 
 def _against_baseline(evidence: Evidence, rung: Rung) -> str:
-    """Return whether a rung's model is better than the baseline, with the p-value; nothing for the baseline itself, or without one."""
+    """Return whether a rung is better than the baseline, with the p-value; nothing for the baseline or without one."""
     if "baseline" not in evidence.certainty:
         return ""
     own, baseline = (evidence.certainty[model][str(rung.beam)]["bleu"] for model in (rung.model, "baseline"))
