@@ -16,4 +16,4 @@ for line in sys.stdin:
     text = " ".join(unicodedata.normalize("NFC", line).split())
     ids = vocab.encode(text)
     target = session.run(None, {"source": np.array(ids)})[0].tolist() if ids else []
-    print(" ".join(vocab.decode(target).split()))
+    print(" ".join(vocab.decode(target).replace("\ufffd", "").split()))  # bytes that make no character

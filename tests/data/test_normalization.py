@@ -34,7 +34,7 @@ def test_text_that_shows_nothing_is_empty(sign: str) -> None:
     assert normalize(sign) == normalize(f" {sign}\t{sign} ") == ""
 
 
-@pytest.mark.parametrize("text", ["می\u200cخواهم", "క్\u200cష", "👩\u200d👧", "❤\ufe0f", "a\u00adb", "x\ufffdy"])
+@pytest.mark.parametrize("text", ["می\u200cخواهم", "క్\u200cష", "👩\u200d👧", "❤\ufe0f", "a\u00adb"])
 def test_joiners_inside_a_text_stay(text: str) -> None:
     assert normalize(text) == text
 
@@ -47,8 +47,8 @@ def test_byte_order_mark_goes_wherever_it_stands() -> None:
     assert normalize("\ufeffa dog\ufeff ran") == "a dog ran"
 
 
-def test_lone_surrogate_becomes_the_replacement_character() -> None:
-    assert normalize("a\ud800b") == "a\ufffdb"
+def test_broken_characters_go() -> None:
+    assert normalize("a\ud800b \ufffd c\ufffd") == "ab c"
 
 
 @given(st.text() | st.text(st.characters(categories=["Cc", "Cf", "Cs", "Zs", "Zl", "Mn", "Lo"])))

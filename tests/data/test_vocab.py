@@ -33,6 +33,12 @@ def test_vocabulary_gives_every_character_of_unicode_back(bytes_vocab: Vocab) ->
     assert [line for line, text in zip(lines, decoded, strict=True) if text != normalize(line)] == []
 
 
+def test_bytes_that_make_no_character_leave_nothing_in_the_text(bytes_vocab: Vocab) -> None:
+    euro = bytes_vocab.encode("€")[1:]
+    the = bytes_vocab.encode("the")
+    assert [bytes_vocab.decode([*the, *part]) for part in (euro, euro[:1], euro[1:])] == ["the€", "the", "the"]
+
+
 def test_rare_characters_are_bytes_and_come_back(tmp_path: Path) -> None:
     texts = ["the cat sat on the mat"] * 3000 + ["кот 猫"]
     pieces = vocab.train(texts, tmp_path / "joint.model", size=290, byte_fallback=True)

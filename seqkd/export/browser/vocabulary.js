@@ -3,18 +3,18 @@
 
 const SPACE = "\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000";
 const SPACES = new RegExp(`[${SPACE}]+`, "u");
-const CONTROLS = /[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff]/gu; // and byte-order marks
-const LONE_SURROGATES = /[\ud800-\udfff]/gu;
+// Controls, byte-order marks, and what stands where a character was broken.
+const DROPPED = /[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff\ufffd\ud800-\udfff]/gu;
 // What shows nothing: Unicode's Default_Ignorable_Code_Point.
 const IGNORABLE =
   "\\xad\\u034f\\u061c\\u115f\\u1160\\u17b4\\u17b5\\u180b-\\u180f\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u206f\\u3164" +
   "\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff0-\\ufff8\\u{1bca0}-\\u{1bca3}\\u{1d173}-\\u{1d17a}\\u{e0000}-\\u{e0fff}";
-const SEEN = new RegExp(`[^${SPACE}\\ufffd\\u2800${IGNORABLE}]`, "u");
+const SEEN = new RegExp(`[^${SPACE}\\u2800${IGNORABLE}]`, "u");
 const MARK = "\u2581"; // stands for the space before a word
 
 // Return the text's normal form, as seqkd.data.normalization.normalize does.
 function normalize(text) {
-  text = text.replace(LONE_SURROGATES, "\ufffd").replaceAll(MARK, " ").replace(CONTROLS, "").normalize("NFC");
+  text = text.replaceAll(MARK, " ").replace(DROPPED, "").normalize("NFC");
   text = text.split(SPACES).filter(Boolean).join(" ");
   return SEEN.test(text) ? text : "";
 }
