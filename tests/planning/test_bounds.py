@@ -380,6 +380,7 @@ def test_train_refuses_a_network_that_no_memory_could_hold_before_it_is_made(
     settings = (ROOT / "params.yaml").read_text(encoding="utf-8")
     (tmp_path / "params.yaml").write_text(re.sub(r"student: {size: \w+", "student: {size: 9x90000", settings))
     (tmp_path / "joint.model").write_bytes(pieces.model)
+    bitext.write(tmp_path / "reference.tsv", [Pair(0, *WORDS[:2])])
     monkeypatch.chdir(tmp_path)
     needed = r"^baseline: a network of 9x90000 needs about 4,\d{3},\d{3} MB of memory, and"
     with pytest.raises(InputError, match=needed):
