@@ -231,7 +231,9 @@ def _project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make folder a project with a synthetic corpus."""
     folder.mkdir()
     (folder / "own.yaml").write_text("kind: grammar\npairs: 3000\ndev: 30\ntest: 30\n")
+    (folder / "none.yaml").write_text("kind: none\n")
     settings = SETTINGS.replace("corpora/homeassistant.yaml", "own.yaml").replace("{size: 2000}", "{size: 700}")
+    settings = settings.replace("corpora/none.yaml", "none.yaml")
     (folder / "params.yaml").write_text(settings)
     (folder / "machine.yaml").write_text("processes: 1\ndevice: cpu\n")
     monkeypatch.chdir(folder)
