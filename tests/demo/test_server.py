@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from http.client import HTTPConnection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def start(*words: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "seqkd", "demo", *map(str, words)]
-    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # A job in the background of a shell ignores Ctrl-C, and its children with it.
+    heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=pipe, stderr=pipe, preexec_fn=heeds)  # noqa: PLW1509
 
 
 @pytest.fixture(scope="module")
