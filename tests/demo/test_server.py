@@ -7,8 +7,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from http.client import HTTPConnection
 from functools import partial
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
