@@ -12,7 +12,7 @@ from benchmarks.engine import PRECISIONS, SIZE
 from benchmarks.material import BATCH, Material
 from benchmarks.rows import Row, alternate
 from benchmarks.settings import Settings
-from seqkd.config import schema
+from seqkd.config.machine import Machine
 from seqkd.data import batches
 from seqkd.data.batches import TokenizedCorpus
 from seqkd.data.nbest import Hypothesis
@@ -25,7 +25,7 @@ from seqkd.training import trainer
 from seqkd.training.trainer import TrainingJob
 from seqkd.utils.errors import InputError
 
-GPU = schema.Machine(processes=1, device="cuda")
+GPU = Machine(processes=1, device="cuda")
 PEER = "plain torch, fp32"
 BEAMS = {1: 1000, 5: 1000, 35: 250}  # beam: sentences
 EPOCHS = 9

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from seqkd.config import schema
+from seqkd.config.machine import Machine
 from seqkd.corpora import prepare
 from seqkd.data import batches, bitext, vocab
 from seqkd.data.batches import TokenizedCorpus
@@ -19,7 +20,7 @@ from seqkd.training.trainer import TrainingJob
 from seqkd.utils.errors import InputError
 
 BATCH, PIECES = 64, 8000
-ONE = schema.Machine(processes=1, device="cpu")
+ONE = Machine(processes=1, device="cpu")
 RATES = {500: 0.001, 100: 0.004}  # by hidden units
 
 
@@ -68,12 +69,12 @@ class Material:
         folder = self.folder / size
         if not folder.exists():
             print(f"Training {size} on {self.name}, once")
-            devices.configure(schema.Machine(), "bf16")
+            devices.configure(Machine(), "bf16")
             network = self.network(size)
             epochs = -(-400 // len(batches.make_batches(self.text, BATCH)))
             dev = TokenizedCorpus(self.text.sources[:100], self.text.targets[:100])
             settings = self.optim(size).model_copy(update={"epochs": epochs})
-            trainer.train(network, TrainingJob(self.text, dev, settings, seed=1, label=size), schema.Machine())
+            trainer.train(network, TrainingJob(self.text, dev, settings, seed=1, label=size), Machine())
             checkpoint.save(folder, Model(network, self.vocab, None), card="A benchmark's network.\n")
         return folder
 

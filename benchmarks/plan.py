@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 import psutil
 from tabulate import tabulate
 
-from seqkd.config import schema
+from seqkd.config import load
 from seqkd.config.schema import Params
 from seqkd.planning import plan
 from stages.plan import read_sample
@@ -45,7 +45,7 @@ def commands(params: Params) -> dict[str, str]:
 
 def predictions(params: Params) -> dict[str, tuple[float, float]]:
     """Return each stage's seconds without DVC's, and its bytes."""
-    sample, _ = read_sample(params, schema.load_machine(), None)
+    sample, _ = read_sample(params, load.machine(), None)
     found = {}
     for stage in plan.stages(sample):
         name, models = stage.name, 1
@@ -68,7 +68,7 @@ def run(command: str, folder: Path) -> tuple[float, float]:
 
 
 def main(names: list[str]) -> int:
-    params = schema.load_params()
+    params = load.params()
     predicted, rows = predictions(params), []
     with TemporaryDirectory() as name:
         for needed in ("data", "models", "params.yaml", "machine.yaml"):

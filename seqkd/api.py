@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, get_args
 
 import torch
 
-from seqkd.config.schema import Machine
+from seqkd.config.machine import Machine
 from seqkd.data import nbest
 from seqkd.data.batches import MAX_LINE_PIECES
 from seqkd.decoding import beam_search

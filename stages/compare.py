@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple
 import typer
 from tabulate import tabulate
 
-from seqkd.config import schema
+from seqkd.config import load
 from seqkd.corpora import text_file
 from seqkd.data.words import count_words
 from seqkd.decoding import translator
@@ -48,7 +48,7 @@ def main(
 ) -> None:
     """Print both systems' scores with 95 % intervals, their difference with its p-value, and where they differ most."""
     sources, references = read_data(data)
-    job = DecodingJob(first, schema.load_machine(), beam, length_penalty=length_penalty, sources=sources)
+    job = DecodingJob(first, load.machine(), beam, length_penalty=length_penalty, sources=sources)
     systems = [translate(job._replace(model=path), data) for path in (first, second)]
     scorer = Scorer(references, tokenizer=metrics.tokenizer_name(language))
     rows: list[list[str]] = [[each.name, *_speed(each)] for each in systems]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from seqkd.config import schema
+from seqkd.config import load, schema
 from seqkd.data import bitext
 from seqkd.decoding import corpus_decoder, translator
 from seqkd.decoding.translator import DecodingJob
@@ -27,7 +27,7 @@ def main(row: Row, *, teacher: Teacher, external: External = Path("data/external
 
     An external teacher's list is there already: it is written in the pieces of the vocabulary.
     """
-    params, machine = schema.load_params(), schema.load_machine()
+    params, machine = load.params(), load.machine()
     settings = schema.row(params.decode, row, section="decode")
     if owners := params.owners(row):
         lists = {name: external / name / each for each, name in owners.items()}
@@ -35,7 +35,7 @@ def main(row: Row, *, teacher: Teacher, external: External = Path("data/external
         origin = encode.write(lists, text, out / row, vocabulary=vocabulary, most=settings.beam, processes=processes)
         print(f"{out / row}: {encode.describe(origin)}")
         return
-    assert settings.beam is not None, "load_params has checked it"
+    assert settings.beam is not None, "load.params has checked it"
     job = DecodingJob(teacher, machine, settings.beam, settings.beam, settings.length_penalty, params.precision)
     cache = corpus_decoder.open_cache(job)
     lines, new = corpus_decoder.count(cache, text)

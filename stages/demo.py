@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from seqkd.config import schema
+from seqkd.config import load
 from seqkd.demo import server
 from seqkd.models import checkpoint
 from seqkd.utils.errors import InputError
@@ -25,7 +25,7 @@ def main(models: Models = None, *, port: Port = 8000, open_page: Open = False) -
     )
     if not folders:
         raise InputError(f"{FOLDER}: no model in it; name the folders of models, or make some with dvc repro.")
-    machine = schema.load_machine().model_copy(update={"device": "cpu", "processes": 1})
+    machine = load.machine().model_copy(update={"device": "cpu", "processes": 1})
 
     def ready(address: str) -> None:
         print(f"{address}  (Ctrl-C ends it)", flush=True)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from seqkd.config import schema
+from seqkd.config import load, schema
 from seqkd.models import checkpoint
 from seqkd.ops import devices
 from seqkd.planning import bounds
@@ -25,7 +25,7 @@ def main(
     row: Row, *, teacher: Teacher, texts: Texts, corpus: Corpus, curves: Curves, models: Models, live: Live = None
 ) -> None:
     """Train a student from random weights on (1 - alpha) NLL + alpha Word-KD."""
-    params, machine = schema.load_params(), schema.load_machine()
+    params, machine = load.params(), load.machine()
     settings = schema.row(params.distill, row, section="distill")
     device, vocab = devices.configure(machine, params.precision), checkpoint.load_vocab(teacher)
     bounds.require_network(row, params.student, vocab.size)

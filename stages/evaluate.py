@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from seqkd.config import schema
+from seqkd.config import load, schema
 from seqkd.data import batches, bitext
 from seqkd.decoding import translator
 from seqkd.decoding.translator import DecodingJob
@@ -28,7 +28,7 @@ WRITES = "{out}/{prefix}{row}"
 
 def main(row: Row, *, prefix: Prefix = "", models: Models, test: Test, translations: Translations, out: Out) -> None:
     """Translate the test set at every beam size of params.yaml and score the translations."""
-    params, machine = schema.load_params(), schema.load_machine()
+    params, machine = load.params(), load.machine()
     folders = {name: models / name for name in ("teacher", *params.networks, *params.pruned)}
     settings, folder = params.evaluate, schema.row(folders, prefix + row, section="the pipeline")
     if not checkpoint.has_network(folder):  # it was not trained, so nothing is known of it

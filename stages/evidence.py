@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from seqkd.config import schema
+from seqkd.config import load
 from seqkd.data import bitext
 from seqkd.decoding.translator import DecodingJob
 from seqkd.evaluation import breakdown, evidence, measurements, metrics, outputs, robustness, significance
@@ -25,7 +25,7 @@ WRITES = "{out}"
 
 def main(*, models: Models, translations: Translations, test: Test, reference: Reference, out: Out) -> None:
     """Measure what the translations of the test set show beyond their scores, and what hard lines become."""
-    params, machine = schema.load_params(), schema.load_machine()
+    params, machine = load.params(), load.machine()
     pairs, beams = bitext.read(test), sorted(params.evaluate.beams)
     sources, references = [pair.source for pair in pairs], [pair.target for pair in pairs]
     names = [name for name in (*params.models, *params.pruned) if translations_of.exist(translations, name)]

@@ -12,8 +12,9 @@ from typing import Annotated, Any, cast
 import typer
 from tabulate import tabulate
 
-from seqkd.config import schema, yaml_file
-from seqkd.config.schema import Machine, Params
+from seqkd.config import load, yaml_file
+from seqkd.config.machine import Machine
+from seqkd.config.schema import Params
 from seqkd.data import bitext, vocab
 from seqkd.data.bitext import Pair
 from seqkd.data.vocab import Vocab
@@ -28,7 +29,7 @@ PairCount = Annotated[int | None, typer.Option(min=1, help="Training pairs to pl
 
 def main(*, pairs: PairCount = None) -> None:
     """Measure a slice of every kind of work, and predict a whole dvc repro from it."""
-    params, machine = schema.load_params(), schema.load_machine()
+    params, machine = load.params(), load.machine()
     for role in ("teacher", "student"):
         bounds.require_network(role, getattr(params, role), params.vocab.size)
     sample, assumed = read_sample(params, machine, pairs)

@@ -8,7 +8,7 @@ from typing import Annotated, cast
 
 import typer
 
-from seqkd.config import schema
+from seqkd.config import load
 from seqkd.corpora import monolingual, prepare
 from seqkd.corpora.prepare import Prepared
 from seqkd.data import bitext
@@ -22,7 +22,7 @@ WRITES = "{out}"
 
 def main(*, reference: Reference, out: Out, downloads: Downloads) -> None:
     """Make the training, development and test pairs; lines without a translation are pairs with an empty target."""
-    params = schema.load_params()
+    params = load.params()
     parts = prepare.prepare(params.data, seed=params.seed, downloads=downloads)
     lines = monolingual.Lines(params.data, train=parts.train, held_out=[*parts.dev, *parts.test], downloads=downloads)
     bitext.write(reference, chain(parts.train, lines))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from seqkd.config import schema
+from seqkd.config import load, schema
 from seqkd.models import checkpoint
 from seqkd.ops import devices
 from seqkd.planning import bounds
@@ -22,7 +22,7 @@ WRITES = "{models}/prune-{row}"
 
 def main(row: Row, *, texts: Texts, corpus: Corpus, curves: Curves, models: Models, live: Live = None) -> None:
     """Prune a model and retrain what is left."""
-    params, machine = schema.load_params(), schema.load_machine()
+    params, machine = load.params(), load.machine()
     settings, name = params.prune, f"prune-{row}"
     ratio = schema.row(params.pruned, name, section="prune.ratios")
     model = checkpoint.load(models / settings.model, devices.configure(machine, params.precision))

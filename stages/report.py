@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from seqkd.config import schema
+from seqkd.config import load
 from seqkd.reporting import charts, results, tables
 from seqkd.utils import atomic
 
@@ -20,7 +20,7 @@ WRITES = "{out}"
 
 def main(*, scores: Scores, curves: Curves, audits: Audits, evidence: Evidence, out: Out) -> None:
     """Write the tables and plots of the rows in params.yaml, and print Table 1."""
-    params = schema.load_params()
+    params = load.params()
     all_results = results.Results(
         results.scores(scores, params),
         results.curves(curves, params),

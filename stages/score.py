@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from seqkd.config import schema
+from seqkd.config import load, schema
 from seqkd.data import bitext, text_lists
 from seqkd.evaluation import measurements, metrics
 from seqkd.evaluation.measurements import BeamScores, ModelScores
@@ -21,7 +21,7 @@ WRITES = "{out}/{row}"
 
 def main(row: Row, *, external: External, test: Test, translations: Translations, out: Out) -> None:
     """Score the teacher's one translation of each test line; it counts for every beam size of params.yaml."""
-    params, lists = schema.load_params(), external / row / text_lists.TEST
+    params, lists = load.params(), external / row / text_lists.TEST
     tokenizer = metrics.tokenizer_name(params.data.target)
     scores = ModelScores(model=row)
     with atomic.atomic_write(translations / row) as folder:

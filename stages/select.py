@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from seqkd.config import schema
+from seqkd.config import load, schema
 from seqkd.data import bitext, faults, list_origin
 from seqkd.data.bitext import Pair
 from seqkd.evaluation import measurements, metrics
@@ -29,7 +29,7 @@ def main(
     row: Row, *, lists: Lists, reference: Reference, vocab: Vocab, dev: Dev = None, texts: Texts, audits: Audits
 ) -> None:
     """Choose one hypothesis for every line by the metric of a row of params.yaml."""
-    params = schema.load_params()
+    params = load.params()
     settings, tokenizer = schema.row(params.select, row, section="select"), metrics.tokenizer_name(params.data.target)
     lines, stats = bitext.count_pairs(reference), audit.SelectionStats()
     parts = select.parts(lists / settings.nbest, bitext.stream(reference), lines=lines)
@@ -38,7 +38,7 @@ def main(
 
     def chosen_pairs() -> Iterator[Pair]:
         with Progress(lines, unit="lines", label=f"select {row}") as progress:
-            for pairs, part_stats in pool.map_ordered(choose, parts, processes=schema.load_machine().processes):
+            for pairs, part_stats in pool.map_ordered(choose, parts, processes=load.machine().processes):
                 stats.add(part_stats)
                 progress.add(len(pairs))
                 yield from pairs

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from seqkd.config import schema
+from seqkd.config import load
 from seqkd.data import bitext
 from seqkd.evaluation import outputs, speed
 from seqkd.models import checkpoint
@@ -34,7 +34,7 @@ def main(
     reports: Reports,
 ) -> None:
     """Measure Table 2 and the speeds of the ladder, and write the HTML page with all tables."""
-    params, machine = schema.load_params(), schema.load_machine()
+    params, machine = load.params(), load.machine()
     settings, device = params.speed, devices.configure(machine)
     pairs, certain = bitext.read(corpus_folder / "test.tsv"), results.evidence(evidence, params)
     with TemporaryDirectory() as folder:

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from seqkd.config import schema
-from seqkd.config.schema import TrainedTeacher
+from seqkd.config import load, schema
+from seqkd.config.teachers import TrainedTeacher
 from seqkd.corpora import monolingual
 from seqkd.decoding import corpus_decoder
 from seqkd.teachers import translate
@@ -23,7 +23,7 @@ WRITES = "{out}/{row}"
 
 def main(row: Row, *, text: Text, test: Test, out: Out) -> None:
     """Get the lists of each row of decode that names the teacher; lines that it translated before are kept."""
-    params, machine = schema.load_params(), schema.load_machine()
+    params, machine = load.params(), load.machine()
     teacher = schema.row(params.teachers, row, section="teachers")
     requests: dict[str, Request] = {}
     if not isinstance(teacher, TrainedTeacher):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from seqkd.config import schema
+from seqkd.config import load, schema
 from seqkd.data import vocab
 from seqkd.models import checkpoint
 from seqkd.ops import devices
@@ -28,7 +28,7 @@ def main(
     name: Name, *, role: Role, text: Text, corpus: Corpus, vocabulary: Vocab, curve: Curve, out: Out, live: Live = None
 ) -> None:
     """Train a network from random weights on NLL; where it cannot be, its folder has a vocabulary alone."""
-    params, machine = schema.load_params(), schema.load_machine()
+    params, machine = load.params(), load.machine()
     size: schema.NetworkSettings = getattr(params, role)
     if reason := params.untrained(role) or run.without_targets(text):
         checkpoint.save_vocab(out, vocab.load(vocabulary), reason=reason)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from seqkd.config import schema
+from seqkd.config import load
 from seqkd.data.batches import MAX_LINE_PIECES
 from seqkd.data.vocab import Vocab
 from seqkd.decoding import translator
@@ -33,7 +33,7 @@ MAX_LINE_BYTES = 1 << 14  # of a longer line only the beginning is kept
 def main(*, model: Source, beam: Beam = 5, processes: Processes = 1, length_penalty: LengthPenalty = 1.0) -> None:
     """Translate lines of standard input, detokenised and in order; of a line above 1,000 pieces only the beginning."""
     on_cpu = {"device": "cpu"} if processes > 1 else {}
-    machine = schema.load_machine().model_copy(update={"processes": processes} | on_cpu)
+    machine = load.machine().model_copy(update={"processes": processes} | on_cpu)
     vocab, job = checkpoint.load(model).vocab, DecodingJob(model, machine, beam, length_penalty=length_penalty)
     rare: Counter[str] = Counter()
 

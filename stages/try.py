@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from seqkd.config import schema
+from seqkd.config import load
 from seqkd.demo import server, tryout
 
 Folder = Annotated[Path | None, typer.Option(help="A new folder that keeps all of it.", show_default="a temporary one")]
@@ -18,7 +18,7 @@ Open = Annotated[bool, typer.Option("--open/--no-open", help="Open the demo in t
 
 def main(*, folder: Folder = None, port: Port = 0, open_page: Open = True) -> None:
     """Train a teacher and a student on sentences of a small grammar; nothing is downloaded."""
-    machine = schema.load_machine()
+    machine = load.machine()
     with ExitStack() as stack:
         place = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seqkd-try-")), "try")
         tried = tryout.run_all(place.absolute(), machine)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from seqkd.config import schema
+from seqkd.config import load
 from seqkd.utils import atomic, links
 
 External = Annotated[Path | None, typer.Option(help="A file that makes the folder of external teachers' lists.")]
@@ -15,9 +15,9 @@ WRITES = "{out}"
 
 def main(*, out: Out, external: External = None) -> None:
     """Refuse wrong settings, and names that would lead out of their folder."""
-    corpus = schema.load_params().data.corpus
+    corpus = load.params().data.corpus
     links.refuse_dangling(Path(corpus))  # DVC, which hashes the corpus next, would not say what to do
-    schema.load_machine()
+    load.machine()
     with atomic.open_text(out) as file:
         file.write("valid\n")
     if external:

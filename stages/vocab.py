@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from seqkd.config import schema
+from seqkd.config import load
 from seqkd.data import bitext, text_lists, vocab
 
 Text = Annotated[Path, typer.Option(help="The training pairs.")]
@@ -18,7 +18,7 @@ WRITES = "{out}"
 
 def main(*, text: Text, external: External = Path("data/external"), out: Out) -> None:
     """Learn the joint vocabulary from both sides of the pairs, and from what external teachers wrote."""
-    params = schema.load_params()
+    params = load.params()
     lists = [external / owner / row for row, each in params.decode.items() if (owner := params.teacher_of(each))]
     human = (side for pair in bitext.stream(text) for side in (pair.source, pair.target) if side)
     written = chain.from_iterable(text_lists.sound(folder, text) for folder in lists)

@@ -10,7 +10,7 @@ from made_up import BLEU, write_evidence
 from page_project import PAIRS, Page
 from source_tree import ROOT
 
-from seqkd.config import schema
+from seqkd.config import load
 from seqkd.config.schema import DistillSettings, FinetuneSettings, Params, PruneSettings, SelectSettings
 from seqkd.reporting import results
 from seqkd.reporting.results import Results
@@ -40,7 +40,7 @@ def params() -> Params:
         },
         "prune": PruneSettings(model="whole-near", ratios=[0.5, 0.9], retrain="mode", finetune="near"),
     }
-    own = schema.load_params(ROOT / "params.yaml")
+    own = load.params(ROOT / "params.yaml")
     return own.model_copy(update={**rows, "evaluate": own.evaluate.model_copy(update={"beams": [1, 5]})})
 
 

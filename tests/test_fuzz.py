@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from source_tree import ROOT
 
-from seqkd.config import overlay, schema
+from seqkd.config import load, overlay, records, schema
 from seqkd.corpora import local, mtdata, prepare, synthetic, wheels
 from seqkd.corpora.wheels import Package
 from seqkd.data import bitext, nbest, vocab
@@ -81,7 +81,7 @@ def unpacked(pattern: str) -> Callable[[Path], object]:
 
 
 def audited(path: Path) -> object:
-    params = schema.load_params(ROOT / "params.yaml")
+    params = load.params(ROOT / "params.yaml")
     one = params.model_copy(update={"select": {path.stem: next(iter(params.select.values()))}})
     return results.audits(path.parent, one)
 
@@ -130,12 +130,14 @@ def formats(folder: Path) -> dict[str, Format]:
         return checkpoint.load(path.parent)
 
     return {
-        "params.yaml": Format("params.yaml", (ROOT / "params.yaml").read_bytes(), schema.load_params),
-        "machine.yaml": Format("machine.yaml", b"processes: 2\nmatmul_backend: auto\n", schema.load_machine),
-        "a recipe's kind": Format("r.yaml", b"kind: grammar\n", lambda path: schema.load(path, prepare.RecipeKind)),
-        "wheels": Format("w.yaml", yaml["corpora/homeassistant"], lambda path: schema.load(path, wheels.WheelsRecipe)),
-        "grammar": Format("g.yaml", yaml["corpora/grammar"], lambda path: schema.load(path, synthetic.SyntheticRecipe)),
-        "public": Format("p.yaml", yaml["corpora/ted-th-en"], lambda path: schema.load(path, mtdata.MtdataRecipe)),
+        "params.yaml": Format("params.yaml", (ROOT / "params.yaml").read_bytes(), load.params),
+        "machine.yaml": Format("machine.yaml", b"processes: 2\nmatmul_backend: auto\n", load.machine),
+        "a recipe's kind": Format("r.yaml", b"kind: grammar\n", lambda path: records.load(path, prepare.RecipeKind)),
+        "wheels": Format("w.yaml", yaml["corpora/homeassistant"], lambda path: records.load(path, wheels.WheelsRecipe)),
+        "grammar": Format(
+            "g.yaml", yaml["corpora/grammar"], lambda path: records.load(path, synthetic.SyntheticRecipe)
+        ),
+        "public": Format("p.yaml", yaml["corpora/ted-th-en"], lambda path: records.load(path, mtdata.MtdataRecipe)),
         "an overlay": Format("o.yaml", yaml["configs/ted-th-en"], laid_over),
         "a corpus": Format("reference.tsv", (folder / "reference.tsv").read_bytes(), bitext.read),
         "one's own pairs": Format("own.tsv", pairs, own_pairs),

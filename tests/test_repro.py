@@ -12,7 +12,7 @@ from dvc_file import instances
 from benchmarks import kill, tiny
 from benchmarks.kill import Strike
 from benchmarks.tiny import Project
-from seqkd.config import schema
+from seqkd.config import load
 
 pytestmark = [pytest.mark.slow, pytest.mark.dvc]
 
@@ -27,7 +27,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 def models(project: Project) -> list[str]:
-    params = schema.load_params(project.folder / "params.yaml")
+    params = load.params(project.folder / "params.yaml")
     return [*params.models, *(f"prune-{ratio}" for ratio in params.prune.ratios)]
 
 

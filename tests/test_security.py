@@ -24,7 +24,7 @@ from dvc.repo import Repo
 from packaging.requirements import Requirement
 from source_tree import ROOT
 
-from seqkd.config import schema
+from seqkd.config import load
 from seqkd.data import bitext, nbest, vocab
 from seqkd.data.bitext import Pair
 from seqkd.evaluation import measurements
@@ -136,8 +136,8 @@ READERS: dict[str, Callable[[Path], object]] = {
     "part-00000.tsv.gz": lambda path: list(nbest.read_part(path, [Pair(0, "a", "b")])),
     "curve.csv": curve.read,
     "scores.json": measurements.read_json,
-    "params.yaml": schema.load_params,
-    "machine.yaml": schema.load_machine,
+    "params.yaml": load.params,
+    "machine.yaml": load.machine,
     "state": _resumed,
 }
 

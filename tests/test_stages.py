@@ -7,7 +7,7 @@ from made_up import write_evidence
 from networks import save_untrained_model
 from source_tree import ROOT
 
-from seqkd.config import schema
+from seqkd.config import load
 from seqkd.data import bitext, nbest, vocab
 from seqkd.data.bitext import Pair
 from seqkd.data.nbest import Hypothesis
@@ -37,7 +37,7 @@ def _lists(folder: Path) -> list[Pair]:
         (pair, [Hypothesis(tuple(pieces.encode(text)), -float(rank), True) for rank, text in enumerate(texts[pair.id])])
         for pair in pairs
     ]
-    for row in schema.load_params().decode:
+    for row in load.params().decode:
         nbest.write_part(folder / "lists" / row, 0, entries)
     return pairs
 
@@ -55,7 +55,7 @@ def _select(folder: Path, row: str) -> None:
 
 def test_select_writes_a_text_with_the_ids_of_the_human_one(project: Path) -> None:
     pairs = _lists(project)
-    row = next(row for row, settings in schema.load_params().select.items() if settings.metric == "bleu")
+    row = next(row for row, settings in load.params().select.items() if settings.metric == "bleu")
     _select(project, row)
     assert bitext.read(project / f"{row}.tsv") == pairs
     audit = json.loads((project / f"{row}.json").read_text())
@@ -72,7 +72,7 @@ def test_select_counts_the_words_of_the_target_language(project: Path, target: s
     text = (project / "params.yaml").read_text()
     (project / "params.yaml").write_text(text.replace("target: de", f"target: {target}"))
     _lists(project)
-    row = next(iter(schema.load_params().select))
+    row = next(iter(load.params().select))
     _select(project, row)
     assert f"|tok:{tokenizer}|" in json.loads((project / f"{row}.json").read_text())["signature"]
 
@@ -99,7 +99,7 @@ def test_evaluate_scores_the_words_of_the_target_language(project: Path, target:
 def test_select_refuses_a_list_of_another_text(project: Path) -> None:
     pairs = _lists(project)
     bitext.write(project / "reference.tsv", [pair._replace(id=pair.id + 1) for pair in pairs])
-    row = next(iter(schema.load_params().select))
+    row = next(iter(load.params().select))
     with pytest.raises(InputError, match="id 0 stands where the text has id 1"):
         _select(project, row)
     assert not (project / f"{row}.tsv").exists()
@@ -112,7 +112,7 @@ def test_select_refuses_an_unknown_row_by_name(project: Path) -> None:
 
 def _measure(folder: Path) -> None:
     """Made-up results of every row of params.yaml."""
-    params = schema.load_params()
+    params = load.params()
     scored = {
         "parameters": 1000,
         "remaining": 1000,
@@ -158,7 +158,7 @@ def test_report_writes_tables_metrics_and_plots_and_show_prints_them(
     assert written == {"metrics.json", "plots"} | {
         f"{name}.{form}" for name in ("table1", "table3", "faults") for form in ("csv", "md")
     }
-    models = schema.load_params().models
+    models = load.params().models
     assert all(model in printed for model in models)
     assert list(json.loads((project / "reports" / "metrics.json").read_text()))[: len(models)] == models
     show.main(reports=project / "reports")

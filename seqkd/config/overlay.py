@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 
-from seqkd.config import schema, yaml_file
+from seqkd.config import records, references, schema, yaml_file
 from seqkd.utils import atomic
 from seqkd.utils.errors import InputError
 
@@ -22,12 +22,12 @@ def apply(overlay: Path, *, params: Path) -> list[Change]:
 
     Raise InputError, and change nothing, for settings that would not be valid.
     """
-    overrides = schema.load(overlay, schema.Overlay).model_extra or {}
-    schema.load(params, schema.Params)
+    overrides = records.load(overlay, schema.Overlay).model_extra or {}
+    records.load(params, schema.Params)
     text = params.read_text(encoding="utf-8")
     merged_text = _merged_text(text, overrides, where=f"{overlay}: ")
     merged = yaml_file.load(merged_text)
-    schema.check_names(schema.parse(schema.Params, merged, where=str(overlay)), where=str(overlay))
+    references.check(records.parse(schema.Params, merged, where=str(overlay)), where=str(overlay))
     before, wanted = _flatten(yaml_file.load(text)), _flatten(overrides)
     kept = _flatten(merged)
     _check_aliases(before | wanted, kept, params)

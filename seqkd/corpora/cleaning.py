@@ -11,7 +11,7 @@ from typing import Annotated, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from seqkd.config.schema import Positive, Record
+from seqkd.config.records import Positive, Record
 from seqkd.data.normalization import normalize
 from seqkd.data.words import UNSPACED, count_words
 from seqkd.utils.errors import InputError

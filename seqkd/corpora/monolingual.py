@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict
 
-from seqkd.config import schema, yaml_file
+from seqkd.config import records, yaml_file
+from seqkd.config.records import Record
 from seqkd.config.schema import DataSettings
 from seqkd.corpora import cleaning, text_file, wheels
 from seqkd.data.bitext import Pair
@@ -19,7 +20,7 @@ from seqkd.utils.errors import InputError
 RECIPE_SUFFIXES = (".yaml", ".yml")
 
 
-class RecipeKind(schema.Record):
+class RecipeKind(Record):
     """The key of a recipe that says which kind of record it is."""
 
     model_config = ConfigDict(extra="ignore")
@@ -76,6 +77,6 @@ def _lines(data: DataSettings, downloads: Path) -> Iterator[str]:
         yield from map(cleaning.untokenize if data.tidy else normalize, text_file.read_lines(path))
     elif data.monolingual:
         recipe, where = yaml_file.read(Path(data.monolingual)), data.monolingual
-        if schema.parse(RecipeKind, recipe, where=where).kind == "wheels":
-            packages = schema.parse(wheels.WheelsRecipe, recipe, where=where)
+        if records.parse(RecipeKind, recipe, where=where).kind == "wheels":
+            packages = records.parse(wheels.WheelsRecipe, recipe, where=where)
             yield from wheels.sources(packages, language=data.source, downloads=downloads)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from seqkd.config.schema import Record
+from seqkd.config.records import Record
 from seqkd.corpora import cleaning, text_file
 from seqkd.corpora.cleaning import Cleaned, Line, Split
 from seqkd.data.normalization import normalize

@@ -6,7 +6,8 @@ from typing import Literal, NamedTuple
 
 from pydantic import ConfigDict
 
-from seqkd.config import schema, yaml_file
+from seqkd.config import records, schema, yaml_file
+from seqkd.config.records import Record
 from seqkd.corpora import local, monolingual, mtdata, synthetic, wheels
 from seqkd.corpora.cleaning import Cleaned
 from seqkd.corpora.monolingual import RECIPE_SUFFIXES
@@ -14,7 +15,7 @@ from seqkd.data.bitext import Pair
 from seqkd.utils.errors import InputError
 
 
-class RecipeKind(schema.Record):
+class RecipeKind(Record):
     """The key of a recipe that says which kind of record it is."""
 
     model_config = ConfigDict(extra="ignore")
@@ -66,13 +67,13 @@ def _load(data: schema.DataSettings, *, seed: int, downloads: Path) -> Cleaned:
 
 def _load_recipe(path: Path, data: schema.DataSettings, *, seed: int, downloads: Path) -> Cleaned:
     values, where, source, target = yaml_file.read(path), str(path), data.source, data.target
-    match schema.parse(RecipeKind, values, where=where).kind:
+    match records.parse(RecipeKind, values, where=where).kind:
         case "wheels":
-            packages = schema.parse(wheels.WheelsRecipe, values, where=where)
+            packages = records.parse(wheels.WheelsRecipe, values, where=where)
             return wheels.prepare(packages, source=source, target=target, seed=seed, downloads=downloads)
         case "grammar":
-            grammar = schema.parse(synthetic.SyntheticRecipe, values, where=where)
+            grammar = records.parse(synthetic.SyntheticRecipe, values, where=where)
             return synthetic.prepare(grammar, source=source, target=target, seed=seed)
         case "mtdata":
-            public = schema.parse(mtdata.MtdataRecipe, values, where=where)
+            public = records.parse(mtdata.MtdataRecipe, values, where=where)
             return mtdata.prepare(public, source=source, target=target, downloads=downloads, tidy=data.tidy)

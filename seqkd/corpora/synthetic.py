@@ -6,7 +6,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
-from seqkd.config.schema import Positive, Record
+from seqkd.config.records import Positive, Record
 from seqkd.corpora.cleaning import Cleaned, Line, Split
 from seqkd.utils.errors import InputError
 

@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 import polib
 from pydantic import AfterValidator, Field
 
-from seqkd.config.schema import Positive, Record
+from seqkd.config.records import Positive, Record
 from seqkd.corpora import cleaning, language_codes
 from seqkd.corpora.cleaning import Cleaned, Cleaning, Line
 from seqkd.utils import atomic, fingerprint

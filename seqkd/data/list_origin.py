@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from seqkd.config import schema
+from seqkd.config import records
+from seqkd.config.records import Record
 from seqkd.data import nbest
 from seqkd.utils import atomic
 from seqkd.utils.errors import InputError
@@ -12,7 +13,7 @@ from seqkd.utils.errors import InputError
 ABOUT = "about.json"
 
 
-class ListOrigin(schema.Record):
+class ListOrigin(Record):
     """The facts about an external n-best list."""
 
     teachers: list[str]
@@ -37,7 +38,7 @@ def read(folder: Path) -> ListOrigin | None:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         raise InputError(f"{path}: not valid JSON; make it anew with dvc repro.") from None
-    return schema.parse(ListOrigin, values, where=str(path), hint="make it anew with dvc repro")
+    return records.parse(ListOrigin, values, where=str(path), hint="make it anew with dvc repro")
 
 
 def write_part(folder: Path, index: int, owners: Iterable[Sequence[int]]) -> None:

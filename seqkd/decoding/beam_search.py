@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from seqkd.config.schema import Machine
+from seqkd.config.machine import Machine
 from seqkd.data.batches import MAX_LINE_PIECES, pad_left
 from seqkd.data.nbest import Hypothesis
 from seqkd.data.vocab import BOS, EOS

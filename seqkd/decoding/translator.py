@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from seqkd.config.schema import Machine
+from seqkd.config.machine import Machine
 from seqkd.data.batches import MAX_LINE_PIECES
 from seqkd.data.nbest import Hypothesis
 from seqkd.data.vocab import Vocab

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from seqkd.config.schema import Machine
+from seqkd.config.machine import Machine
 from seqkd.data.nbest import Hypothesis
 from seqkd.data.vocab import Vocab
 from seqkd.decoding import hypotheses, translator

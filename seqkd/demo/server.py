@@ -22,8 +22,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from seqkd.config import schema
-from seqkd.config.schema import Machine
+from seqkd.config import records
+from seqkd.config.machine import Machine
+from seqkd.config.records import Record
 from seqkd.demo.answering import Answerer
 from seqkd.export import card, pages
 from seqkd.utils.errors import InputError
@@ -37,7 +38,7 @@ HEADERS = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": 
 QUIET: dict[str, Any] = {"log_level": "critical", "lifespan": "off", "ws": "none", "server_header": False}
 
 
-class Question(schema.Record):
+class Question(Record):
     """What the page may send."""
 
     model: Annotated[int, Field(ge=0)]  # its place on the page
@@ -114,7 +115,7 @@ def _question(body: bytes, content_type: str) -> Question:
         values = json.loads(body)
     except (ValueError, RecursionError):
         raise InputError("the request is not JSON.") from None
-    return schema.parse(Question, values, where="the request")
+    return records.parse(Question, values, where="the request")
 
 
 def _listen(port: int) -> socket.socket:

@@ -10,8 +10,9 @@ from contextlib import chdir
 from pathlib import Path
 from typing import NamedTuple
 
-from seqkd.config import schema
-from seqkd.config.schema import Machine, Params
+from seqkd.config import load
+from seqkd.config.machine import Machine
+from seqkd.config.schema import Params
 from seqkd.corpora import prepare
 from seqkd.data import bitext, vocab
 from seqkd.data.bitext import Pair
@@ -48,7 +49,7 @@ def run_all(folder: Path, machine: Machine, *, params: Params | None = None) -> 
     with chdir(folder):  # the state of trainings is kept in the working folder
         Path(SETTINGS).write_text(pages.read("seqkd.demo", "try.yaml"), encoding="utf-8")
         Path("grammar.yaml").write_text(pages.read("seqkd.demo", "grammar.yaml"), encoding="utf-8")
-        params = params or schema.load_params()
+        params = params or load.params()
         test = _make_corpus(params)
         pieces = vocab.train(_texts(), Path("vocab.model"), size=params.vocab.size, byte_fallback=True)
         shown = [pair for pair in test if len(pair.source) > 30][:SHOWN]

@@ -6,8 +6,8 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import Field
 
-from seqkd.config import schema
-from seqkd.config.schema import Record
+from seqkd.config import records
+from seqkd.config.records import Record
 from seqkd.utils import atomic
 from seqkd.utils.errors import InputError
 
@@ -70,7 +70,7 @@ def write(path: Path, record: Measurement) -> None:
 
 def read(kind: type[M], path: Path) -> M:
     """Return the record that `write` wrote. Raises InputError where the file is missing or broken."""
-    return schema.parse(kind, read_json(path), where=str(path), hint="make it anew with dvc repro")
+    return records.parse(kind, read_json(path), where=str(path), hint="make it anew with dvc repro")
 
 
 def read_json(path: Path) -> dict[str, Any]:

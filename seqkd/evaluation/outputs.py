@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from seqkd.config.schema import Machine
+from seqkd.config.machine import Machine
 from seqkd.data import vocab
 from seqkd.data.batches import MAX_LINE_PIECES
 from seqkd.decoding import beam_search, translator

@@ -22,7 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from seqkd.config import schema
+from seqkd.config import records
+from seqkd.config.records import Ratio, Record
 from seqkd.data.vocab import Vocab
 from seqkd.models.interface import Network, NetworkShape
 from seqkd.models.lstm import LSTMNetwork
@@ -49,14 +50,14 @@ def _known_architecture(name: str) -> str:
     return name
 
 
-class _ShapeRecord(schema.Record):
+class _ShapeRecord(Record):
     """What shape.json may say."""
 
     architecture: Annotated[str, AfterValidator(_known_architecture)] = "lstm"  # the only one before it was written
     vocab: Annotated[int, Field(ge=4, le=1_000_000)]
     layers: Annotated[int, Field(ge=1, le=99)]
     hidden: Annotated[int, Field(ge=1, le=99_999)]
-    dropout: schema.Ratio
+    dropout: Ratio
 
 
 class _Files(NamedTuple):
@@ -162,7 +163,7 @@ def _read(folder: Path) -> _Files:
         raise InputError(f"{folder}: was not trained, as its {CARD} says; name another model.")
     try:
         text = (folder / SHAPE).read_text(encoding="utf-8")
-        record = schema.parse(_ShapeRecord, json.loads(text), where=str(folder / SHAPE))
+        record = records.parse(_ShapeRecord, json.loads(text), where=str(folder / SHAPE))
         (folder / WEIGHTS).open("rb").close()  # what the system refuses, safetensors says in other words
         with safe_open(folder / WEIGHTS, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict

@@ -8,7 +8,7 @@ from functools import cache
 
 import torch
 
-from seqkd.config.schema import Machine
+from seqkd.config.machine import Machine
 from seqkd.ops import matmul
 from seqkd.ops.cuda import lstm_cell as lstm_cell_cuda
 from seqkd.ops.matmul import Precision

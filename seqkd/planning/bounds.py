@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import torch
 
-from seqkd.config.schema import Machine, NetworkSettings
+from seqkd.config.machine import Machine
+from seqkd.config.schema import NetworkSettings
 from seqkd.data import batches
 from seqkd.data.batches import MAX_BATCH_PIECES, MAX_LINE_PIECES, TokenizedCorpus
 from seqkd.data.nbest import LINES_PER_PART

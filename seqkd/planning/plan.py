@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import psutil
 import torch
 
-from seqkd.config.schema import Machine, NetworkSettings, OptimizerSettings, Params, SelectSettings
+from seqkd.config.machine import Machine
+from seqkd.config.schema import NetworkSettings, OptimizerSettings, Params, SelectSettings
 from seqkd.data import batches, bitext, nbest, vocab
 from seqkd.data.batches import TokenizedCorpus
 from seqkd.decoding import translator

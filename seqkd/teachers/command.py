@@ -18,7 +18,7 @@ from typing import IO
 
 import psutil
 
-from seqkd.config.schema import Command
+from seqkd.config.machine import Command
 from seqkd.data.text_lists import TextHypothesis
 from seqkd.utils.errors import InputError
 

@@ -7,7 +7,9 @@ from typing import Any
 import sentencepiece
 
 from seqkd.config import yaml_file
-from seqkd.config.schema import CTranslate2Teacher, DecodeSettings, Machine
+from seqkd.config.machine import Machine
+from seqkd.config.schema import DecodeSettings
+from seqkd.config.teachers import CTranslate2Teacher
 from seqkd.data.text_lists import TextHypothesis
 from seqkd.teachers import ranking
 from seqkd.utils import cache_dir, fingerprint

@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 
-from seqkd.config.schema import DecodeSettings, Machine, TransformersTeacher
+from seqkd.config.machine import Machine
+from seqkd.config.schema import DecodeSettings
+from seqkd.config.teachers import TransformersTeacher
 from seqkd.data.text_lists import TextHypothesis
 from seqkd.teachers import ranking
 from seqkd.utils import cache_dir, fingerprint

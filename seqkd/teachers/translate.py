@@ -10,15 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from seqkd.config.schema import (
-    CommandTeacher,
-    CTranslate2Teacher,
-    DecodeSettings,
-    ExternalTeacher,
-    FilesTeacher,
-    Machine,
-    TransformersTeacher,
-)
+from seqkd.config.machine import Machine
+from seqkd.config.schema import DecodeSettings
+from seqkd.config.teachers import CommandTeacher, CTranslate2Teacher, ExternalTeacher, FilesTeacher, TransformersTeacher
 from seqkd.data import bitext, text_lists
 from seqkd.data.text_lists import TextHypothesis
 from seqkd.decoding import corpus_decoder, nbest_cache

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, Self
 
 import torch
 
-from seqkd.config.schema import DistillSettings, Machine, NetworkSettings, OptimizerSettings, Params
+from seqkd.config.machine import Machine
+from seqkd.config.schema import DistillSettings, NetworkSettings, OptimizerSettings, Params
 from seqkd.data import batches, bitext
 from seqkd.data.vocab import Vocab
 from seqkd.models import checkpoint

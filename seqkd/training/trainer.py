@@ -11,7 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from seqkd.config.schema import Machine, OptimizerSettings
+from seqkd.config.machine import Machine
+from seqkd.config.schema import OptimizerSettings
 from seqkd.data import batches
 from seqkd.data.batches import Batch, TokenizedCorpus
 from seqkd.models import losses, perplexity

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from source_tree import ROOT
 
-from seqkd.config import overlay, schema
+from seqkd.config import load, overlay
 from seqkd.config.overlay import Change
 from seqkd.utils.errors import InputError
 from stages import use
@@ -33,7 +33,7 @@ def _comments(path: Path) -> list[str]:
 def test_overlays_of_the_project_make_valid_settings_and_keep_the_comments(path: Path, params: Path) -> None:
     comments = _comments(params)
     assert overlay.apply(path, params=params)
-    corpus = schema.load_params(params).data.corpus
+    corpus = load.params(params).data.corpus
     assert (ROOT / corpus).exists() or corpus == "news"  # the user's own, in configs/external-files.yaml
     assert _comments(params) == [comment for comment in comments if comment in _comments(params)]  # of rows that stay
     assert overlay.apply(path, params=params) == []
@@ -43,7 +43,7 @@ def test_overlay_removes_what_it_sets_to_null(params: Path) -> None:
     changes = overlay.apply(
         _overlay(params, "prune: {ratios: []}\nfinetune: {teacher-seq_inter: null}\n"), params=params
     )
-    assert "teacher-seq_inter" not in schema.load_params(params).finetune
+    assert "teacher-seq_inter" not in load.params(params).finetune
     assert Change("finetune.teacher-seq_inter.init_from", "teacher", None) in changes
 
 
@@ -51,14 +51,14 @@ def test_overlays_of_external_teachers_train_none(params: Path) -> None:
     for path in OVERLAYS:
         fresh = Path(shutil.copy(ROOT / "params.yaml", params))
         overlay.apply(path, params=fresh)
-        assert schema.load_params(fresh).trains_teacher != path.stem.startswith("external-")
+        assert load.params(fresh).trains_teacher != path.stem.startswith("external-")
 
 
 def test_overlays_of_the_paper_have_the_papers_settings(params: Path) -> None:
     sizes = {}
     for name in ("wmt14-en-de", "ted-th-en"):
         overlay.apply(ROOT / "configs" / f"{name}.yaml", params=params)
-        used = schema.load_params(params)
+        used = load.params(params)
         sizes[name] = (used.teacher.size, used.student.size, used.data.source, used.data.target)
         optim = used.optim
         rows = (optim.teacher, optim.student, optim.finetune, optim.retrain)
@@ -74,11 +74,11 @@ def test_overlays_of_the_paper_have_the_papers_settings(params: Path) -> None:
 def test_overlay_changes_only_the_lines_that_it_names(params: Path) -> None:
     before = params.read_text("utf-8").splitlines()
     changes = overlay.apply(_overlay(params, "seed: 99\nstudent: {dropout: 0.25}\n"), params=params)
-    old = schema.load_params(ROOT / "params.yaml")
+    old = load.params(ROOT / "params.yaml")
     assert changes == [Change("seed", old.seed, 99), Change("student.dropout", old.student.dropout, 0.25)]
     compared = list(difflib.ndiff(before, params.read_text("utf-8").splitlines()))
     assert sum(line.startswith("+ ") for line in compared) == sum(line.startswith("- ") for line in compared) == 2
-    assert schema.load_params(params).student.model_dump() == old.student.model_dump() | {"dropout": 0.25}
+    assert load.params(params).student.model_dump() == old.student.model_dump() | {"dropout": 0.25}
 
 
 @pytest.mark.parametrize(
@@ -126,10 +126,10 @@ def test_overlay_of_a_key_that_an_alias_joins_to_another_is_refused_unless_it_na
     )
     assert params.read_bytes() == before
     both = "optim: {teacher: {learning_rate: 0.5}, student: {learning_rate: 0.5}}\n"
-    rate = schema.load_params(params).optim.teacher.learning_rate
+    rate = load.params(params).optim.teacher.learning_rate
     changes = [Change(f"optim.{row}.learning_rate", rate, 0.5) for row in ("teacher", "student")]
     assert overlay.apply(_overlay(params, both), params=params) == changes
-    optim = schema.load_params(params).optim
+    optim = load.params(params).optim
     assert optim.teacher.learning_rate == optim.student.learning_rate == 0.5
 
 
@@ -143,7 +143,7 @@ def test_overlay_that_is_absent_or_broken_is_refused(params: Path) -> None:
 
 def test_use_prints_what_changed(params: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = _overlay(params, "seed: 99\nspeed: {rounds: 77}\n")
-    old = schema.load_params(params)
+    old = load.params(params)
     use.main(file=path, params=params)
     use.main(file=path, params=params)
     assert capsys.readouterr().out.splitlines() == [

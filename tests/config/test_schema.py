@@ -7,7 +7,7 @@ import pytest
 import yaml
 from source_tree import ROOT
 
-from seqkd.config import overlay, schema
+from seqkd.config import load, overlay, schema
 from seqkd.utils.errors import InputError
 
 
@@ -21,14 +21,14 @@ def refused(values: dict[str, Any], folder: Path) -> str:
     path = folder / "params.yaml"
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
     with pytest.raises(InputError) as error:
-        schema.load_params(path)
+        load.params(path)
     text = str(error.value)
     assert text.count("\n") == 0
     return text
 
 
 def test_load_params_reads_the_projects_own_settings() -> None:
-    params = schema.load_params(ROOT / "params.yaml")
+    params = load.params(ROOT / "params.yaml")
     assert params.models[0] == "teacher"
     assert params.models.index("baseline") < params.models.index("seq_kd")
     assert {params.role(model) for model in params.models} == {"teacher", "student"}
@@ -39,7 +39,7 @@ def test_load_params_reads_the_projects_own_settings() -> None:
 def test_load_params_takes_a_language_as_its_files_spell_it(values: dict[str, Any], tmp_path: Path, code: str) -> None:
     values["data"]["target"] = code
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
-    assert schema.load_params(tmp_path / "params.yaml").data.target == code
+    assert load.params(tmp_path / "params.yaml").data.target == code
 
 
 @pytest.mark.parametrize("code", ["", "@latin", "sr@", "sr@@latin", "../de", "d e", "de/at", "sr@la/tin", "de\n"])
@@ -138,7 +138,7 @@ def test_old_names_of_machine_are_refused_with_the_new_name(tmp_path: Path, old:
     path = tmp_path / "machine.yaml"
     path.write_text(f"{old}: 0\nwrokers: 1\n")
     with pytest.raises(InputError) as error:
-        schema.load_machine(path)
+        load.machine(path)
     assert str(error.value) == f"{path}: {old} is now called {new}; rename it."
 
 
@@ -177,17 +177,17 @@ def test_old_names_are_allowed_elsewhere(values: dict[str, Any], tmp_path: Path)
     values["distill"] |= {"tune": {"train_text": "gold", "alpha": 0.0}, "rate": {"train_text": "text", "alpha": 0.0}}
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(values))
-    assert schema.load_params(path).distill["tune"].train_text == "gold"
+    assert load.params(path).distill["tune"].train_text == "gold"
 
 
 def test_schema_refuses_an_alias_that_leads_in_a_circle(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("data: &a {b: *a}\n")
     with pytest.raises(InputError, match=r"params\.yaml: seed is missing"):
-        schema.load_params(tmp_path / "params.yaml")
+        load.params(tmp_path / "params.yaml")
 
 
 def test_schema_answers_an_unknown_row_with_those_that_exist() -> None:
-    params = schema.load_params(ROOT / "params.yaml")
+    params = load.params(ROOT / "params.yaml")
     assert schema.row(params.distill, "seq_kd", section="distill").train_text == "seq_kd"
     with pytest.raises(InputError, match="distill has no row 'seqkd'; name one of word_kd, seq_kd"):
         schema.row(params.distill, "seqkd", section="distill")
@@ -196,15 +196,15 @@ def test_schema_answers_an_unknown_row_with_those_that_exist() -> None:
 def test_load_params_names_broken_yaml_and_an_absent_file(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("seed: [1\nvocab: 2\n")
     with pytest.raises(InputError, match="line 2: not valid YAML"):
-        schema.load_params(tmp_path / "params.yaml")
+        load.params(tmp_path / "params.yaml")
     with pytest.raises(InputError, match="no such file"):
-        schema.load_params(tmp_path / "other.yaml")
+        load.params(tmp_path / "other.yaml")
 
 
 def test_load_machine_uses_all_cores_without_a_file(tmp_path: Path) -> None:
-    assert schema.load_machine(tmp_path / "machine.yaml").processes >= 1
+    assert load.machine(tmp_path / "machine.yaml").processes >= 1
     (tmp_path / "machine.yaml").write_text("processes: 3\ndevice: cpu\n")
-    assert schema.load_machine(tmp_path / "machine.yaml").processes == 3
+    assert load.machine(tmp_path / "machine.yaml").processes == 3
 
 
 def test_load_machine_reads_the_checkouts_file_in_an_experiments_clone(
@@ -214,16 +214,16 @@ def test_load_machine_reads_the_checkouts_file_in_an_experiments_clone(
     clone.mkdir(parents=True)
     (tmp_path / "machine.yaml").write_text("processes: 7\n")
     monkeypatch.chdir(clone)
-    assert schema.load_machine().processes == 7
+    assert load.machine().processes == 7
     (clone / "machine.yaml").write_text("processes: 5\n")
-    assert schema.load_machine().processes == 5
+    assert load.machine().processes == 5
     (clone / "machine.yaml").unlink()
     (clone / "machine.yaml").symlink_to("nowhere")
     with pytest.raises(
         InputError, match=r"^machine\.yaml: a link to a file that is not there; correct the link or remove it"
     ):
-        schema.load_machine()
+        load.machine()
     (tmp_path / "machine.yaml").write_text("wrokers: 7\n")
     (clone / "machine.yaml").unlink()
     with pytest.raises(InputError, match=rf"^{tmp_path}/machine\.yaml: wrokers is not a known key"):
-        schema.load_machine()
+        load.machine()

@@ -10,7 +10,7 @@ import yaml
 from mtdata.cache import Cache
 from source_tree import ROOT
 
-from seqkd.config import schema
+from seqkd.config import records
 from seqkd.corpora import mtdata as mtdata_corpus
 from seqkd.corpora.mtdata import MtdataRecipe
 from seqkd.utils.errors import InputError
@@ -45,7 +45,7 @@ def _sha256(content: bytes) -> str:
 
 
 def _recipe(name: str) -> MtdataRecipe:
-    return schema.load(ROOT / "corpora" / name, MtdataRecipe)
+    return records.load(ROOT / "corpora" / name, MtdataRecipe)
 
 
 def test_find_entry_loads_no_pickled_index(downloads: Path) -> None:
@@ -74,7 +74,7 @@ def test_recipes_of_public_corpora_exist() -> None:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipes_name_corpora_of_the_librarys_own_index(path: Path, downloads: Path) -> None:
-    recipe = schema.load(path, MtdataRecipe)
+    recipe = records.load(path, MtdataRecipe)
     for name in (*recipe.train, recipe.dev, recipe.test):
         assert str(mtdata_corpus.find_entry(name).did) == name
 
@@ -83,7 +83,7 @@ def test_overlays_of_public_corpora_name_their_languages(downloads: Path) -> Non
     for path in RECIPES:
         data = yaml.safe_load((ROOT / "configs" / path.name).read_text("utf-8"))["data"]
         assert data["corpus"] == f"corpora/{path.name}"
-        entry = mtdata_corpus.find_entry(schema.load(path, MtdataRecipe).test)
+        entry = mtdata_corpus.find_entry(records.load(path, MtdataRecipe).test)
         assert not list(mtdata_corpus.read(entry, [_empty(downloads)], source=data["source"], target=data["target"]))
 
 

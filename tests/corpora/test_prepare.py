@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from source_tree import ROOT
 
-from seqkd.config import schema
+from seqkd.config import records
+from seqkd.config.records import Record
 from seqkd.config.schema import DataSettings
 from seqkd.corpora import mtdata, prepare, synthetic, wheels
 from seqkd.corpora.prepare import Prepared
@@ -25,7 +26,7 @@ dev: 1
 test: 1
 """
 SMALL = "kind: grammar\npairs: 30\ndev: 4\ntest: 5\n"
-RECORDS: dict[str, type[schema.Record]] = {
+RECORDS: dict[str, type[Record]] = {
     "wheels": wheels.WheelsRecipe,
     "grammar": synthetic.SyntheticRecipe,
     "mtdata": mtdata.MtdataRecipe,
@@ -56,8 +57,8 @@ RECIPES = sorted(path for path in (ROOT / "corpora").glob("*.yaml") if path.stem
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipes_of_the_project_are_valid_records_of_their_kind(path: Path) -> None:
-    kind = schema.load(path, prepare.RecipeKind).kind
-    assert schema.load(path, RECORDS[kind]).model_dump()["kind"] == kind
+    kind = records.load(path, prepare.RecipeKind).kind
+    assert records.load(path, RECORDS[kind]).model_dump()["kind"] == kind
 
 
 def test_prepare_numbers_the_pairs_through_train_dev_and_test(pairs: Path) -> None:

@@ -5,7 +5,7 @@ from collections import defaultdict
 import pytest
 from source_tree import ROOT
 
-from seqkd.config import schema
+from seqkd.config import records
 from seqkd.corpora import synthetic
 from seqkd.corpora.cleaning import Cleaned, key
 from seqkd.corpora.synthetic import FRAMES, NOUNS, Meaning, Phrase
@@ -156,12 +156,12 @@ def test_prepare_refuses_other_languages_in_one_sentence(source: str, target: st
 
 
 def test_recipe_of_the_project_is_valid() -> None:
-    recipe = schema.load(ROOT / "corpora" / "grammar.yaml", synthetic.SyntheticRecipe)
+    recipe = records.load(ROOT / "corpora" / "grammar.yaml", synthetic.SyntheticRecipe)
     assert recipe == synthetic.SyntheticRecipe(kind="grammar", pairs=4000, dev=200, test=200)
 
 
 def test_recipe_that_asks_for_too_much_is_refused_by_its_key() -> None:
     with pytest.raises(InputError, match=r"corpora/x\.yaml: pairs is 1000000"):
-        schema.parse(
+        records.parse(
             synthetic.SyntheticRecipe, {"kind": "grammar", "pairs": 10**6, "dev": 1, "test": 1}, where="corpora/x.yaml"
         )

@@ -291,13 +291,13 @@ def test_beam_search_survives_a_real_memory_limit() -> None:
 
 PEAK = """
 import re, sys, torch
-from seqkd.config import schema
+from seqkd.config.machine import Machine
 from seqkd.decoding import beam_search
 from seqkd.models.lstm import LSTMNetwork, NetworkShape
 from seqkd.ops import devices
 beam, pieces, sentences, steps = map(int, sys.argv[1:5])
 precision = sys.argv[5]
-devices.configure(schema.Machine(device="cpu"), precision)
+devices.configure(Machine(device="cpu"), precision)
 network = LSTMNetwork(NetworkShape(8000, 2, 500, 0.3))
 network.init_weights(torch.Generator().manual_seed(3))
 if steps:

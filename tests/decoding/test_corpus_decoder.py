@@ -15,8 +15,7 @@ import torch
 import yaml
 from source_tree import ROOT
 
-from seqkd.config import schema
-from seqkd.config.schema import Machine
+from seqkd.config.machine import Machine
 from seqkd.data import bitext, nbest, vocab
 from seqkd.data.bitext import Pair
 from seqkd.decoding import corpus_decoder, nbest_cache, translator
@@ -297,4 +296,4 @@ def test_decode_run_twice_at_once_shares_the_lists(project: Path, teacher: Path)
 
 
 def test_machine_has_a_default_for_the_hypotheses_of_a_batch() -> None:
-    assert schema.Machine().max_batch_hypotheses == 1500
+    assert Machine().max_batch_hypotheses == 1500

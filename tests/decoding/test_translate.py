@@ -12,7 +12,7 @@ import torch
 from networks import save_untrained_model
 from source_tree import ROOT
 
-from seqkd.config import schema
+from seqkd.config.machine import Machine
 from seqkd.decoding import translator
 from seqkd.decoding.translator import DecodingJob
 from seqkd.models import checkpoint
@@ -44,7 +44,7 @@ def test_translate_writes_lines_in_order_with_any_number_of_processes(folder: Pa
     assert len(lines) == len(TEXT)
     assert lines[2] == ""
     expected = translator.best_hypotheses(
-        DecodingJob(folder, schema.Machine(processes=1), 5, length_penalty=1.0, sources=TEXT), label="test"
+        DecodingJob(folder, Machine(processes=1), 5, length_penalty=1.0, sources=TEXT), label="test"
     )
     pieces = checkpoint.load(folder).vocab
     assert lines == [pieces.decode(hypothesis.ids) for hypothesis in expected]
@@ -75,7 +75,7 @@ def test_translate_counts_characters_that_are_no_pieces_on_stderr(folder: Path) 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the memory on Linux alone")
 def test_translator_jobs_like_those_before_take_no_more_memory(folder: Path) -> None:
-    job = DecodingJob(folder, schema.Machine(processes=1, device="cpu"), 3)
+    job = DecodingJob(folder, Machine(processes=1, device="cpu"), 3)
     jobs = [job._replace(sources=[TEXT[(size + row) % 6] for row in range(20 * size)]) for size in range(1, 6)]
     held = []
     for _ in range(4):
@@ -92,14 +92,14 @@ def test_best_hypotheses_are_the_same_bits_with_any_number_of_processes(
     sources = [" ".join(TEXT[(word + row) % 6] for word in range(row % 5)) for row in range(150)]
     one, *others = (
         translator.best_hypotheses(
-            DecodingJob(folder, schema.Machine(processes=processes, device="cpu"), 2, sources=sources), label="test"
+            DecodingJob(folder, Machine(processes=processes, device="cpu"), 2, sources=sources), label="test"
         )
         for processes in (1, 2, 3)
     )
     assert others == [one, one]
     alone = [
         translator.best_hypotheses(
-            DecodingJob(folder, schema.Machine(processes=1, device="cpu"), 2, sources=[source]), label="test"
+            DecodingJob(folder, Machine(processes=1, device="cpu"), 2, sources=[source]), label="test"
         )
         for source in sources[:9]
     ]

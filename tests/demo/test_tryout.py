@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from seqkd.config import schema
-from seqkd.config.schema import Machine
+from seqkd.config import load, schema
+from seqkd.config.machine import Machine
 from seqkd.demo import tryout
 from seqkd.models import checkpoint
 from seqkd.utils.errors import InputError
@@ -17,7 +17,7 @@ SETTINGS = Path(str(resources.files("seqkd.demo").joinpath("try.yaml")))
 
 def tiny(recipe: Path) -> schema.Params:
     """The settings of try.yaml, cut down to a few pairs and one epoch."""
-    params = schema.load_params(SETTINGS)
+    params = load.params(SETTINGS)
     epoch = {name: getattr(params.optim, name).model_copy(update={"epochs": 1}) for name in ("teacher", "student")}
     return params.model_copy(
         update={

@@ -8,7 +8,7 @@ from networks import MANY, random_network
 from torch import Tensor
 from trainings import TEXT, flat, job, network, settings
 
-from seqkd.config.schema import Machine
+from seqkd.config.machine import Machine
 from seqkd.data import batches
 from seqkd.decoding import beam_search, beam_search_cuda
 from seqkd.models import lstm

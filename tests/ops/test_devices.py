@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from seqkd.config.schema import Machine
+from seqkd.config.machine import Machine
 from seqkd.ops import devices, matmul
 from seqkd.utils.errors import InputError
 

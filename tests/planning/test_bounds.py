@@ -15,7 +15,8 @@ import pytest
 import torch
 from source_tree import ROOT
 
-from seqkd.config.schema import Machine, NetworkSettings, OptimizerSettings
+from seqkd.config.machine import Machine
+from seqkd.config.schema import NetworkSettings, OptimizerSettings
 from seqkd.data import bitext, nbest, vocab
 from seqkd.data.batches import TokenizedCorpus
 from seqkd.data.bitext import Pair
@@ -169,7 +170,8 @@ PEAK = """
 import re, sys
 from pathlib import Path
 import torch
-from seqkd.config.schema import Machine, OptimizerSettings
+from seqkd.config.machine import Machine
+from seqkd.config.schema import OptimizerSettings
 from seqkd.data.batches import TokenizedCorpus
 from seqkd.decoding import beam_search
 from seqkd.decoding.translator import DecodingJob

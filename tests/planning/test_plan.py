@@ -20,7 +20,8 @@ import yaml
 from source_tree import ROOT
 
 from seqkd.config import schema
-from seqkd.config.schema import Machine, NetworkSettings, Params
+from seqkd.config.machine import Machine
+from seqkd.config.schema import NetworkSettings, Params
 from seqkd.data import bitext, vocab
 from seqkd.data.batches import TokenizedCorpus
 from seqkd.data.bitext import Pair

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from source_tree import ROOT
 
-from seqkd.config import schema
+from seqkd.config import load
 from seqkd.config.schema import Params
 from seqkd.evaluation.measurements import Speed
 from seqkd.reporting import tables
@@ -163,7 +163,7 @@ def test_dvc_metrics_have_two_levels_and_two_decimals(all_results: Results, para
 
 
 def test_dvc_metrics_of_the_projects_own_rows_have_at_most_forty_leaves() -> None:
-    own = schema.load_params(ROOT / "params.yaml")
+    own = load.params(ROOT / "params.yaml")
     beams = len(own.evaluate.beams)
     assert len(own.models) * (beams + 1) + len(own.prune.ratios) * beams + beams <= 40
 

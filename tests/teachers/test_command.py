@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
-from seqkd.config.schema import Command
+from seqkd.config.machine import Command
 from seqkd.teachers import command
 from seqkd.utils.errors import InputError
 
@@ -94,7 +94,7 @@ def test_command_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
         f"import os, time; print(os.getpid(), file=open({str(tmp_path / 'pid')!r}, 'w'), flush=True); time.sleep(99)"
     )
     outer = (
-        "import sys; from seqkd.config.schema import Command; from seqkd.teachers import command\n"
+        "import sys; from seqkd.config.machine import Command; from seqkd.teachers import command\n"
         f"list(command.translate('own', Command(argv=[sys.executable, '-c', {inner!r}]), [['a']]))"
     )
     running = subprocess.Popen([sys.executable, "-c", outer])

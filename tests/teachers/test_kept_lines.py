@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from seqkd.config.schema import Command, CommandTeacher, DecodeSettings, FilesTeacher, Machine
+from seqkd.config.machine import Command, Machine
+from seqkd.config.schema import DecodeSettings
+from seqkd.config.teachers import CommandTeacher, FilesTeacher
 from seqkd.data import bitext, text_lists
 from seqkd.data.bitext import Pair
 from seqkd.teachers import translate

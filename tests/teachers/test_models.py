@@ -6,7 +6,9 @@ import marian as random_marian
 import pytest
 import torch
 
-from seqkd.config.schema import CTranslate2Teacher, DecodeSettings, Machine, TransformersTeacher
+from seqkd.config.machine import Machine
+from seqkd.config.schema import DecodeSettings
+from seqkd.config.teachers import CTranslate2Teacher, TransformersTeacher
 from seqkd.data.text_lists import TextHypothesis
 from seqkd.teachers import ctranslate2_teacher, transformers_teacher
 from seqkd.utils.errors import InputError

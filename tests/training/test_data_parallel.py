@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from trainings import flat, job, network, settings
 
-from seqkd.config.schema import Machine
+from seqkd.config.machine import Machine
 from seqkd.training import data_parallel, trainer
 from seqkd.training.data_parallel import DataParallelGroup
 from seqkd.utils import process_control

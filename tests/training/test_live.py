@@ -7,7 +7,7 @@ import pytest
 import torch
 from trainings import flat, job, network
 
-from seqkd.config.schema import Machine
+from seqkd.config.machine import Machine
 from seqkd.training import live, trainer
 from seqkd.training.live import LiveLog
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from trainings import SENTENCES, flat, job, network, settings
 
-from seqkd.config.schema import Machine
+from seqkd.config.machine import Machine
 from seqkd.training import trainer
 from seqkd.training.curve import Epoch
 from seqkd.training.data_parallel import DataParallelGroup

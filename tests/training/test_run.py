@@ -10,8 +10,9 @@ import pytest
 import torch
 from source_tree import ROOT
 
-from seqkd.config import schema
-from seqkd.config.schema import DistillSettings, Machine, NetworkSettings, Params
+from seqkd.config import load
+from seqkd.config.machine import Machine
+from seqkd.config.schema import DistillSettings, NetworkSettings, Params
 from seqkd.data import bitext, vocab
 from seqkd.data.bitext import Pair
 from seqkd.data.vocab import BOS, EOS, PAD, UNK
@@ -43,7 +44,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def params() -> Params:
     """The project's settings with short trainings."""
-    params = schema.load_params(ROOT / "params.yaml")
+    params = load.params(ROOT / "params.yaml")
     short = {name: getattr(params.optim, name).model_copy(update={"epochs": 2}) for name in ("student", "finetune")}
     data = params.data.model_copy(update={"max_length": 30})
     return params.model_copy(update={"data": data, "optim": params.optim.model_copy(update=short)})

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from trainings import DEV, flat, job, network, settings
 
-from seqkd.config.schema import Machine
+from seqkd.config.machine import Machine
 from seqkd.models import perplexity
 from seqkd.training import data_parallel, pruning, trainer, training_state
 from seqkd.training.teacher import TopKCache
