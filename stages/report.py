@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from seqkd.config import load
-from seqkd.reporting import charts, results, tables
+from seqkd.reporting import charts, results, sentences, table_text, tables
 from seqkd.utils import atomic
 
 Scores = Annotated[Path, typer.Option(help="The folder of the scores.")]
@@ -36,4 +36,4 @@ def main(*, scores: Scores, curves: Curves, audits: Audits, evidence: Evidence, 
         json.dump(tables.dvc_metrics(params, model_scores, certain), file, indent=2)
         file.write("\n")
     charts.write(params, all_results, out / "plots")
-    print(tables.to_text(methods), *tables.certainty(methods), sep="\n")
+    print(table_text.to_text(methods), *sentences.certainty(methods), sep="\n")

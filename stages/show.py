@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from seqkd.reporting import tables
+from seqkd.reporting import sentences, table_text, tables
 
 TITLES = {"table1": "Every method", "table2": "Speed", "table3": "Pruning"}
 Reports = Annotated[Path, typer.Option(help="The folder of the reports.")]
@@ -19,6 +19,6 @@ def main(*, reports: Reports) -> None:
             print(f"Table 2. {title}: not measured yet; run dvc repro.\n")
         else:
             frame = tables.read(path)
-            print(f"Table {name[-1]}. {title}\n\n{tables.to_text(frame)}\n")
+            print(f"Table {name[-1]}. {title}\n\n{table_text.to_text(frame)}\n")
             if name == "table1" and "bootstrap" in frame:  # the sentences that README repeats
-                print(*tables.certainty(tables.read_methods(path)), "", sep="\n")
+                print(*sentences.certainty(tables.read_methods(path)), "", sep="\n")

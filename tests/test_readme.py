@@ -5,7 +5,7 @@ import re
 import pytest
 from source_tree import ROOT
 
-from seqkd.reporting import tables
+from seqkd.reporting import sentences, tables
 
 
 def test_readme_says_of_certainty_what_table_1_says() -> None:
@@ -15,4 +15,4 @@ def test_readme_says_of_certainty_what_table_1_says() -> None:
         pytest.skip("reports/table1.csv is of a run without the stage evidence")
     stated = re.search("<!-- certainty -->(.*?)<!-- /certainty -->", (ROOT / "README.md").read_text(), re.DOTALL)
     assert stated is not None
-    assert " ".join(stated[1].split()) == " ".join(tables.certainty(tables.read_methods(path)))
+    assert " ".join(stated[1].split()) == " ".join(sentences.certainty(tables.read_methods(path)))

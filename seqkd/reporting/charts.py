@@ -1,58 +1,36 @@
 """The charts of the report as SVG files, drawn by Vega-Lite.
 
-Each mark's aria-label says its numbers: a screen reader reads them, and the page shows them as a tooltip. Colors are
-CSS variables with defaults, so that the page can show them in dark mode. The bytes depend on the numbers alone.
+Each mark's aria-label says its numbers: a screen reader reads them, and the page shows them as a tooltip. The bytes
+depend on the numbers alone.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import vl_convert
 
 from seqkd.config.schema import Params
 from seqkd.evaluation.evidence import Evidence
 from seqkd.evaluation.measurements import ModelScores, Speed
 from seqkd.reporting import results
 from seqkd.reporting.results import Results
+from seqkd.reporting.vega import (
+    COLOR,
+    LABEL_GAP,
+    POINT,
+    ROOM,
+    SHAPE,
+    WIDTH,
+    Spec,
+    layered,
+    nominal,
+    quantity,
+    save,
+    scatter,
+    separate,
+)
 from seqkd.selection.audit import Audit
 from seqkd.training.curve import Epoch
 from seqkd.utils import atomic
-
-Spec = dict[str, Any]  # of Vega-Lite, or a part of one
-# Color and shape by kind of model. The colors are Okabe and Ito's, which color-blind readers can tell apart; the shapes
-# say the same again.
-KINDS = {
-    "teacher": ("#0072B2", "square"),
-    "baseline": ("#6f6f6f", "diamond"),
-    "student": ("#D55E00", "circle"),
-    "pruned": ("#009E73", "triangle-up"),
-}
-COLOR: Spec = {
-    "field": "kind",
-    "type": "nominal",
-    "title": None,
-    "scale": {"domain": list(KINDS), "range": [f"var(--{kind},{color})" for kind, (color, _) in KINDS.items()]},
-}
-SHAPE: Spec = COLOR | {"scale": {"domain": list(KINDS), "range": [shape for _, shape in KINDS.values()]}}
-INK, LINE = "var(--ink,#333)", "var(--line,#e4e4e4)"
-AXIS: Spec = {"labelColor": INK, "titleColor": INK, "gridColor": LINE, "domainColor": "#8a8a8a", "tickColor": "#8a8a8a"}
-CONFIG: Spec = {
-    "font": "system-ui, 'Segoe UI', 'DejaVu Sans', Verdana, sans-serif",
-    "background": "var(--paper,#fff)",
-    "padding": 8,
-    "view": {"stroke": None},
-    "title": {"anchor": "start", "color": INK, "fontSize": 14, "offset": 12},
-    "axis": AXIS | {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "labelLimit": 260},
-    "legend": {"labelColor": INK, "titleColor": INK, "labelFontSize": 12, "orient": "bottom", "symbolOpacity": 1},
-    "text": {"color": INK, "fontSize": 12},
-    "header": {"labelColor": INK, "titleColor": INK, "labelFontSize": 12},
-}
-WIDTH = 560  # pixels, of the area between the axes
-POINT: Spec = {"type": "point", "filled": True, "size": 80, "opacity": 1}
-LABEL_GAP = 15  # pixels between two labels
-ROOM = {"left": 8, "top": 8, "bottom": 8, "right": 170}  # pixels around a chart with labels at its right
 
 
 def model_kind(params: Params, model: str) -> str:
@@ -60,13 +38,6 @@ def model_kind(params: Params, model: str) -> str:
     if model in params.pruned:
         return "pruned"
     return "baseline" if model == "baseline" else params.role(model)
-
-
-def save(spec: Spec, path: Path) -> None:
-    """Write a chart as SVG. It is drawn without reading any file or address."""
-    svg = vl_convert.vegalite_to_svg(spec | {"config": CONFIG}, allowed_base_urls=[])
-    with atomic.open_text(path) as file:
-        file.write(svg + "\n")
 
 
 def beams_chart(params: Params, evidence: Evidence) -> Spec:
@@ -80,13 +51,13 @@ def beams_chart(params: Params, evidence: Evidence) -> Spec:
             ends = {"low": own.score - own.half_width, "high": own.score + own.half_width}
             kind = model_kind(params, model)
             values.append({"model": model, "kind": kind, "search": name, "bleu": own.score, "said": said, **ends})
-    rows = {"y": _nominal("model", sort=None, title=None), "yOffset": _nominal("search", sort=None)}
-    interval = {"x": _quantity("low", "BLEU, with 95 % intervals", zero=False), "x2": {"field": "high"}}
+    rows = {"y": nominal("model", sort=None, title=None), "yOffset": nominal("search", sort=None)}
+    interval = {"x": quantity("low", "BLEU, with 95 % intervals", zero=False), "x2": {"field": "high"}}
     fill = {
         "opacity": {"field": "search", "type": "nominal", "title": None, "sort": None, "scale": {"range": [0.45, 1]}}
     }
     point = rows | {
-        "x": _quantity("bleu", None, zero=False),
+        "x": quantity("bleu", None, zero=False),
         "color": COLOR,
         "shape": SHAPE,
         "description": {"field": "said"},
@@ -97,7 +68,7 @@ def beams_chart(params: Params, evidence: Evidence) -> Spec:
         {"mark": {**POINT, "opacity": None}, "encoding": point},
     ]
     title = "BLEU of every model: " + " (pale) and ".join(map(results.beam_name, dict.fromkeys(_beam_range(params))))
-    return _layered(layers, values, title=title, height={"step": 34, "for": "position"})
+    return layered(layers, values, title=title, height={"step": 34, "for": "position"})
 
 
 def curves_chart(params: Params, curves: Mapping[str, Sequence[Epoch]]) -> Spec:
@@ -109,7 +80,7 @@ def curves_chart(params: Params, curves: Mapping[str, Sequence[Epoch]]) -> Spec:
         for point in _curves(params, curves, [each for each in curves if (each in params.finetune) is finetuned])
         for model in [point["model"]]
     ]
-    x = _quantity("epoch", "epoch") | {
+    x = quantity("epoch", "epoch") | {
         "axis": {"labelExpr": "datum.value % 1 ? '' : datum.label", "format": "d", "grid": False}
     }
     y = {"field": "perplexity", "type": "quantitative", "scale": {"type": "log", "nice": False}}
@@ -162,7 +133,7 @@ def size_chart(params: Params, scores: Mapping[str, ModelScores]) -> Spec:
             point = {"x": remaining / 1e6, "y": bleu, "label": model, "said": said}
             values.append(point | {"kind": model_kind(params, model)})
     x, y = "million parameters that are not zero (logarithmic)", f"BLEU, {results.beam_name(beam)}"
-    return _scatter(values, x=x, y=y, title="BLEU against size")
+    return scatter(values, x=x, y=y, title="BLEU against size")
 
 
 def speed_chart(speeds: Sequence[Speed], scores: Mapping[str, ModelScores]) -> Spec:
@@ -173,7 +144,7 @@ def speed_chart(speeds: Sequence[Speed], scores: Mapping[str, ModelScores]) -> S
         said = f"{label}: {speed.words_per_second:,.0f} words per second, BLEU {bleu:.1f}"
         point = {"x": speed.words_per_second, "y": bleu, "label": label, "said": said}
         values.append(point | {"kind": _kind_by_size(speed.model, scores)})
-    return _scatter(values, x="source words per second (logarithmic)", y="BLEU", title="BLEU against speed")
+    return scatter(values, x="source words per second (logarithmic)", y="BLEU", title="BLEU against speed")
 
 
 def _kind_by_size(model: str, scores: Mapping[str, ModelScores]) -> str:
@@ -186,48 +157,6 @@ def _kind_by_size(model: str, scores: Mapping[str, ModelScores]) -> str:
     return "teacher" if teacher and own.parameters == teacher.parameters else "student"
 
 
-def _scatter(values: list[Spec], *, x: str, y: str, title: str) -> Spec:
-    """Return labelled points over a logarithmic x; labels of points one above the other are moved apart."""
-    height = 380
-    span = max(value["y"] for value in values) - min(value["y"] for value in values) or 1.0
-    heights = separate([value["y"] for value in values], LABEL_GAP * span / (height * 0.75))
-    labelled = [
-        value | {"label_y": at, "label_x": value["x"] * 1.07} for value, at in zip(values, heights, strict=True)
-    ]
-    scale = {"type": "log", "nice": False, "padding": 20}
-    ends = {"domainMin": min(v["x"] for v in values) / 1.1, "domainMax": max(v["x"] for v in values) * 2.2}
-    across = {"type": "quantitative", "title": x, "scale": scale | ends}
-    across |= {"axis": {"format": "~s" if max(v["x"] for v in values) > 1000 else "~g", "tickCount": 6, "grid": False}}
-    up = _quantity("y", y, zero=False)
-    leader = {"x": {"field": "x"} | across, "y": up, "x2": {"field": "label_x"}, "y2": {"field": "label_y"}}
-    text = {"x": {"field": "label_x"} | across, "y": up | {"field": "label_y"}, "text": {"field": "label"}}
-    point = {"x": {"field": "x"} | across, "y": up, "color": COLOR, "shape": SHAPE, "description": {"field": "said"}}
-    layers: list[Spec] = [
-        {"mark": {"type": "rule", "color": "#b5b5b5", "aria": False}, "encoding": leader},
-        {"mark": {"type": "text", "align": "left", "dx": 3, "aria": False, "fontSize": 11}, "encoding": text},
-        {"mark": POINT, "encoding": point},
-    ]
-    return _layered(layers, labelled, title=title, height=height)
-
-
-def separate(wanted: Sequence[float], gap: float) -> list[float]:
-    """Return positions in the order of the wanted ones, a gap apart, with the least sum of squared moves."""
-    order = sorted(range(len(wanted)), key=lambda index: wanted[index])
-    # Pool adjacent violators on wanted - gap * number: each block is a sum and a count of values that share their mean.
-    blocks: list[tuple[float, int]] = []
-    for number, index in enumerate(order):
-        block = (wanted[index] - number * gap, 1)
-        while blocks and blocks[-1][0] / blocks[-1][1] >= block[0] / block[1]:
-            below = blocks.pop()
-            block = (below[0] + block[0], below[1] + block[1])
-        blocks.append(block)
-    means = [total / count for total, count in blocks for _ in range(count)]
-    positions = [0.0] * len(wanted)
-    for number, index in enumerate(order):
-        positions[index] = means[number] + number * gap
-    return positions
-
-
 def pruning_chart(params: Params, evidence: Evidence) -> Spec:
     """Show BLEU of the model of params.prune against the share of its weights that is pruned, beside the baseline."""
     values = []
@@ -237,10 +166,10 @@ def pruning_chart(params: Params, evidence: Evidence) -> Spec:
             said = f"{ratio:.0%} pruned, {name}: BLEU {own.score:.1f} ± {own.half_width:.1f}"
             ends = {"low": own.score - own.half_width, "high": own.score + own.half_width}
             values.append({"pruned": ratio, "search": name, "kind": "pruned", "bleu": own.score, "said": said, **ends})
-    x = _quantity("pruned", "share of the weights that is pruned") | {"axis": {"format": "%", "grid": False}}
+    x = quantity("pruned", "share of the weights that is pruned") | {"axis": {"format": "%", "grid": False}}
     dashes = {"strokeDash": {"field": "search", "type": "nominal", "title": None, "sort": None}}
-    line = {"x": x, "y": _quantity("bleu", "BLEU, with 95 % intervals", zero=False), "color": COLOR}
-    interval = {"x": x, "y": _quantity("low", None, zero=False), "y2": {"field": "high"}, "color": COLOR}
+    line = {"x": x, "y": quantity("bleu", "BLEU, with 95 % intervals", zero=False), "color": COLOR}
+    interval = {"x": x, "y": quantity("low", None, zero=False), "y2": {"field": "high"}, "color": COLOR}
     layers: list[Spec] = [
         {"mark": {"type": "line", "aria": False}, "encoding": line | dashes},
         {"mark": {"type": "rule", "aria": False}, "encoding": interval},
@@ -259,7 +188,7 @@ def pruning_chart(params: Params, evidence: Evidence) -> Spec:
         ]
         encoding = {"y": {"field": "bleu", "type": "quantitative"}, "color": COLOR, "description": {"field": "said"}}
         layers.append({"mark": {"type": "rule", "strokeWidth": 2}, "data": {"values": shown}, "encoding": encoding})
-    return _layered(layers, values, title=f"BLEU of {params.prune.model}, pruned and retrained", height=260)
+    return layered(layers, values, title=f"BLEU of {params.prune.model}, pruned and retrained", height=260)
 
 
 def ranks_chart(audits: Mapping[str, Audit]) -> Spec:
@@ -273,7 +202,7 @@ def ranks_chart(audits: Mapping[str, Audit]) -> Spec:
             values.append({"row": row, "rank": rank, "share": share, "said": said, "kind": "student"})
     x: Spec = {"field": "rank", "type": "ordinal", "title": "rank in the teacher's list (1: its own choice)"}
     x |= {"axis": {"labelAngle": 0, "labelOverlap": True}}
-    y = _quantity("share", "share of the lines") | {"axis": {"format": ".0%"}}
+    y = quantity("share", "share of the lines") | {"axis": {"format": ".0%"}}
     color = COLOR | {"legend": None}
     bars: Spec = {"mark": "bar", "encoding": {"x": x, "y": y, "color": color, "description": {"field": "said"}}}
     facet = {
@@ -300,9 +229,9 @@ def ladder_chart(params: Params, evidence: Evidence) -> Spec:
         ends = {"low": rung.bleu - rung.half_width, "high": rung.bleu + rung.half_width}
         kind = model_kind(params, rung.model) if rung.model in params.models else "pruned"
         values.append({"rung": name, "kind": kind, "bleu": rung.bleu, "said": said, "text": f"{rung.bleu:.1f}", **ends})
-    rows = {"y": _nominal("rung", sort=None, title=None)}
-    x = _quantity("bleu", "BLEU, with 95 % intervals", zero=False)
-    interval = {"x": _quantity("low", None, zero=False), "x2": {"field": "high"}, "color": COLOR}
+    rows = {"y": nominal("rung", sort=None, title=None)}
+    x = quantity("bleu", "BLEU, with 95 % intervals", zero=False)
+    interval = {"x": quantity("low", None, zero=False), "x2": {"field": "high"}, "color": COLOR}
     layers: list[Spec] = [
         {
             "mark": {"type": "line", "color": "#b5b5b5", "aria": False},
@@ -312,7 +241,7 @@ def ladder_chart(params: Params, evidence: Evidence) -> Spec:
         {"mark": POINT, "encoding": rows | {"x": x, "color": COLOR, "shape": SHAPE, "description": {"field": "said"}}},
         {"mark": {"type": "text", "dy": -12, "aria": False}, "encoding": rows | {"x": x, "text": {"field": "text"}}},
     ]
-    return _layered(layers, values, title="What each step costs", height={"step": 42})
+    return layered(layers, values, title="What each step costs", height={"step": 42})
 
 
 def kinds_chart(params: Params, evidence: Evidence) -> Spec:
@@ -326,7 +255,7 @@ def kinds_chart(params: Params, evidence: Evidence) -> Spec:
             said = f"{model}, {kind.feature}: {kind.name}, {kind.lines} lines: BLEU {kind.bleu[model]:.1f}"
             own = {"feature": kind.feature, "name": f"{kind.name} ({kind.lines} lines)", "bleu": kind.bleu[model]}
             values.append(own | {"kind": model_kind(params, model), "said": said})
-    y, x = _nominal("name", sort=None, title=None), _quantity("bleu", f"BLEU, {beam}")
+    y, x = nominal("name", sort=None, title=None), quantity("bleu", f"BLEU, {beam}")
     point = {"y": y, "x": x, "color": COLOR, "shape": SHAPE, "description": {"field": "said"}}
     line = {"y": y, "x": x | {"aggregate": "min"}, "x2": {"aggregate": "max", "field": "bleu"}}
     layers: list[Spec] = [
@@ -346,19 +275,6 @@ def kinds_chart(params: Params, evidence: Evidence) -> Spec:
     resolve = {"scale": {"y": "independent"}}
     title = "BLEU by kind of line"
     return {"title": title, "data": {"values": values}, "facet": facet, "spec": spec, "resolve": resolve, "spacing": 14}
-
-
-def _quantity(field: str, title: str | None, *, zero: bool = True) -> Spec:
-    return {"field": field, "type": "quantitative", "title": title, "scale": {"zero": zero}}
-
-
-def _nominal(field: str, **options: Any) -> Spec:
-    return {"field": field, "type": "nominal", **options}
-
-
-def _layered(layers: Sequence[Spec], values: Sequence[Spec], *, title: str, height: Any) -> Spec:
-    data = {"values": values}
-    return {"title": title, "width": WIDTH, "height": height, "data": data, "layer": list(layers)}
 
 
 def _beam_range(params: Params) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from seqkd.data import bitext
 from seqkd.evaluation import measurements, robustness
 from seqkd.evaluation.evidence import Evidence, Rung
-from seqkd.reporting import examples, results, tables
+from seqkd.reporting import examples, results, sentences, table_text, tables
 from seqkd.selection.audit import Audit, outside
 from seqkd.utils import atomic
 from seqkd.utils.errors import InputError
@@ -45,8 +45,8 @@ class Answer(NamedTuple):
 def write(reports: Path, content: Content) -> None:
     """Write index.html into reports. Raises InputError where a table, chart or audit is missing or broken."""
     methods, ladder = tables.read_methods(reports / "table1.csv"), tables.read(reports / "ladder.csv")
-    shown = {name: tables.to_page(tables.read(reports / f"{name}.csv")) for name in ("table2", "table3", "faults")}
-    shown |= {"table1": tables.to_page(methods), "ladder": tables.to_page(ladder)}
+    shown = {name: table_text.to_page(tables.read(reports / f"{name}.csv")) for name in ("table2", "table3", "faults")}
+    shown |= {"table1": table_text.to_page(methods), "ladder": table_text.to_page(ladder)}
     corpus = bitext.read_about(content.about)
     texts = [text for text in dict.fromkeys(methods["text"]) if text not in ("human", "its own")]
     packed, lines = examples.pack(content.examples)
@@ -54,7 +54,7 @@ def write(reports: Path, content: Content) -> None:
     text = _template("page.html").render(
         languages=f"{corpus.get('source', 'source')} to {corpus.get('target', 'target')}",
         answers=answers(content.evidence, list(ladder["words_per_second"])),
-        headline=[*tables.headline(methods), *tables.certainty(methods)],
+        headline=[*sentences.headline(methods), *sentences.certainty(methods)],
         tables=shown,
         kinds=_kinds(content.evidence, content.examples),
         hard=_hard(content.evidence),

@@ -7,7 +7,7 @@ import pytest
 
 from seqkd.config.schema import Params
 from seqkd.evaluation.measurements import Speed
-from seqkd.reporting import charts
+from seqkd.reporting import charts, vega
 from seqkd.reporting.results import Results
 
 WORDS_PER_SECOND = {"teacher": (1900, 420), "baseline": (7400, 2300), "whole": (7500, 2280), "prune-0.9": (7450, 2290)}
@@ -82,15 +82,15 @@ def test_charts_load_nothing_and_take_the_pages_colors(drawn: Path) -> None:
 
 
 def test_chart_of_ranks_says_so_where_the_settings_have_no_selection(tmp_path: Path) -> None:
-    charts.save(charts.ranks_chart({}), tmp_path / "ranks.svg")
+    vega.save(charts.ranks_chart({}), tmp_path / "ranks.svg")
     assert "No row of select: nothing was chosen" in _words(tmp_path / "ranks.svg")
 
 
 def test_separate_keeps_order_and_gap_and_moves_no_more_than_it_must() -> None:
-    assert charts.separate([0, 100, 50], 10) == [0, 100, 50]
-    assert charts.separate([50, 50], 10) == [45, 55]
-    assert charts.separate([0, 1, 2, 100], 10) == [-9, 1, 11, 100]
-    assert charts.separate([], 10) == []
+    assert vega.separate([0, 100, 50], 10) == [0, 100, 50]
+    assert vega.separate([50, 50], 10) == [45, 55]
+    assert vega.separate([0, 1, 2, 100], 10) == [-9, 1, 11, 100]
+    assert vega.separate([], 10) == []
 
 
 def test_model_kind_is_what_a_model_is(params: Params) -> None:

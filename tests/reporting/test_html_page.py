@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from page_project import Page
 
-from seqkd.reporting import examples, html_page, tables
+from seqkd.reporting import examples, html_page, table_text
 from seqkd.utils.errors import InputError
 
 
@@ -51,7 +51,7 @@ def test_html_page_shows_every_number_of_the_tables(page: Page) -> None:
     for name in ("table1", "table2", "table3", "ladder", "faults"):
         with (page.reports / f"{name}.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
-        columns = [column for column in rows[0] if re.sub(r"_\d+$", "", column) in tables.READABLE]
+        columns = [column for column in rows[0] if re.sub(r"_\d+$", "", column) in table_text.READABLE]
         caption = {"ladder": "The ladder", "faults": "Test lines"}.get(name, f"Table {name[-1]}")
         body = text.split(f"<caption>{caption}")[1].partition("</table>")[0]
         cells = re.findall(r'data-value="([^"]*)">([^<]*)</td>', body)

@@ -8,7 +8,7 @@ from source_tree import ROOT
 from seqkd.config import load
 from seqkd.config.schema import Params
 from seqkd.evaluation.measurements import Speed
-from seqkd.reporting import tables
+from seqkd.reporting import sentences, table_text, tables
 from seqkd.reporting.results import Results
 from seqkd.utils.errors import InputError
 
@@ -36,7 +36,7 @@ def test_table_1_has_gains_over_the_baseline_or_for_teachers_over_the_teacher(
 
 
 def test_table_1_fits_a_terminal_and_ends_with_its_signatures(all_results: Results, params: Params) -> None:
-    text = tables.to_text(tables.method_table(params, all_results.scores, all_results.evidence))
+    text = table_text.to_text(tables.method_table(params, all_results.scores, all_results.evidence))
     assert max(map(len, text.splitlines())) <= 120
     assert all(model in text for model in params.models)
     bootstrap = "paired bootstrap, 1,000 resamples of 4 lines, seed 12345"
@@ -45,7 +45,7 @@ def test_table_1_fits_a_terminal_and_ends_with_its_signatures(all_results: Resul
         "chrF: sacreBLEU nrefs:1|nc:6",
         f"±: half the 95 % interval; * p < 0.05, ** p < 0.01: {bootstrap}",
     ]
-    narrow = tables.to_text(tables.method_table(params, all_results.scores, all_results.evidence), width=90)
+    narrow = table_text.to_text(tables.method_table(params, all_results.scores, all_results.evidence), width=90)
     assert "chrF" not in narrow.split("\n\n")[0]
     assert "+8.0" in narrow
 
@@ -56,13 +56,17 @@ def test_tables_name_the_tokenizer_that_their_own_scores_have(all_results: Resul
     speeds = [Speed(model="teacher", beam=1, words_per_second=400.0, measured="here, today")]
     frames = [table(params, scores, all_results.evidence) for table in (tables.method_table, tables.pruning_table)]
     for frame in [*frames, tables.speed_table(speeds, scores)]:
-        for text in (tables.to_text(frame), tables.to_markdown(frame), "\n".join(tables.to_page(frame)["notes"])):
+        for text in (
+            table_text.to_text(frame),
+            table_text.to_markdown(frame),
+            "\n".join(table_text.to_page(frame)["notes"]),
+        ):
             assert f"BLEU: sacreBLEU {signature}" in text
             assert "13a" not in text
 
 
 def test_table_1_as_markdown(all_results: Results, params: Params) -> None:
-    lines = tables.to_markdown(tables.method_table(params, all_results.scores, all_results.evidence)).splitlines()
+    lines = table_text.to_markdown(tables.method_table(params, all_results.scores, all_results.evidence)).splitlines()
     headings, cells = ([cell.strip() for cell in lines[number].split("|")[1:-1]] for number in (0, 7))
     assert headings[:8] == ["model", "text", "loss", "start", "size", "BLEU K=1", "gain K=1", "gap K=1"]
     assert cells[:8] == [
@@ -85,7 +89,7 @@ def test_table_2_has_ratios_to_the_teachers_largest_beam(all_results: Results) -
         Speed(model=name, beam=beam, words_per_second=rate, measured="a fast one, today") for name, beam, rate in rates
     ]
     frame = tables.speed_table(speeds, all_results.scores)
-    assert tables.notes(frame).count("measured on a fast one, today") == 1
+    assert table_text.notes(frame).count("measured on a fast one, today") == 1
     frame = frame.set_index("model")
     assert frame["ratio_1"].tolist() == [4.0, 15.0]
     assert frame.loc["teacher", "ratio_5"] == 1.0
@@ -112,8 +116,8 @@ def test_table_is_read_and_shown_as_it_was_written(tmp_path: Path, all_results: 
     for name, frame in (("table1", first), ("table3", third)):
         tables.write(frame, tmp_path, name)
         again = tables.read(tmp_path / f"{name}.csv")
-        assert tables.to_text(again) == tables.to_text(frame)
-        assert (tmp_path / f"{name}.md").read_text() == tables.to_markdown(again) == tables.to_markdown(frame)
+        assert table_text.to_text(again) == table_text.to_text(frame)
+        assert (tmp_path / f"{name}.md").read_text() == table_text.to_markdown(again) == table_text.to_markdown(frame)
     with pytest.raises(InputError, match="no such table yet"):
         tables.read(tmp_path / "table2.csv")
 
@@ -124,7 +128,7 @@ def test_table_keeps_any_name_of_a_row(tmp_path: Path) -> None:
     tables.write(frame, tmp_path, "table")
     again = tables.read(tmp_path / "table.csv")
     assert again["model"].tolist() == names
-    assert (tmp_path / "table.md").read_text() == tables.to_markdown(again)
+    assert (tmp_path / "table.md").read_text() == table_text.to_markdown(again)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +155,7 @@ def test_table_rounds_a_number_only_once(tmp_path: Path) -> None:
     frame = pd.DataFrame({"model": ["teacher"], "bleu": [22.150036931631767]})
     tables.write(frame, tmp_path, "table")
     assert "22.2" in (tmp_path / "table.md").read_text()
-    assert tables.to_markdown(tables.read(tmp_path / "table.csv")) == (tmp_path / "table.md").read_text()
+    assert table_text.to_markdown(tables.read(tmp_path / "table.csv")) == (tmp_path / "table.md").read_text()
 
 
 def test_dvc_metrics_have_two_levels_and_two_decimals(all_results: Results, params: Params) -> None:
@@ -169,21 +173,21 @@ def test_dvc_metrics_of_the_projects_own_rows_have_at_most_forty_leaves() -> Non
 
 
 def test_headline_names_the_best_student_and_the_gap_it_closes(all_results: Results, params: Params) -> None:
-    first, second = tables.headline(tables.method_table(params, all_results.scores, all_results.evidence))
+    first, second = sentences.headline(tables.method_table(params, all_results.scores, all_results.evidence))
     assert first == (
         "whole-near takes the student's BLEU, greedy from 18.0 to 26.0 (80% of the way to the teacher's 28.0); "
         "beam 5 from 20.0 to 26.5 (65% of the way to the teacher's 30.0)."
     )
     assert second.startswith("Its perplexity of the references goes from 12.3 to 12.3, ")
     level = {**all_results.scores, "teacher": all_results.scores["baseline"]}
-    assert "no gap" in tables.headline(tables.method_table(params, level, all_results.evidence))[0]
+    assert "no gap" in sentences.headline(tables.method_table(params, level, all_results.evidence))[0]
 
 
 def test_table_for_the_page_knows_by_which_value_a_cell_sorts() -> None:
     frame = pd.DataFrame(
         [{"model": "a", "bleu_1": 7.04, "bleu_ci_1": 1.0}, {"model": "b", "bleu_1": None, "bleu_ci_1": None}]
     )
-    table = tables.to_page(frame)
+    table = table_text.to_page(frame)
     assert [head["text"] for head in table["head"]] == ["model", "BLEU"]
     assert table["rows"][0][1] == {"text": "7.0 ±1.0", "value": "7.04"}
     assert table["rows"][1][1] == {"text": "", "value": ""}
@@ -202,19 +206,19 @@ def test_table_1_holds_the_evidences_numbers(all_results: Results, params: Param
 
 
 def test_stars_stand_for_p_values() -> None:
-    assert [tables.stars(p) for p in (0.0009, 0.01, 0.049, 0.05, float("nan"))] == ["**", "*", "*", "", ""]
+    assert [table_text.stars(p) for p in (0.0009, 0.01, 0.049, 0.05, float("nan"))] == ["**", "*", "*", "", ""]
 
 
 def test_certainty_is_told_in_sentences(all_results: Results, params: Params) -> None:
     frame = tables.method_table(params, all_results.scores, all_results.evidence)
-    assert tables.certainty(frame) == [
+    assert sentences.certainty(frame) == [
         "BLEU is sure to ±1.2 (95 % intervals; bootstrap, 1,000 resamples of 4 lines, seed 12345).",
         "Better than the baseline (paired bootstrap, p < 0.01): "
         "greedy: all students except words; beam 5: all students.",
         "Not surely worse than the best student, whole-near (p ≥ 0.05): none (greedy and beam 5).",
     ]
     few = frame[frame["model"].isin(["teacher", "baseline"])]
-    assert len(tables.certainty(few)) == 1
+    assert len(sentences.certainty(few)) == 1
 
 
 def test_ladder_table_has_speed_where_it_was_measured(all_results: Results) -> None:
@@ -222,7 +226,7 @@ def test_ladder_table_has_speed_where_it_was_measured(all_results: Results) -> N
     frame = tables.ladder_table(all_results.evidence, speeds)
     assert frame["model"].tolist() == ["teacher", "whole-near", "whole-near", "prune-0.5", "prune-0.5 in int8"]
     assert frame["words_per_second"].fillna(0).tolist() == [400, 0, 0, 0, 0]
-    lines = tables.to_markdown(frame).splitlines()
+    lines = table_text.to_markdown(frame).splitlines()
     assert [cell.strip() for cell in lines[3].split("|")[1:-1]] == [
         "best student", "whole-near", "beam 5", "26.5 ±1.2", "-1.5 ±0.5*", "", "1.00 MB",
     ]  # fmt: skip
@@ -234,4 +238,4 @@ def test_fault_table_begins_with_the_references(tmp_path: Path, all_results: Res
     assert len(frame) == 1 + 2 * (len(params.models) + 2)
     assert frame["hard"].tolist()[1:] == [1] * (len(frame) - 1)
     tables.write(frame, tmp_path, "faults")
-    assert tables.to_markdown(tables.read(tmp_path / "faults.csv")) == (tmp_path / "faults.md").read_text()
+    assert table_text.to_markdown(tables.read(tmp_path / "faults.csv")) == (tmp_path / "faults.md").read_text()
