@@ -9,6 +9,7 @@ from tabulate import tabulate
 
 from seqkd.config import load
 from seqkd.corpora import text_file
+from seqkd.data.normalization import normalize
 from seqkd.data.words import count_words
 from seqkd.decoding import translator
 from seqkd.decoding.translator import DecodingJob
@@ -73,7 +74,7 @@ def read_data(path: Path) -> tuple[list[str], list[str]]:
     """Return sources and references. Raises InputError, with the line, for a file of another form."""
     pairs = []
     for number, line in enumerate(text_file.read_lines(path), start=1):
-        columns = line.split("\t")
+        columns = [normalize(column) for column in line.split("\t")]
         if len(columns) not in (2, 3):
             raise InputError(f"{path}, line {number}: {len(columns)} columns; write 'source, tab, human translation'.")
         pairs.append(columns[-2:])
@@ -86,7 +87,7 @@ def translate(job: DecodingJob, data: Path) -> Translated:
     Raises InputError where a file has another number of lines than data.
     """
     if not job.model.is_dir():
-        texts = list(text_file.read_lines(job.model))
+        texts = list(map(normalize, text_file.read_lines(job.model)))
         if len(texts) != len(job.sources):
             raise InputError(
                 f"{job.model}: {len(texts):,} lines, but {data} has {len(job.sources):,}; give one translation a line."

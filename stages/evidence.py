@@ -47,7 +47,6 @@ def main(*, models: Models, translations: Translations, test: Test, reference: R
     measured[int8.name] = evidence.measure([int8_output], scorer, processes=1)[int8.name]
     result = Evidence(
         lines=len(pairs),
-        lines_with_numbers=evidence.count_numbers(sources),
         resamples=significance.RESAMPLES,
         seed=significance.SEED,
         best=best,

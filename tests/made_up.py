@@ -46,7 +46,6 @@ def evidence_record(scores: Scores, *, best: str, pruned: str | None = None) -> 
     faults = dict.fromkeys(FAULTS, 1)
     return {
         "lines": LINES,
-        "lines_with_numbers": 1,
         "resamples": 1000,
         "seed": 12345,
         "best": best,

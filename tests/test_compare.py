@@ -44,6 +44,13 @@ def test_compare_prints_scores_intervals_and_the_lines_that_differ_most(
     assert "\nline 3: the tree is old\n  human: der Baum ist alt\n  human.txt (chrF 100): der Baum ist alt\n" in printed
 
 
+def test_compare_reads_every_text_in_its_normal_form(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("spelled.tsv").write_text("go\tO\u0308ffne\u00a0 die Tu\u0308r und geh\ufffd\n")
+    Path("answer.txt").write_text("\ufeffÖffne die\tTür und geh\r\n")
+    _compare("answer.txt", "answer.txt", data="spelled.tsv")
+    assert re.search(r"answer\.txt +100\.0 ±", capsys.readouterr().out)
+
+
 def test_compare_translates_with_a_model_and_measures_its_speed(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,7 +17,7 @@ class FilesTeacher(Record):
     """Translations that stand in files."""
 
     kind: Literal["files"]
-    lists: Annotated[str, Field(min_length=1)]  # of the text: a file or a glob; plain or .gz
+    lists: Annotated[str, Field(min_length=1)]  # of the text: a file or a glob; plain or compressed
     sources: Annotated[str, Field(min_length=1)] | None = None  # whose lines the lists translate; None: the text's ids
     test: Annotated[str, Field(min_length=1)] | None = None  # of the test set, its lines in order or ids from 0
 

@@ -69,7 +69,7 @@ class _Watched(io.RawIOBase):
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a text file, plain or compressed.
+    """Yield the lines of a text file, plain or compressed, as they stand there but for the line feed.
 
     Raise InputError, with the line, for what is no text in UTF-8, broken compression or an empty file.
     """
@@ -83,7 +83,7 @@ def read_lines(path: Path) -> Iterator[str]:
                     raise InputError(f"{path}, line {number}: longer than {MAX_LINE:,} bytes; write a sentence a line.")
                 if b"\0" in line:
                     raise InputError(f"{path}, line {number}: a NUL character, so this is no text; take it out.")
-                yield line.decode("utf-8").removeprefix("\ufeff").rstrip("\r\n")
+                yield line.decode("utf-8").removesuffix("\n")
     except UnicodeDecodeError:
         raise InputError(f"{path}, line {number}: not UTF-8; convert the file (iconv -f ENCODING -t UTF-8).") from None
     except BrokenError as error:

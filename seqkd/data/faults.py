@@ -1,18 +1,16 @@
 """What makes a translation teach badly: causes that need no reference."""
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import cache
 
 from seqkd.config.schema import Fault
+from seqkd.data.scripts import letters_by_script
 from seqkd.data.words import UNSPACED, count_words
 
 JUDGED_WORDS = 4  # a shorter text may well be a name that stays as it is, or as long as three
 LENGTH_RATIO = 3.0  # words of the longer side divided by those of the shorter, at most
 MAX_PERIOD = 4  # words that come over and over
 REPEATS = 4  # so many times in a row
-_EAST_ASIAN = {"CJK", "HIRAGANA", "KATAKANA", "HALFWIDTH", "BOPOMOFO"}  # written together
 
 
 def fault(source: str, target: str, *, script: str = "") -> Fault | None:
@@ -35,31 +33,16 @@ def fault(source: str, target: str, *, script: str = "") -> Fault | None:
 
 
 def main_script(texts: Iterable[str]) -> str:
-    """Return the script of most letters, by the first word of their Unicode names; "" where there is no letter."""
+    """Return the script of most letters; "" where there is no letter."""
     counts: Counter[str] = Counter()
     for text in texts:
-        counts += _scripts(text)
+        counts += letters_by_script(text)
     return max(counts, key=counts.__getitem__, default="")
-
-
-def _scripts(text: str) -> Counter[str]:
-    """Count the letters of a text by their script."""
-    if text.isascii():
-        return Counter(LATIN=sum(map(str.isalpha, text)))
-    counts = Counter(map(_script, text))
-    del counts[""]
-    return counts
-
-
-@cache
-def _script(character: str) -> str:
-    name = unicodedata.name(character, "").partition(" ")[0].partition("-")[0] if character.isalpha() else ""
-    return "CJK" if name in _EAST_ASIAN else name
 
 
 def _is_foreign(source: str, target: str, script: str) -> bool:
     """Return whether most letters of the target are of another script, and are not simply those of the source."""
-    counts = _scripts(target)
+    counts = letters_by_script(target)
     return 2 * counts[script] < counts.total() and target.casefold() not in source.casefold()
 
 

@@ -2,23 +2,7 @@
 // The demo's page: asks every model at once for what is typed, and shows each answer when it comes.
 
 const { models, languages, examples, maxCharacters } = JSON.parse(document.getElementById("model").textContent);
-const $ = (id) => document.getElementById(id);
 let asked = new AbortController(); // of the newest question; an older one is given up
-
-function element(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
-}
-
-function language(code) {
-  try {
-    return new Intl.DisplayNames(["en"], { type: "language" }).of(code.replaceAll("_", "-")) ?? code;
-  } catch {
-    return code;
-  }
-}
 
 const answers = models.map((model, index) => {
   const box = element("div", { class: "box", dir: "auto", "aria-live": "polite", "aria-labelledby": `model-${index}` });

@@ -90,10 +90,11 @@ def make_app(answerers: Sequence[Answerer], *, languages: Sequence[str], example
 
 def _page(answerers: Sequence[Answerer], languages: Sequence[str], examples: Sequence[str]) -> str:
     """Return the page with the models' names and sizes."""
+    elements = pages.read("seqkd.export", "browser/elements.js")
     style = pages.read("seqkd.export", "browser/page.css") + pages.read("seqkd.demo", "page.css")
     models = [{"name": each.name, "parameters": each.parameters, "bytes": each.bytes} for each in answerers]
     values = {"models": models, "languages": languages, "examples": examples, "maxCharacters": MAX_CHARACTERS}
-    parts = {"style": style, "page": pages.read("seqkd.demo", "page.js")}
+    parts = {"style": style, "page": elements + pages.read("seqkd.demo", "page.js")}
     return pages.render(pages.read("seqkd.demo", "page.html"), parts=parts, values=values)
 
 

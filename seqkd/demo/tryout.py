@@ -92,7 +92,7 @@ def _train(pieces: Vocab, params: Params, machine: Machine, *, role: str, text: 
     """Train a network of a role's size from random weights on a text."""
     device = devices.configure(machine, params.precision)
     model = run.init_model(pieces, getattr(params, role), seed=params.seed, device=device)
-    spec = TrainingRun(role, role, text, CORPUS, init_from="random")
+    spec = TrainingRun(role, role, text, CORPUS, init_from=run.RANDOM)
     curve = Path(f"curves/{role}.csv")
     run.train_and_save(model, [spec], params, machine, check=lambda *_: None, out=out, curve_out=curve)
 

@@ -14,7 +14,7 @@ from pydantic import Field
 from seqkd.config.schema import Params
 from seqkd.data.bitext import Pair
 from seqkd.evaluation import robustness, significance
-from seqkd.evaluation.breakdown import DIGITS, Kind
+from seqkd.evaluation.breakdown import Kind
 from seqkd.evaluation.measurements import Count, Measurement, Number
 from seqkd.evaluation.significance import Sample, Scorer, Statistics
 from seqkd.evaluation.translations import Output
@@ -75,7 +75,6 @@ class Evidence(Measurement):
     """All of it. Beam sizes are keys as text."""
 
     lines: Count
-    lines_with_numbers: int
     resamples: Count
     seed: int
     best: str  # the best student, by BLEU at the smallest beam size
@@ -213,11 +212,6 @@ def hard_results(
             faults = robustness.faults(result.source, text, at_limit=cut, scripts=scripts)
             result.outputs.setdefault(output.model, {})[str(output.beam)] = HardOutput(text=text, faults=faults)
     return results
-
-
-def count_numbers(sources: Iterable[str]) -> int:
-    """Return how many lines hold a number."""
-    return sum(DIGITS.search(source) is not None for source in sources)
 
 
 class Step(NamedTuple):

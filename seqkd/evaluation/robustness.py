@@ -1,12 +1,12 @@
 """What a score hides: faults that a reader sees at once, such as a changed number or a word said over and over."""
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from typing import NamedTuple
 
+from seqkd.data.scripts import letters_by_script
 from seqkd.evaluation.breakdown import DIGITS
 
 FAULTS = {
@@ -73,14 +73,6 @@ def common_scripts(references: Iterable[str]) -> frozenset[str]:
     """Return the scripts that hold a share of at least COMMON of the letters."""
     counts = letters_by_script("".join(references))
     return frozenset(script for script, count in counts.items() if count >= COMMON * counts.total())
-
-
-def letters_by_script(text: str) -> Counter[str]:
-    """Return how many letters of each script a text has, such as LATIN; a script is the first word of their names."""
-    counts: Counter[str] = Counter()
-    for character, count in Counter(filter(str.isalpha, text)).items():
-        counts[unicodedata.name(character, "UNKNOWN").partition(" ")[0]] += count
-    return counts
 
 
 def count_faults(lines: Iterable[Sequence[str]]) -> dict[str, int]:

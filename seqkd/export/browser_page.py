@@ -45,8 +45,8 @@ def write(path: Path, model: Model, card: Card, *, test: Path | None = None) -> 
 
 def _render(values: dict[str, object]) -> str:
     """Return the page; values: what its JavaScript reads as the model."""
-    style, vocabulary, network, page = (_read(name) for name in ("page.css", "vocabulary.js", "network.js", "page.js"))
-    parts = {"style": style, "translator": f"{vocabulary}\n{network}", "page": page}
+    translator, page = (_read("vocabulary.js", "network.js"), _read("elements.js", "page.js"))
+    parts = {"style": _read("page.css"), "translator": translator, "page": page}
     return pages.render(_read("page.html"), parts=parts, values=values)
 
 
@@ -101,5 +101,5 @@ def _examples(test: Path | None) -> list[str]:
     return fitting[:: -(-len(fitting) // EXAMPLES) or 1]
 
 
-def _read(name: str) -> str:
-    return pages.read("seqkd.export", f"browser/{name}")
+def _read(*names: str) -> str:
+    return "\n".join(pages.read("seqkd.export", f"browser/{name}") for name in names)

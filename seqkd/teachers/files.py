@@ -8,29 +8,26 @@ SQLite file, so they may be of any size and in any order.
 """
 
 import glob
-import gzip
 import json
 import math
 import re
 import sqlite3
 import statistics
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import chain, groupby, islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple, NoReturn, cast
+from typing import Any, NamedTuple, NoReturn, cast
 
+from seqkd.corpora import text_file
 from seqkd.data.normalization import normalize
 from seqkd.data.text_lists import TextHypothesis
 from seqkd.utils.errors import InputError
 
 SEPARATOR = " ||| "
-MAX_LINE = 1 << 20  # bytes
 SHOWN = 5  # ids that a refusal names
 WINDOW = 200  # plain lines whose order is judged together
 MIN_CORRELATION, MIN_SPREAD = 0.4, 0.2  # of the logarithms of their lengths and their sources'
-GZIP_MAGIC = b"\x1f\x8b"
 
 
 class Translation(NamedTuple):
@@ -167,9 +164,7 @@ def _translations(paths: Sequence[Path], database: sqlite3.Connection) -> Iterat
     )  # of plain lines: those of the sources, in order
     for number, path in enumerate(paths):
         lines = enumerate(_lines(path), start=1)
-        first = next(lines, None)
-        if first is None:
-            raise InputError(f"{path}: the file is empty; give it the translations.")
+        first = next(lines)
         read = _format(first[1])
         for line, text in chain([first], lines):
             where = f"{path}, line {line}"
@@ -249,32 +244,18 @@ def _score(text: str, where: str) -> float:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a file, plain or gzip. Raise InputError, with the line, for what is no clean UTF-8 text."""
-    number = 0
-    with path.open("rb") as raw:
-        packed = raw.read(2) == GZIP_MAGIC
-        raw.seek(0)
-        file: IO[bytes] = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if packed else raw
-        try:
-            for number, line in enumerate(iter(lambda: file.readline(MAX_LINE + 1), b""), start=1):
-                yield _decoded(line, f"{path}, line {number}")
-        except (gzip.BadGzipFile, zlib.error, EOFError):
-            _refuse(f"{path}, after line {number}", "broken gzip", "compress the file anew")
+    """Yield the lines of a file, plain or compressed.
 
-
-def _decoded(line: bytes, where: str) -> str:
-    if len(line) > MAX_LINE:
-        _refuse(where, f"longer than {MAX_LINE:,} bytes", "write a sentence a line")
-    if line.startswith(b"\xef\xbb\xbf"):
-        _refuse(where, "a byte order mark (BOM)", "save the file as UTF-8 without it")
-    if b"\r" in line:
-        _refuse(where, "a carriage return (CRLF)", "convert the line ends to LF")
-    if b"\0" in line:
-        _refuse(where, "a NUL character", "take it out")
-    try:
-        return line.decode().removesuffix("\n")
-    except UnicodeDecodeError:
-        _refuse(where, "not UTF-8", "convert the file")
+    Raise InputError, with the line, for what is no text in UTF-8, and for what hints at a file that was changed on its
+    way: a byte order mark, a carriage return.
+    """
+    for number, line in enumerate(text_file.read_lines(path), start=1):
+        where = f"{path}, line {number}"
+        if line.startswith("\ufeff"):
+            _refuse(where, "a byte order mark (BOM)", "save the file as UTF-8 without it")
+        if "\r" in line:
+            _refuse(where, "a carriage return (CRLF)", "convert the line ends to LF")
+        yield line
 
 
 def _refuse(where: str, fault: str, remedy: str) -> NoReturn:

@@ -68,7 +68,6 @@ def test_fault_counts_stand_beside_those_of_the_references() -> None:
     assert set(counts[evidence.HUMAN]["0"].values()) == {0}
     assert counts["baseline"]["1"] == {"repeated": 0, "copied": 0, "numbers": 1, "empty": 1, "at_limit": 1, "script": 0}
     assert counts["whole"]["5"] == {**counts["baseline"]["5"], "repeated": 1, "empty": 0, "at_limit": 0}
-    assert evidence.count_numbers(SOURCES) == 1
 
 
 def test_ladder_tells_each_step_from_the_rung_above(measured: evidence.AllMeasured, params: Params) -> None:

@@ -87,8 +87,8 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "CRLF": (IDS.replace("\n", "\r\n"), "line 1: a carriage return (CRLF); convert"),
     "one CRLF": (PLAIN.replace("r\n", "r\r\n"), "line 2: a carriage return (CRLF); convert"),
     "a BOM": (f"\ufeff{PLAIN}", "line 1: a byte order mark (BOM); save"),
-    "an invalid byte": (PLAIN.encode().replace("ä".encode(), b"\xe4", 1), "line 2: not UTF-8; convert the file."),
-    "a NUL": (PLAIN.replace("zwei", "zw\0ei"), "line 2: a NUL character; take it out."),
+    "an invalid byte": (PLAIN.encode().replace("ä".encode(), b"\xe4", 1), "line 2: not UTF-8; convert the file (iconv"),
+    "a NUL": (PLAIN.replace("zwei", "zw\0ei"), "line 2: a NUL character, so this is no text; take it out."),
     "a separator in a plain text": (PLAIN.replace("zwei ", "zwei ||| "), "line 2: ||| inside a text, which divides"),
     "a separator in a text with an id": (IDS.replace("zwei ", "zwei ||| "), "line 2: 3 fields, not 2; write"),
     "a separator in a scored text": (SCORES.replace("zwei ", "zwei ||| "), "line 2: 4 fields, not 3; write"),
@@ -104,8 +104,9 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "no hypothesis": (JSONL + '{"id": 9, "hypotheses": []}\n', "line 5: not a JSON object like"),
     "half a line of JSONL": (JSONL[:-9], "line 4: not a JSON object like"),
     "a truth value for an id": (JSONL.replace('"id": 1', '"id": true'), "line 2: not a JSON object like"),
-    "an empty file": ("", "the file is empty; give it the translations."),
-    "a cut gzip file": (gzip.compress(PLAIN.encode())[:-9], "broken gzip; compress the file anew."),
+    "an empty file": ("", "the file is empty; give it text or remove it."),
+    "a cut gzip file": (gzip.compress(PLAIN.encode())[:-9], "broken gzip, cut short; compress the file anew."),
+    "a page in place of the file": ("<!doctype html>\n<html>\n", "is a page of HTML; download the file itself."),
 }  # fmt: skip
 
 

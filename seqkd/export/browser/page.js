@@ -8,25 +8,7 @@ const MOST_PIECES = 60; // of a sentence whose attention is drawn
 const model = JSON.parse(document.getElementById("model").textContent);
 const vocabulary = new Vocabulary(model);
 const network = new Network(model);
-const $ = (id) => document.getElementById(id);
-const SVG = new Set(["svg", "rect", "text", "title"]);
 let runs = 0; // the newest run; an older one stops
-
-function element(name, attributes = {}, ...children) {
-  const space = SVG.has(name) ? "http://www.w3.org/2000/svg" : "http://www.w3.org/1999/xhtml";
-  const made = document.createElementNS(space, name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
-}
-
-function language(code) {
-  try {
-    return new Intl.DisplayNames(["en"], { type: "language" }).of(code.replaceAll("_", "-")) ?? code;
-  } catch {
-    return code;
-  }
-}
 
 function showModel() {
   const [from, to] = model.languages.length ? model.languages.map(language) : ["Source", "Translation"];
