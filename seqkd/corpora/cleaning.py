@@ -18,6 +18,7 @@ from seqkd.utils.errors import InputError
 from seqkd.utils.progress import Progress
 
 SHOW_PROGRESS_FROM = 200_000  # pairs
+CHANGED = "texts whose characters changed"  # the key of that count in the account of a corpus
 
 
 class Line(NamedTuple):
@@ -94,6 +95,20 @@ def tidy(text: str) -> str:
 def untokenize(text: str) -> str:
     """Return the text as tidy does, and without the marks of a tokenizer."""
     return tidy(JOINT.sub(lambda mark: mark[1] or "", text))
+
+
+class CountedForm:
+    """The form that a corpus's texts take, and the number of texts in which it changes more than white space."""
+
+    def __init__(self, *, tidied: bool) -> None:
+        self.form = untokenize if tidied else normalize
+        self.changed = 0
+
+    def __call__(self, text: str) -> str:
+        result = self.form(text)
+        if result != text:
+            self.changed += result.replace(" ", "") != "".join(text.split())
+        return result
 
 
 def note_marks(parts: Mapping[str, list[Line]], *, tidied: bool) -> tuple[str, ...]:

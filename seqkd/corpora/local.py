@@ -2,11 +2,10 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 from seqkd.corpora import cleaning, folder, text_file, tmx
-from seqkd.corpora.cleaning import Cleaned, Line, Split
+from seqkd.corpora.cleaning import CHANGED, Cleaned, CountedForm, Line, Split
 from seqkd.data.normalization import normalize
 from seqkd.utils import fingerprint
 from seqkd.utils.errors import InputError
@@ -20,7 +19,6 @@ HEADER_WORD = re.compile(
     "norwegian|persian|polish|portuguese|romanian|russian|spanish|swedish|thai|turkish|ukrainian|vietnamese"
 )
 NOT_TABS = {".csv": "CSV", ".json": "JSON", ".jsonl": "JSON", ".po": "a gettext catalogue", ".srt": "subtitles"}
-Form = Callable[[str], str]
 
 
 def prepare(
@@ -33,10 +31,11 @@ def prepare(
     language, unequal line counts, bad UTF-8, an empty file.
     """
     found = folder.find(where, source=source, target=target, needs_train=needs_train)
-    form = cleaning.untokenize if tidy else normalize
+    form = CountedForm(tidied=tidy)
     given = {part: _read_sides(*paths, form=form) for part, paths in found.parts.items()}
     origin: dict[str, object] = {
         "files": {path.name: fingerprint.file_sha256(path) for paths in found.parts.values() for path in paths},
+        CHANGED: form.changed,
         **{part: " and ".join(path.name for path in paths) for part, paths in found.parts.items() if part != "train"},
     }
     unread = (
@@ -51,7 +50,7 @@ def prepare_file(path: Path, *, source: str, target: str, seed: int, tidy: bool 
 
     Raise InputError, with the line, for what cannot be read.
     """
-    form = cleaning.untokenize if tidy else normalize
+    form = CountedForm(tidied=tidy)
     notes: tuple[str, ...] = ()
     drops: Counter[str] = Counter()
     if text_file.root(text_file.read_head(path)) == "tmx":
@@ -64,17 +63,17 @@ def prepare_file(path: Path, *, source: str, target: str, seed: int, tidy: bool 
             header, *lines = lines
             drops["a header"] = 1
             notes = (f"{path}, line 1: {header.source} and {header.target} are taken for a header, not for a pair.",)
-    origin: dict[str, object] = {"files": {path.name: fingerprint.file_sha256(path)}}
+    origin: dict[str, object] = {"files": {path.name: fingerprint.file_sha256(path)}, CHANGED: form.changed}
     notes += cleaning.note_marks({"train": lines}, tidied=tidy)
     cleaned = _clean_and_split({"train": lines}, origin, seed=seed, where=path)
     return cleaned._replace(drops=cleaned.drops + drops, notes=notes)
 
 
-def _line(source: str, target: str, *, form: Form) -> Line:
+def _line(source: str, target: str, *, form: CountedForm) -> Line:
     return Line("", form(source), form(target))
 
 
-def _read_sides(source: Path, target: Path, *, form: Form) -> list[Line]:
+def _read_sides(source: Path, target: Path, *, form: CountedForm) -> list[Line]:
     """Return the pairs of two files, line by line. Raise InputError for unequal counts."""
     sides = [[form(text) for text in text_file.read_lines(path)] for path in (source, target)]
     longer, shorter = (source, target) if len(sides[0]) > len(sides[1]) else (target, source)
@@ -86,7 +85,7 @@ def _read_sides(source: Path, target: Path, *, form: Form) -> list[Line]:
     return [Line("", *pair) for pair in zip(*sides, strict=True)]
 
 
-def _read_tab_separated(path: Path, form: Form) -> list[Line]:
+def _read_tab_separated(path: Path, form: CountedForm) -> list[Line]:
     """Return the pairs of a file of 'source, tab, target' lines; a blank line has two empty sides."""
     lines: list[Line] = []
     for number, text in enumerate(text_file.read_lines(path), start=1):

@@ -12,8 +12,7 @@ from pydantic import Field
 
 from seqkd.config.records import Record
 from seqkd.corpora import cleaning, text_file
-from seqkd.corpora.cleaning import Cleaned, Line, Split
-from seqkd.data.normalization import normalize
+from seqkd.corpora.cleaning import CHANGED, Cleaned, CountedForm, Line, Split
 from seqkd.utils import fingerprint
 from seqkd.utils.errors import FULL, InputError
 
@@ -40,7 +39,7 @@ def prepare(recipe: MtdataRecipe, *, source: str, target: str, downloads: Path, 
     """
     names = {"train": recipe.train, "dev": [recipe.dev], "test": [recipe.test]}
     entries = {part: [find_entry(name) for name in group] for part, group in names.items()}
-    form = cleaning.untokenize if tidy else normalize
+    form = CountedForm(tidied=tidy)
     parts: dict[str, list[Line]] = {}
     origins: dict[str, list[dict[str, object]]] = {}
     for part, group in entries.items():
@@ -51,7 +50,7 @@ def prepare(recipe: MtdataRecipe, *, source: str, target: str, downloads: Path, 
             lines = (Line("", *(form(_replaced(side, recipe.replace)) for side in pair)) for pair in pairs)
             parts.setdefault(part, []).extend(lines)
     split, drops = cleaning.clean_given_split(Split(**parts))
-    return Cleaned(split, drops, dict(origins), cleaning.note_marks(parts, tidied=tidy))
+    return Cleaned(split, drops, {**origins, CHANGED: form.changed}, cleaning.note_marks(parts, tidied=tidy))
 
 
 def find_entry(name: str) -> "Entry":

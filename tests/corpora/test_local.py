@@ -256,3 +256,11 @@ def test_file_of_tmx_is_read_and_lacking_units_are_counted(tmp_path: Path, name:
     assert _pairs(cleaned) == set(zip(SOURCE, TARGET, strict=True))
     assert cleaned.drops == {"units without one of the languages": 1, "train, an empty side": 1}
     assert cleaned.origin["dev"] == "split off from train by seed"
+
+
+def test_prepare_file_counts_the_texts_whose_characters_the_normal_form_changes(tmp_path: Path) -> None:
+    lines = ["open\t\u00d6ffnen", "the  door\u3000now\tdie Tür\u00a0jetzt", "a caf\u0065\u0301\tein Caf\u00e9"]
+    lines += [f"line {number}\tZeile {number}" for number in range(20)] + ["it\x07 rings\tes l\u0061\u0308utet"]
+    (tmp_path / "pairs.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    cleaned = local.prepare_file(tmp_path / "pairs.tsv", source="en", target="de", seed=5)
+    assert cleaned.origin["texts whose characters changed"] == 3
