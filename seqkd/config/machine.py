@@ -31,7 +31,8 @@ class Machine(Record):
     processes: Annotated[int, Field(ge=1, le=1024)] = Field(default_factory=_cores)  # of one thread each
     checkpoint_interval: Annotated[float, Field(ge=0)] = 50.0  # seconds of training that a kill may cost
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    # The GEMM on a CPU; auto: seqkd's own. The recurrent steps of a training always use that one.
+    # The GEMM on a CPU; auto: seqkd's own. The recurrent steps of a training always use that one. torch: searches
+    # multiply floats, also those of a model whose weights are int8.
     matmul_backend: Literal["auto", "own", "torch"] = "auto"
     max_batch_hypotheses: Positive = 1500  # in one process's beam search at once; on a GPU up to ten times as many
     commands: dict[Name, Command] = Field(default_factory=dict)  # by the name of a teacher of kind command

@@ -50,8 +50,8 @@ def has_bf16() -> bool:
 
 
 def supports_int8(hidden: int) -> bool:
-    """Return whether the processor multiplies int8, and a network of this size in it: four numbers at a time."""
-    return bool(target.HAS_INT8) and hidden % 4 == 0
+    """Return whether the own loops multiply a network of this size in int8, as the processor does: four at a time."""
+    return _own and bool(target.HAS_INT8) and hidden % 4 == 0
 
 
 def set_backend(backend: Backend = "auto", precision: Precision = "fp32") -> None:

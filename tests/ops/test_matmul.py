@@ -143,3 +143,13 @@ def test_int8_weight_gives_a_row_the_same_bits_whatever_the_other_rows() -> None
     packed, x = matmul.PackedWeight.quantize(WEIGHT, BIAS), torch.tanh(X)
     together = packed.apply(x, len(WEIGHT))
     assert all(torch.equal(packed.apply(x[row : row + 1], len(WEIGHT))[0], together[row]) for row in (0, 31, 95))
+
+
+@needs_int8
+def test_backend_torch_multiplies_floats_where_weights_are_int8() -> None:
+    matmul.set_backend("torch")
+    try:
+        assert not matmul.supports_int8(4)
+    finally:
+        matmul.set_backend()
+    assert matmul.supports_int8(4)
