@@ -80,7 +80,10 @@ def init_model(vocab: Vocab, settings: NetworkSettings, *, seed: int, device: to
 def prepare(
     model: Model, spec: TrainingRun, params: Params, machine: Machine, *, live: Path | None = None
 ) -> PreparedTraining:
-    """Read what a training of model needs. Raises InputError where the teacher has another vocabulary."""
+    """Read what a training of model needs, and leave the pieces that it has no use for out of a random network.
+
+    Raises InputError where the teacher has another vocabulary.
+    """
     settings: OptimizerSettings = getattr(params.optim, spec.optim)
     job = TrainingJob(
         text=batches.tokenize(spec.text, model.vocab, max_length=params.data.max_length),
