@@ -21,7 +21,7 @@ State = tuple[Tensor, list[tuple[Tensor, Tensor]]]  # what is fed back (B, H), a
 class Plain(nn.Module):
     def __init__(self, network: LSTMNetwork) -> None:
         super().__init__()
-        vocab, layers, hidden, _ = network.shape
+        vocab, layers, hidden = network.shape[:3]
         self.source, self.target = nn.Embedding(vocab, hidden, PAD), nn.Embedding(vocab, hidden, PAD)
         self.encoder = nn.LSTM(hidden, hidden, layers)
         self.decoder = nn.ModuleList(nn.LSTMCell(hidden if layer else 2 * hidden, hidden) for layer in range(layers))

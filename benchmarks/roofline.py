@@ -44,7 +44,7 @@ class Roofline(NamedTuple):
 
 def _weights(shape: NetworkShape) -> tuple[int, int, int, int]:
     """Multiplied once a word: in the encoder, for the target embedding, in the rest of the decoder, for the output."""
-    vocab, layers, hidden, _ = shape
+    vocab, layers, hidden = shape[:3]
     square = hidden * hidden
     return 8 * layers * square, 4 * square, 8 * layers * square + 3 * square, vocab * hidden
 

@@ -1,11 +1,13 @@
 """distill: a student from random weights on a row's text and loss."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from seqkd.config import load, schema
+from seqkd.decoding import beam_search
 from seqkd.models import checkpoint
 from seqkd.ops import devices
 from seqkd.planning import bounds
@@ -28,9 +30,10 @@ def main(
     params, machine = load.params(), load.machine()
     settings = schema.row(params.distill, row, section="distill")
     device, vocab = devices.configure(machine, params.precision), checkpoint.load_vocab(teacher)
-    bounds.require_network(row, params.student, vocab.size)
-    model = run.init_model(vocab, params.student, seed=params.seed, device=device)
+    student = params.network_of(row)
+    bounds.require_network(row, student, vocab.size)
+    model = run.init_model(vocab, student, seed=params.seed, device=device)
     paths = {"texts": texts, "corpus": corpus, "teacher": teacher}
     spec = run.TrainingRun.of_row(row, settings, optim="student", init_from=run.RANDOM, **paths)
-    outs = {"out": models / row, "curve_out": curves / f"{row}.csv"}
-    run.train_and_save(model, [spec], params, machine, check=bounds.require_training, **outs, live=live)
+    train = partial(run.train_and_save, check=bounds.require_training, search=beam_search.greedy, live=live)
+    train(model, [spec], params, machine, out=models / row, curve_out=curves / f"{row}.csv")

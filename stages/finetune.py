@@ -1,11 +1,13 @@
 """finetune: a trained model goes on with a row's text and loss at a small learning rate."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from seqkd.config import load, schema
+from seqkd.decoding import beam_search
 from seqkd.models import checkpoint
 from seqkd.ops import devices
 from seqkd.planning import bounds
@@ -30,5 +32,5 @@ def main(
     model = checkpoint.load(models / settings.init_from, devices.configure(machine, params.precision))
     paths = {"texts": texts, "corpus": corpus, "teacher": teacher}
     spec = run.TrainingRun.of_row(row, settings, optim="finetune", init_from=settings.init_from, **paths)
-    outs = {"out": models / row, "curve_out": curves / f"{row}.csv"}
-    run.train_and_save(model, [spec], params, machine, check=bounds.require_training, **outs, live=live)
+    train = partial(run.train_and_save, check=bounds.require_training, search=beam_search.greedy, live=live)
+    train(model, [spec], params, machine, out=models / row, curve_out=curves / f"{row}.csv")

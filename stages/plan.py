@@ -71,10 +71,10 @@ def _outs(pipeline: Path) -> list[Path]:
     """Return what preprocess and vocab write: the folder of about.json, the training text, the vocabulary."""
     try:
         stages = cast(dict[str, Any], yaml_file.read(pipeline))["stages"]
-        folder, text, vocabulary = map(Path, [*stages["preprocess"]["outs"], *stages["vocab"]["outs"]])
+        folder, text, _, vocabulary = map(Path, [*stages["preprocess"]["outs"], *stages["vocab"]["outs"]])
     except (KeyError, TypeError, ValueError):
         raise InputError(
-            f"{pipeline}: the outs of preprocess and vocab must be a folder, a text and a vocabulary, by name alone;"
+            f"{pipeline}: the outs of preprocess and vocab must be a folder, two texts and a vocabulary, by name alone;"
             " correct it, or git checkout it."
         ) from None
     return [folder, text, vocabulary]

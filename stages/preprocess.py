@@ -15,17 +15,22 @@ from seqkd.data import bitext
 from seqkd.utils import atomic
 
 Reference = Annotated[Path, typer.Option(help="The file of training pairs to write.")]
+Own = Annotated[
+    Path | None, typer.Option(help="The file to write of their sources, which students translate themselves.")
+]
 Out = Annotated[Path, typer.Option(help="The folder for dev.tsv, test.tsv and about.json.")]
 Downloads = Annotated[Path, typer.Option(help="The folder that keeps downloads for the next run.")]
 WRITES = "{out}"
 
 
-def main(*, reference: Reference, out: Out, downloads: Downloads) -> None:
+def main(*, reference: Reference, own: Own = None, out: Out, downloads: Downloads) -> None:
     """Make the training, development and test pairs; lines without a translation are pairs with an empty target."""
     params = load.params()
     parts = prepare.prepare(params.data, seed=params.seed, downloads=downloads)
     lines = monolingual.Lines(params.data, train=parts.train, held_out=[*parts.dev, *parts.test], downloads=downloads)
     bitext.write(reference, chain(parts.train, lines))
+    if own is not None:
+        bitext.write(own, (pair._replace(target="") for pair in bitext.stream(reference)))
     bitext.write(out / "dev.tsv", parts.dev)
     bitext.write(out / "test.tsv", parts.test)
     about = lines.add_counts(parts.about)

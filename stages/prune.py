@@ -31,5 +31,5 @@ def main(row: Row, *, texts: Texts, corpus: Corpus, curves: Curves, models: Mode
     pruned, init_from = model._replace(mask=mask), f"{settings.model}, {ratio:.0%} pruned"
     retrain = run.TrainingRun(name, "retrain", texts / f"{settings.retrain}.tsv", corpus, init_from)
     finetune = run.TrainingRun(name, "finetune", texts / f"{settings.finetune}.tsv", corpus, init_from)
-    outs = {"out": models / name, "curve_out": curves / f"{name}.csv"}
-    run.train_and_save(pruned, [retrain, finetune], params, machine, check=bounds.require_training, **outs, live=live)
+    work, curve = (pruned, [retrain, finetune], params, machine), curves / f"{name}.csv"
+    run.train_and_save(*work, check=bounds.require_training, out=models / name, curve_out=curve, live=live)

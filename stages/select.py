@@ -1,7 +1,6 @@
 """select: one hypothesis for every line of the training text, and the audit of the choice."""
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +11,7 @@ from seqkd.data import bitext, faults, list_origin
 from seqkd.data.bitext import Pair
 from seqkd.evaluation import measurements, metrics
 from seqkd.selection import audit, select
-from seqkd.utils import atomic, pool
-from seqkd.utils.progress import Progress
+from seqkd.utils import atomic
 
 Row = Annotated[str, typer.Argument(parser=schema.row_name, help="A row of select in params.yaml.")]
 Lists = Annotated[Path, typer.Option(help="The folder of the n-best lists.")]
@@ -31,17 +29,15 @@ def main(
     """Choose one hypothesis for every line by the metric of a row of params.yaml."""
     params = load.params()
     settings, tokenizer = schema.row(params.select, row, section="select"), metrics.tokenizer_name(params.data.target)
-    lines, stats = bitext.count_pairs(reference), audit.SelectionStats()
-    parts = select.parts(lists / settings.nbest, bitext.stream(reference), lines=lines)
+    stats = audit.SelectionStats()
     script = faults.main_script(pair.target for pair in bitext.stream(dev)) if dev else ""
-    choose = partial(select.choose, model=vocab, settings=settings, tokenizer=tokenizer, script=script)
+    how, machine = {"model": vocab, "tokenizer": tokenizer, "script": script}, load.machine()
+    choices = select.choose_all(lists, settings, reference=reference, label=row, processes=machine.processes, how=how)
 
     def chosen_pairs() -> Iterator[Pair]:
-        with Progress(lines, unit="lines", label=f"select {row}") as progress:
-            for pairs, part_stats in pool.map_ordered(choose, parts, processes=load.machine().processes):
-                stats.add(part_stats)
-                progress.add(len(pairs))
-                yield from pairs
+        for pairs, part_stats in choices:
+            stats.add(part_stats)
+            yield from pairs
 
     with atomic.atomic_write(texts / f"{row}.tsv") as partial_text:
         bitext.write(partial_text, chosen_pairs())

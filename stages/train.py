@@ -39,5 +39,5 @@ def main(
     bounds.require_network(name, size, pieces.size)
     model = run.init_model(pieces, size, seed=params.seed, device=device)
     spec = run.TrainingRun(name, role, text, corpus, init_from=run.RANDOM)
-    outs = {"out": out, "curve_out": curve}
-    run.train_and_save(model, [spec], params, machine, check=bounds.require_training, **outs, live=live)
+    work = model, [spec], params, machine
+    run.train_and_save(*work, check=bounds.require_training, out=out, curve_out=curve, live=live)

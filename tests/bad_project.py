@@ -34,6 +34,7 @@ decode:
   k5: {beam: 5}
 select:
   best: {nbest: k5, metric: score}
+mix: {}
 distill:
   whole: {train_text: best, alpha: 0.0}
 finetune:

@@ -144,7 +144,12 @@ DEFAULTS: dict[str, object] = {
     "CTranslate2Teacher.target_code": None,
     "TransformersTeacher.source_code": None,
     "TransformersTeacher.target_code": None,
+    "DistillSettings.epochs": None,
+    "DistillSettings.student_size": None,
+    "FinetuneSettings.epochs": None,
+    "NetworkSettings.members": 1,
     "SelectSettings.drop": None,
+    "SelectSettings.times": None,
     "SelectSettings.smoothing": "add-k",
     "SelectSettings.smoothing_value": 1.0,
     "EvaluateSettings.length_penalty": 0.0,
@@ -224,5 +229,5 @@ def test_pipeline_check_says_what_to_add_and_what_to_remove(tiny: Path) -> None:
     ]
 
 
-def test_dvc_file_has_at_most_200_lines() -> None:
-    assert len((ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines()) <= 200
+def test_dvc_file_has_at_most_220_lines() -> None:
+    assert len((ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines()) <= 220

@@ -2,6 +2,7 @@
 
 import re
 import reprlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, ClassVar, TypeVar
 
@@ -25,6 +26,14 @@ def _matches(pattern: str, description: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def some(values: T) -> T:
+    """Refuse a list or mapping of numbers that is empty or whose numbers are all zero."""
+    numbers: Iterable[object] = values.values() if isinstance(values, dict) else values  # type: ignore[assignment]
+    if not any(numbers):
+        raise ValueError("must hold a number above zero")
+    return values
+
+
 def distinct(values: list[T]) -> list[T]:
     if any(value in values[:index] for index, value in enumerate(values)):
         raise ValueError("must hold each value once")
@@ -38,6 +47,7 @@ Range = Annotated[float, Field(gt=0, le=100)]
 # A name becomes a part of paths, so it cannot lead out of a folder; 64 letters leave space for what stages add.
 Name = Annotated[str, _matches(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "at most 64 letters, digits, _ and -, such as seq-2")]
 Language = Annotated[str, _matches(r"[A-Za-z0-9]+([._@-][A-Za-z0-9]+)*", "a language's code, such as de or pt_BR")]
+Members = Annotated[int, Field(ge=1, le=16)]
 Size = Annotated[str, _matches(r"[1-9][0-9]?x[1-9][0-9]{0,4}", "LAYERSxUNITS, such as 2x500, at most 99x99999")]
 
 

@@ -1,6 +1,6 @@
 """Names of rows in params.yaml: that each is there, none twice, and none leads back to itself."""
 
-from seqkd.config.schema import DecodeSettings, DistillSettings, Params
+from seqkd.config.schema import OWN, REFERENCE, DecodeSettings, Params, RowSettings
 from seqkd.config.teachers import OWN_BEAM
 from seqkd.utils.errors import InputError
 
@@ -35,7 +35,8 @@ def _check_unique(params: Params, where: str) -> None:
     models += [(f"distill.{row}", row) for row in params.distill]
     models += [(f"finetune.{row}", row) for row in params.finetune]
     models += [(f"the ratio {ratio} of prune.ratios", name) for name, ratio in params.pruned.items()]
-    texts = [("the reference text", "reference"), *((f"select.{row}", row) for row in params.select)]
+    texts = [("the reference text", REFERENCE), ("the student's own text", OWN)]
+    texts += [(f"select.{row}", row) for row in params.select] + [(f"mix.{row}", row) for row in params.mix]
     models += [(f"teachers.{row}", row) for row in params.teachers]
     lists = [(f"decode.{row}", row) for row in params.decode]
     for group in (models, texts, lists):
@@ -59,15 +60,19 @@ def _check_teachers(params: Params, where: str) -> None:
             raise InputError(f"{key}.teacher is {row.teacher!r}; it must be a row of teachers (now: {known}).")
         elif row.beam is None and _searches(params, row):
             raise InputError(f"{key}.beam is missing; add it.")
-    rows: dict[str, DistillSettings] = {f"distill.{name}": row for name, row in params.distill.items()}
-    rows |= {f"finetune.{name}": row for name, row in params.finetune.items()}
-    for name, student in rows.items():
+    for name, student in _students(params).items():
         if student.alpha and not params.trains_teacher:
             others = ", ".join(params.external)
             raise InputError(
                 f"{where}: {name}.alpha is {student.alpha:g}, but Word-KD needs a teacher of the students' vocabulary, "
                 f"and {others} has another; set it to 0, or train a teacher too (a row of decode without teacher)."
             )
+
+
+def _students(params: Params) -> dict[str, RowSettings]:
+    """Return the rows of distill and finetune by their keys."""
+    rows: dict[str, RowSettings] = {f"distill.{name}": row for name, row in params.distill.items()}
+    return rows | {f"finetune.{name}": row for name, row in params.finetune.items()}
 
 
 def _searches(params: Params, row: DecodeSettings) -> bool:
@@ -91,12 +96,13 @@ def _check_join(params: Params, name: str, where: str) -> None:
 
 def _check_references(params: Params, where: str) -> None:
     """Raise InputError where a row names a list, text or model that does not exist."""
-    texts, models = {"reference", *params.select}, {"baseline", *params.distill, *params.finetune}
+    parts = {REFERENCE, *params.select}
+    texts, models = {*parts, *params.mix}, {"baseline", *params.distill, *params.finetune}
     models |= {"teacher"} if params.trains_teacher else set()
     references: list[tuple[str, str, set[str]]] = [
         *((f"select.{name}.nbest", row.nbest, set(params.decode)) for name, row in params.select.items()),
-        *((f"distill.{name}.train_text", row.train_text, texts) for name, row in params.distill.items()),
-        *((f"finetune.{name}.train_text", row.train_text, texts) for name, row in params.finetune.items()),
+        *((f"mix.{name}", part, parts) for name, row in params.mix.items() for part in row),
+        *((f"{name}.train_text", row.train_text, {*texts, OWN}) for name, row in _students(params).items()),
         *((f"finetune.{name}.init_from", row.init_from, models - {name}) for name, row in params.finetune.items()),
         *(("speed.models", name, models) for name in params.speed.models),
         ("prune.model", params.prune.model, models),
@@ -108,5 +114,11 @@ def _check_references(params: Params, where: str) -> None:
             raise InputError(f"{where}: {key}: gold is now called reference; rename it.")
         if value not in allowed:
             raise InputError(f"{where}: {key} is {value!r}; it must be one of {', '.join(sorted(allowed))}.")
+    for name, student in _students(params).items():
+        if student.train_text == OWN and not (student.alpha and not student.top_k):
+            raise InputError(
+                f"{where}: {name} trains on the student's own output, so it learns from the teacher's whole "
+                "distribution alone; set alpha above 0, best to 1, and top_k to 0."
+            )
     if params.trains_teacher and "teacher" not in params.speed.models:
         raise InputError(f"{where}: speed.models lacks the teacher, which the others are compared with; add it.")

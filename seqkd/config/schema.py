@@ -7,12 +7,13 @@ from pydantic import AfterValidator, ConfigDict, Field
 
 from seqkd.config import old_names
 from seqkd.config.old_names import OldNames
-from seqkd.config.records import Fraction, Language, Name, Positive, Range, Ratio, Record, Size, distinct
+from seqkd.config.records import Fraction, Language, Members, Name, Positive, Range, Ratio, Record, Size, distinct, some
 from seqkd.config.teachers import ExternalTeacher, TeacherSettings, TrainedTeacher
 from seqkd.utils.errors import InputError
 
 T = TypeVar("T")
 MIN_VOCAB_SIZE = 16  # pieces
+REFERENCE, OWN = "reference", "own"  # the texts that no row makes: human translations; the student's own
 Fault = Literal["empty", "script", "copy", "repetition", "length"]  # what makes a translation teach badly
 
 
@@ -37,6 +38,7 @@ class NetworkSettings(Record):
     dropout: Ratio  # on the input of layers >= 2 and on the attentional vector
     init_range: Range = 0.1  # weights start uniform in (-init_range, init_range); the paper: 0.1
     embedding_init_range: Range = 0.1  # the same for the two embeddings
+    members: Members = 1  # networks of this size, each from its own seed, whose probabilities are averaged
 
     @property
     def layers(self) -> int:
@@ -83,15 +85,25 @@ class SelectSettings(Record):
     smoothing: Literal["none", "floor", "add-k", "exp"] = "add-k"  # of sentence BLEU (Chen & Cherry 2014)
     smoothing_value: Annotated[float, Field(ge=0)] = 1.0  # the k of add-k, the floor of floor
     drop: Annotated[list[Fault], AfterValidator(distinct)] | None = None  # chosen texts with these are left out
+    # Copies of the best text by the metric, of the second best, and so on; None: the best once. Equal texts count once.
+    times: Annotated[list[Annotated[int, Field(ge=0, le=1000)]], AfterValidator(some)] | None = None
 
 
-class DistillSettings(Record):
-    train_text: Name  # reference, or a row of select
+class RowSettings(Record):
+    """What a row of distill and one of finetune have in common."""
+
+    train_text: Name  # reference, own (the student's greedy output, renewed in each epoch), a row of select or of mix
     alpha: Fraction  # weight of Word-KD against NLL
     top_k: Annotated[int, Field(ge=0)] = 0  # words of the teacher's distribution that Word-KD keeps; 0: all
+    epochs: Positive | None = None  # passes over the text; None: those of optim
 
 
-class FinetuneSettings(DistillSettings):
+class DistillSettings(RowSettings):
+    # Not called size: DVC's run cache ignores keys of this name, and would give back the model of another size.
+    student_size: Size | None = None  # LxH; None: student.size
+
+
+class FinetuneSettings(RowSettings):
     init_from: Name  # a model
 
 
@@ -125,6 +137,7 @@ class Params(Record):
     teachers: dict[Name, TeacherSettings]
     decode: dict[Name, DecodeSettings]
     select: dict[Name, SelectSettings]
+    mix: dict[Name, Annotated[dict[Name, Positive], AfterValidator(some)]]  # copies of each text in a mixed one
     distill: dict[Name, DistillSettings]
     finetune: dict[Name, FinetuneSettings]
     prune: PruneSettings
@@ -157,8 +170,10 @@ class Params(Record):
 
     def teachers_of(self, text: str) -> list[str]:
         """Return the teachers, by their names in the tables, whose translations a text may have."""
+        if text in self.mix:
+            return list(dict.fromkeys(name for part in self.mix[text] for name in self.teachers_of(part)))
         if text not in self.select:
-            return []
+            return ["teacher"] if text == OWN else []
         return list(dict.fromkeys(self.owners(self.select[text].nbest).values())) or ["teacher"]
 
     @property
@@ -190,13 +205,33 @@ class Params(Record):
     def _rows(self, role: str) -> list[str]:
         return [row for row in self.finetune if self.role(row) == role]
 
-    def role(self, model: str) -> Literal["teacher", "student"]:
-        """Return whose size a model has: that of the model at the end of its chain of init_from."""
+    def origin(self, model: str) -> str:
+        """Return the model at the end of a model's chain of init_from, or of a pruned one's."""
+        model = self.prune.model if model in self.pruned else model
         seen: set[str] = set()
         while model in self.finetune and model not in seen:
             seen.add(model)
             model = self.finetune[model].init_from
-        return "teacher" if model == "teacher" or model in self.external else "student"
+        return model
+
+    def role(self, model: str) -> Literal["teacher", "student"]:
+        """Return whose size a model has: that of its origin."""
+        origin = self.origin(model)
+        return "teacher" if origin == "teacher" or origin in self.external else "student"
+
+    def network_of(self, model: str) -> NetworkSettings:
+        """Return the network of a model that is trained here."""
+        origin = self.origin(model)
+        if self.role(origin) == "teacher":
+            return self.teacher
+        size = self.distill[origin].student_size if origin in self.distill else None
+        return self.student if size is None else self.student.model_copy(update={"size": size})
+
+    def copies(self, text: str) -> int:
+        """Return how many lines a text has for each line of the training text, at most."""
+        if text in self.mix:
+            return sum(count * self.copies(part) for part, count in self.mix[text].items())
+        return sum(self.select[text].times or [1]) if text in self.select else 1
 
 
 class Overlay(Record):

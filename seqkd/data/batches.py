@@ -71,11 +71,23 @@ def tokenize(path: Path, vocab: Vocab, *, max_length: int | None = None) -> Toke
 
     Raise InputError where no pair is left.
     """
-    pairs = [(vocab.encode(pair.source), vocab.encode(pair.target)) for pair in bitext.read(path)]
+    pairs = [(vocab.encode(pair.source), vocab.encode(pair.target)) for pair in bitext.stream(path, repeats=True)]
     pairs = [pair for pair in pairs if all(0 < len(ids) <= (max_length or len(ids)) for ids in pair)]
     if not pairs:
         raise InputError(f"{path}: no pair is left; raise data.max_length in params.yaml or check the corpus.")
     return TokenizedCorpus([source for source, _ in pairs], [target for _, target in pairs])
+
+
+def tokenize_sources(path: Path, vocab: Vocab, *, max_length: int) -> TokenizedCorpus:
+    """Read the sources of a corpus file in pieces, without those of more than max_length, as their own targets.
+
+    Raise InputError where no source is left.
+    """
+    encoded = (vocab.encode(pair.source) for pair in bitext.stream(path, repeats=True))
+    sources = [ids for ids in encoded if 0 < len(ids) <= max_length]
+    if not sources:
+        raise InputError(f"{path}: no source is left; raise data.max_length in params.yaml or check the corpus.")
+    return TokenizedCorpus(sources, sources)
 
 
 def pad_left(sentences: Sequence[Sequence[int]]) -> Tensor:

@@ -1,8 +1,9 @@
 """Numbered sentence pairs. Every line of a corpus has an id, and texts are joined by it."""
 
+import heapq
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -24,10 +25,11 @@ def write(path: Path, pairs: Iterable[Pair]) -> None:
             file.write(f"{pair.id}\t{normalize(pair.source)}\t{normalize(pair.target)}\n")
 
 
-def stream(path: Path) -> Iterator[Pair]:
+def stream(path: Path, *, repeats: bool = False) -> Iterator[Pair]:
     """Yield the pairs of a file that `write` made.
 
-    Raise InputError for a broken line, ids that do not rise, an empty file.
+    repeats: whether an id may have several lines, one after the other, as in texts to train on. Raise InputError for a
+    broken line, ids that do not rise, an empty file.
     """
     last = -1
     with path.open("rb") as file:
@@ -39,7 +41,7 @@ def stream(path: Path) -> Iterator[Pair]:
                 pair = Pair(int(match[1]), match[2].decode(), match[3].decode())
             except UnicodeDecodeError:
                 _refuse(f"{path}, line {number}: not UTF-8")
-            if pair.id <= last:
+            if pair.id < last + (not repeats):
                 _refuse(f"{path}, line {number}: id {pair.id} comes after id {last}")
             last = pair.id
             yield pair
@@ -52,9 +54,15 @@ def read(path: Path) -> list[Pair]:
     return list(stream(path))
 
 
-def count_pairs(path: Path) -> int:
+def count_pairs(path: Path, *, repeats: bool = False) -> int:
     """Return the number of pairs in such a file. Raise InputError as stream does."""
-    return sum(1 for _ in stream(path))
+    return sum(1 for _ in stream(path, repeats=repeats))
+
+
+def mix(texts: Mapping[Path, int]) -> Iterator[Pair]:
+    """Yield the lines of several texts, of each so many copies, in the order of their ids."""
+    copies = [stream(path, repeats=True) for path, count in texts.items() for _ in range(count)]
+    return heapq.merge(*copies, key=lambda pair: pair.id)
 
 
 def read_about(path: Path) -> dict[str, Any]:

@@ -111,6 +111,11 @@ def decode(
     return results
 
 
+def greedy(network: Network, sources: Sequence[Sequence[int]]) -> list[Hypothesis]:
+    """Return the greedy translation of every source, in order."""
+    return [best for best, *_ in decode(network, sources, beam=1)]
+
+
 def _next_batch(
     sources: Sequence[Sequence[int]], remaining: list[int], sizer: BatchSizer, search: SearchSettings
 ) -> list[int]:

@@ -23,15 +23,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from seqkd.config import records
-from seqkd.config.records import Ratio, Record
+from seqkd.config.records import Members, Ratio, Record
 from seqkd.data.vocab import Vocab
+from seqkd.models.ensemble import Ensemble
 from seqkd.models.interface import Network, NetworkShape
 from seqkd.models.lstm import LSTMNetwork
 from seqkd.utils import atomic, links
 from seqkd.utils.errors import InputError
 
 WEIGHTS, SHAPE, VOCAB, CARD = "weights.safetensors", "shape.json", "vocab.model", "README.md"
-ARCHITECTURES: dict[str, type[Network]] = {"lstm": LSTMNetwork}  # by `architecture` in shape.json
+ARCHITECTURES: dict[str, type[Network]] = {"lstm": LSTMNetwork, "ensemble": Ensemble}  # by `architecture` in shape.json
 WeightPrecision = Literal["fp32", "int8"]
 WEIGHT_DTYPES = (torch.float32, torch.int8)
 VALUES, KEPT, SCALE = ".values", ".kept", ".scale"  # ends of the names of packed and quantized tensors
@@ -58,6 +59,7 @@ class _ShapeRecord(Record):
     layers: Annotated[int, Field(ge=1, le=99)]
     hidden: Annotated[int, Field(ge=1, le=99_999)]
     dropout: Ratio
+    members: Members = 1
 
 
 class _Files(NamedTuple):

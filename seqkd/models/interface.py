@@ -26,6 +26,7 @@ class NetworkShape(NamedTuple):
     layers: int
     hidden: int  # hidden units
     dropout: float  # probability
+    members: int = 1  # networks of an ensemble
 
 
 class EncoderOutput(Protocol):
@@ -107,6 +108,11 @@ class Network(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
+
+    @property
+    def vector_size(self) -> int:
+        """Return the length of each of forward's vectors."""
+        return self.shape.hidden
 
     @abstractmethod
     def init_weights(

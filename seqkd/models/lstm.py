@@ -73,7 +73,7 @@ class LSTMNetwork(interface.Network):
 
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__(shape)
-        vocab, layers, hidden, _ = shape
+        vocab, layers, hidden = shape[:3]
 
         def weight(*size: int) -> nn.Parameter:
             return nn.Parameter(torch.zeros(*size))

@@ -19,9 +19,8 @@ from seqkd.data.nbest import LINES_PER_PART
 from seqkd.decoding import beam_search, translator
 from seqkd.decoding.corpus_decoder import CHUNK_SIZE
 from seqkd.decoding.translator import DecodingJob
-from seqkd.models import perplexity
+from seqkd.models import ensemble, perplexity
 from seqkd.models.interface import Network, NetworkShape
-from seqkd.models.lstm import LSTMNetwork
 from seqkd.ops import matmul
 from seqkd.ops.cpu.gemm import BLOCK_ROWS
 from seqkd.training import teacher
@@ -60,7 +59,7 @@ def require_training(job: TrainingJob, network: Network, machine: Machine) -> No
     shared, without_gradient = (2 + moments) * weights, perplexity_numbers(network, job.dev)
     if job.teacher is not None and job.alpha:
         numbers += 1.25 * shape.vocab
-        vectors = FLOAT * job.text.count_target_tokens(range(len(job.text.targets))) * job.teacher.shape.hidden
+        vectors = FLOAT * job.text.count_target_tokens(range(len(job.text.targets))) * job.teacher.vector_size
         shared += FLOAT * sum(map(torch.numel, job.teacher.parameters())) + min(vectors, MAX_STORE_BYTES)
         read = min(teacher.BATCH_SIZE * longest, MAX_BATCH_PIECES + longest)
         without_gradient = max(without_gradient, read * _token_numbers(job.teacher.shape, longest))
@@ -110,8 +109,11 @@ def search_bytes(job: DecodingJob, network: Network, *, lines: int, longest: int
     shape, longest = network.shape, min(longest, MAX_LINE_PIECES)
     rows = min(max(job.beam, job.machine.max_batch_hypotheses), job.beam * min(CHUNK_SIZE, lines))
     vectors = 4 * shape.layers + 2 + 2 * beam_search.MAX_PIECES_PER_ROW  # of a row: states, encoder output
-    numbers = rows * (shape.hidden * vectors + 2 * beam_search.max_length(longest)) + BLOCK_ROWS * shape.vocab
-    numbers += 2 * shape.hidden * longest  # of a source that has more pieces than the rows of its beam allow
+    several = (shape.members > 1) * (shape.members + 2) * rows * shape.vocab  # logits of all rows, to be averaged
+    numbers = rows * (network.vector_size * vectors + 2 * beam_search.max_length(longest)) + several
+    numbers += (
+        BLOCK_ROWS * shape.vocab + 2 * network.vector_size * longest
+    )  # of a source that has more pieces than the rows of its beam allow
     return FLOAT * (_packed_numbers(network) + ALLOCATOR * numbers) + PROCESS
 
 
@@ -121,25 +123,25 @@ def perplexity_numbers(network: Network, text: TokenizedCorpus) -> float:
     together = [count * longest * _token_numbers(network.shape, longest) for count, longest in planned
                 if longest <= MAX_LINE_PIECES]  # fmt: skip
     longest, vectors = max(longest for _, longest in planned), 2 if matmul.uses_own_gemm() else 14
-    stepwise = _packed_numbers(network) + longest * (vectors * network.shape.hidden + PIECE_NUMBERS)
+    stepwise = _packed_numbers(network) + longest * (vectors * network.vector_size + PIECE_NUMBERS)
     return max([*together, stepwise * (longest > MAX_LINE_PIECES)])
 
 
 def _token_numbers(shape: NetworkShape, longest: int) -> float:
     """Return how many numbers a pass without gradient holds of a token: activations, attention weights or logits."""
-    return max((8 * shape.layers + 12) * shape.hidden + longest, 1.25 * shape.vocab)
+    return max((8 * shape.layers + 12) * shape.hidden + longest, 1.25 * (2 * shape.members - 1) * shape.vocab)
 
 
 def _packed_numbers(network: Network) -> int:
     """Return how many numbers a network prepared for a search has beside its own: weights, packed; tables of words."""
-    shape = network.shape
-    return 2 * sum(map(torch.numel, network.parameters())) + 4 * shape.hidden * shape.vocab
+    return 2 * sum(map(torch.numel, network.parameters())) + 4 * network.vector_size * network.shape.vocab
 
 
 def parameter_count(settings: NetworkSettings, vocab_size: int) -> int:
     """Return the parameters of a network, which is made without memory for them."""
     with torch.device("meta"):
-        network = LSTMNetwork(NetworkShape(vocab_size, settings.layers, settings.hidden, settings.dropout))
+        shape = NetworkShape(vocab_size, settings.layers, settings.hidden, settings.dropout, settings.members)
+        network = ensemble.make(shape)
     return sum(map(torch.numel, network.parameters()))
 
 

@@ -20,7 +20,7 @@ import psutil
 import torch
 
 from seqkd.config.machine import Machine
-from seqkd.config.schema import NetworkSettings, OptimizerSettings, Params, SelectSettings
+from seqkd.config.schema import NetworkSettings, OptimizerSettings, Params, RowSettings, SelectSettings
 from seqkd.data import batches, bitext, nbest, vocab
 from seqkd.data.batches import TokenizedCorpus
 from seqkd.decoding import translator
@@ -108,16 +108,16 @@ def stages(sample: Sample) -> Iterator[Stage]:
         beam, most = params.decode[settings.nbest].beam or 1, min(nbest.LINES_PER_PART, len(sample.pairs))
         cost = _cost(select_slice, sample, most, settings=settings, beam=beam)
         yield Stage(f"select@{name}", SHORT + cost.fixed + cost.per_token * pairs, text, cost.memory)
-    for name, row in params.distill.items():
-        yield _train(sample, f"distill@{name}", name, settings=optim.student, top_k=row.top_k if row.alpha else None)
-    for name, row in params.finetune.items():
-        yield _train(sample, f"finetune@{name}", name, settings=optim.finetune, top_k=row.top_k if row.alpha else None)
+    for name in [*params.distill, *params.finetune]:
+        yield _row(sample, name)
     twice = optim.retrain.model_copy(update={"epochs": optim.retrain.epochs + optim.finetune.epochs})
     for ratio in params.prune.ratios:
         yield _train(sample, f"prune@{ratio}", params.prune.model, settings=twice)
     models = [*params.networks, *[params.prune.model] * len(params.prune.ratios)]
-    for role, count in Counter(map(params.role, models)).items():
-        stage = _decode(sample, f"evaluate, {count} of {role} size", role, beams=beams, lines=sample.test)
+    for network, count in Counter(map(params.network_of, models)).items():
+        named = f"evaluate, {count} of {network.members} x {network.size}".replace(" 1 x", "")
+        model = next(name for name in models if params.network_of(name) == network)
+        stage = _decode(sample, named, model, beams=beams, lines=sample.test)
         yield stage._replace(seconds=count * stage.seconds)
     scored = SCORED * sample.test * len(models) * len(beams) / sample.machine.processes
     resamples = bounds.FLOAT * 2 * significance.RESAMPLES * sample.test  # bytes
@@ -128,19 +128,37 @@ def stages(sample: Sample) -> Iterator[Stage]:
     yield timed[0]._replace(seconds=sum(stage.seconds for stage in timed) - (len(timed) - 1) * _start(sample)[0])
 
 
-def _train(sample: Sample, stage: str, model: str, *, settings: OptimizerSettings, top_k: int | None = None) -> Stage:
-    """Return the stage of a training. top_k: of the teacher's distribution, for word-level KD; None: no teacher."""
-    params, tokens = sample.params, sample.train * sample.tokens
-    network = getattr(params, params.role(model))
-    cost = _update(sample, network, settings, top_k)
+def _row(sample: Sample, name: str) -> Stage:
+    """Return the stage of a row of distill or finetune."""
+    section, optim = ("distill", "student") if name in sample.params.distill else ("finetune", "finetune")
+    row: RowSettings = getattr(sample.params, section)[name]
+    settings: OptimizerSettings = getattr(sample.params.optim, optim)
+    settings = settings.model_copy(update={"epochs": row.epochs or settings.epochs})
+    word_kd, copies = {"top_k": row.top_k if row.alpha else None}, sample.params.copies(row.train_text)
+    return _train(sample, f"{section}@{name}", name, settings=settings, **word_kd, copies=copies)
+
+
+def _train(
+    sample: Sample, stage: str, model: str, *, settings: OptimizerSettings, top_k: int | None = None, copies: int = 1
+) -> Stage:
+    """Return the stage of a training.
+
+    top_k: of the teacher's distribution, for word-level KD; None: no teacher; copies: lines of the text for each pair.
+    """
+    params, tokens = sample.params, copies * sample.train * sample.tokens
+    network = params.network_of(model)
+    cost = _update(sample, network.model_copy(update={"members": 1}), settings, top_k)
     new = max(0, sample.train - len(sample.pairs)) * sample.machine.processes  # pairs that no slice held
     memory = cost.memory + bounds.text_bytes(new, new * 2 * sample.tokens)
-    seconds = settings.epochs * cost.per_token * (tokens + FORWARD * sample.dev * sample.tokens)
+    each = settings.epochs * cost.per_token * (tokens + FORWARD * sample.dev * sample.tokens)
+    seconds = network.members * each
     if top_k is not None:
-        stored = (vectors := bounds.FLOAT * tokens * params.teacher.hidden) <= teacher.MAX_STORE_BYTES
+        size = params.teacher.members * params.teacher.hidden
+        stored = (vectors := bounds.FLOAT * tokens * size) <= teacher.MAX_STORE_BYTES
         memory += vectors * (stored and not top_k)
         passes = 1 if stored or top_k else settings.epochs
-        seconds += passes * FORWARD * tokens * _update(sample, params.teacher, params.optim.teacher).per_token
+        one = _update(sample, params.teacher.model_copy(update={"members": 1}), params.optim.teacher)
+        seconds += passes * FORWARD * tokens * params.teacher.members * one.per_token
     disk = 2 * bounds.FLOAT * bounds.parameter_count(network, params.vocab.size)
     return Stage(stage, _start(sample)[1] + DVC + cost.fixed + seconds, disk, memory)
 
@@ -155,7 +173,7 @@ def _decode(
     sample: Sample, stage: str, model: str, *, beams: Sequence[int], lines: int, precision: Precision = "fp32"
 ) -> Stage:
     """Return a stage that decodes so many lines with each beam."""
-    kind = {"network": getattr(sample.params, sample.params.role(model)), "precision": precision}
+    kind = {"network": sample.params.network_of(model), "precision": precision}
     costs = {beam: _cost(decode_slice, sample, translator.CHUNK_SIZE, beam=beam, **kind) for beam in beams}
     seconds = [cost.fixed + cost.per_token * lines * beam * SEARCHED * sample.tokens for beam, cost in costs.items()]
     return Stage(stage, _start(sample)[0] + DVC + sum(seconds), 0.0, max(cost.memory for cost in costs.values()))
@@ -217,7 +235,8 @@ def train_slice(
     with TemporaryDirectory() as folder:
         if top_k is not None:
             cache = teacher.TopKCache(top_k, Path(folder, "top_k")) if top_k else None
-            word_kd = {"alpha": 0.5, "teacher": make(sample.params.teacher).network, "top_k_cache": cache}
+            one = sample.params.teacher.model_copy(update={"members": 1})
+            word_kd = {"alpha": 0.5, "teacher": make(one).network, "top_k_cache": cache}
         settings = settings.model_copy(update={"epochs": epochs})
         job = trainer.TrainingJob(text, dev, settings, seed=1, resume=Path(folder, "state"), **word_kd)
         trainer.train(make(network).network, job, sample.machine)

@@ -1,11 +1,11 @@
 """Selection: which hypothesis of an n-best list a student trains on (Kim & Rush 2016, sections 3.2 and 3.3)."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import accumulate, chain, pairwise, starmap
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,9 @@ from seqkd.data.bitext import Pair
 from seqkd.evaluation import metrics
 from seqkd.selection import sentence_bleu
 from seqkd.selection.audit import SelectionStats
+from seqkd.utils import pool
 from seqkd.utils.errors import InputError
+from seqkd.utils.progress import Progress
 
 
 class ScoredList(NamedTuple):
@@ -28,6 +30,11 @@ class ScoredList(NamedTuple):
     def best_rank(self) -> int:
         """The rank of the text with the highest score; of several, the lowest rank."""
         return self.scores.index(max(self.scores))
+
+    def ranking(self, texts: Sequence[str]) -> list[int]:
+        """Return the ranks of the different texts, that with the highest score first; equal scores stay in order."""
+        first = {text: rank for rank, text in reversed(list(enumerate(texts)))}
+        return sorted(first.values(), key=lambda rank: (-self.scores[rank], rank))
 
 
 def encode(texts: Sequence[str], tokenizer: str) -> sentence_bleu.Words:
@@ -74,16 +81,32 @@ def parts(folder: Path, pairs: Iterable[Pair], *, lines: int) -> Iterator[Part]:
     return starmap(Part, zip(nbest.parts(folder, lines=lines), nbest.chunks(pairs), strict=True))
 
 
+def choose_all(
+    lists: Path, settings: SelectSettings, *, reference: Path, label: str, processes: int, how: Mapping[str, Any]
+) -> Iterator[tuple[list[Pair], SelectionStats]]:
+    """Yield what `choose` returns of each part of a row's n-best list, with a progress bar.
+
+    lists: the folder of all n-best lists; how: model, tokenizer and script, as `choose` takes them.
+    """
+    lines = bitext.count_pairs(reference)
+    every, work = parts(lists / settings.nbest, bitext.stream(reference), lines=lines), partial(choose, **how)
+    with Progress(lines, unit="lines", label=f"select {label}") as progress:
+        for pairs, stats in pool.map_ordered(partial(work, settings=settings), every, processes=processes):
+            yield pairs, stats
+            progress.add(stats.ranks.total() + stats.without_target)
+
+
 def choose(
     part: Part, *, model: Path, settings: SelectSettings, tokenizer: str, script: str = ""
 ) -> tuple[list[Pair], SelectionStats]:
     """Return the part's sources with the chosen, detokenized texts as targets, and the counts for the audit.
 
-    Lines without a human target are left out where the metric compares with it, and those with a fault of
-    settings.drop. model: the sentencepiece file; tokenizer: BLEU's; script: of the target language, as
+    Lines without a human target are left out where the metric compares with it, and texts with a fault of
+    settings.drop. The audit counts each line's best text, of which settings.times may ask for copies, and for others
+    beside it. model: the sentencepiece file; tokenizer: BLEU's; script: of the target language, as
     faults.main_script returns it. Raises InputError where the part does not belong to the pairs.
     """
-    stats, chosen = SelectionStats(), dict[int, str]()
+    stats, chosen = SelectionStats(), list[Pair]()
     lines = [hypotheses for _, hypotheses in nbest.read_part(part.path, part.pairs)]
     owners = list_origin.read_part(part.path, [len(hypotheses) for hypotheses in lines])
     try:
@@ -99,16 +122,16 @@ def choose(
         rank = scored.best_rank
         fault = faults.fault(pair.source, texts[rank], script=script)
         stats.count_choice(fault, teacher=teachers[rank])
-        if fault is None or fault not in (settings.drop or ()):
-            chosen[pair.id] = texts[rank]
+        for place, count in zip(scored.ranking(texts), settings.times or [1], strict=False):
+            if faults.fault(pair.source, texts[place], script=script) not in (settings.drop or ()):
+                chosen += [pair._replace(target=texts[place])] * count
         stats.count_line(hypotheses, texts, rank)
         if not pair.target:
             continue
         tied = {text for text, value in zip(texts, scored.scores, strict=True) if value == scored.scores[rank]}
         stats.ties += len(tied) > 1
         stats.count_ngrams(scored.counts[rank].tolist(), scored.counts[0].tolist())
-    kept = [pair for pair in part.pairs if pair.id in chosen]
-    return bitext.join_by_id(kept, chosen, where=str(part.path)), stats
+    return chosen, stats
 
 
 _vocab = cache(vocab.load)  # loaded once in each process

@@ -1,8 +1,9 @@
 """A training curve: a CSV file with one line per epoch."""
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 from seqkd.utils import atomic
@@ -26,6 +27,17 @@ def concatenate(*curves: list[Epoch]) -> list[Epoch]:
     for curve in curves:
         epochs, updates = (joined[-1].epoch, joined[-1].updates) if joined else (0, 0)
         joined += [line._replace(epoch=line.epoch + epochs, updates=line.updates + updates) for line in curve]
+    return joined
+
+
+def mean(curves: Sequence[Sequence[Epoch]]) -> list[Epoch]:
+    """Return the mean of the curves of an ensemble's members, as far as the shortest goes."""
+    if len(curves) == 1:
+        return list(curves[0])
+    joined = []
+    for line in zip(*curves, strict=False):
+        loss, perplexity = fmean(each.train_loss for each in line), fmean(each.dev_perplexity for each in line)
+        joined.append(line[0]._replace(train_loss=loss, dev_perplexity=perplexity))
     return joined
 
 

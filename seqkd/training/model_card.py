@@ -8,6 +8,7 @@ from typing import Any
 
 from seqkd.config import yaml_file
 from seqkd.models.checkpoint import Model
+from seqkd.models.interface import NetworkShape
 
 UNKNOWN = "unknown"
 # Licences that the hub knows by their lower-case SPDX names; all others are `other` with a name.
@@ -43,7 +44,7 @@ def render(
         f"# {name}",
         "",
         f"Translates {about.get('source')} to {about.get('target')}: LSTM encoder-decoder with attention,"
-        f" {shape.layers}x{shape.hidden}, {parameters:,} parameters, {remaining:,} of them not pruned,"
+        f" {_size(shape)}, {parameters:,} parameters, {remaining:,} of them not pruned,"
         f" {shape.vocab:,} joint subwords. In fp32 the weights are {4 * remaining / 1e6:.2f} MB.",
         "",
         f"Use: `seqkd translate --model {name}` with the path of this folder; text in, text out, a sentence a line.",
@@ -67,6 +68,11 @@ def render(
         *(f"- {key}: {value}" for key, value in dev.items()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _size(shape: NetworkShape) -> str:
+    size = f"{shape.layers}x{shape.hidden}"
+    return size if shape.members == 1 else f"an ensemble of {shape.members} networks of {size}"
 
 
 def _metadata(

@@ -1,24 +1,25 @@
 """Training runs, from the pipeline's files to a model's folder: the body of train, distill, finetune and prune."""
 
 import sys
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import torch
 
 from seqkd.config.machine import Machine
-from seqkd.config.schema import DistillSettings, NetworkSettings, OptimizerSettings, Params
+from seqkd.config.schema import OWN, NetworkSettings, OptimizerSettings, Params, RowSettings
 from seqkd.data import batches, bitext
 from seqkd.data.vocab import Vocab
-from seqkd.models import checkpoint
+from seqkd.models import checkpoint, ensemble, perplexity
 from seqkd.models.checkpoint import Model
 from seqkd.models.interface import Network, NetworkShape
-from seqkd.models.lstm import LSTMNetwork
 from seqkd.ops import devices
 from seqkd.training import curve, model_card, trainer
 from seqkd.training.curve import Epoch
+from seqkd.training.on_policy import Search
 from seqkd.training.teacher import TopKCache
 from seqkd.training.trainer import TrainingJob
 from seqkd.utils import cache_dir, fingerprint
@@ -39,14 +40,36 @@ class TrainingRun:
     alpha: float = 0.0  # weight of word-level KD
     teacher: Path | None = None  # its folder, for word-level KD
     top_k: int = 0  # words of the teacher's distribution to keep; 0: all
+    epochs: int | None = None  # passes over the text; None: those of optim
+    member: int = 0  # of an ensemble; each has its own seed
 
     @classmethod
     def of_row(
-        cls, name: str, row: DistillSettings, *, optim: str, init_from: str, texts: Path, corpus: Path, teacher: Path
+        cls, name: str, row: RowSettings, *, optim: str, init_from: str, texts: Path, corpus: Path, teacher: Path
     ) -> Self:
         """Return the specification of a row of distill or finetune. texts: the folder of all texts."""
         text = texts / f"{row.train_text}.tsv"
-        return cls(name, optim, text, corpus, init_from, row.alpha, teacher if row.alpha else None, row.top_k)
+        return cls(
+            name, optim, text, corpus, init_from, row.alpha, teacher if row.alpha else None, row.top_k, row.epochs
+        )
+
+    @property
+    def on_policy(self) -> bool:
+        """Whether it trains on the student's own output; the text then has the sources alone."""
+        return self.text.stem == OWN
+
+    def settings(self, params: Params) -> OptimizerSettings:
+        """Return how it is trained."""
+        settings: OptimizerSettings = getattr(params.optim, self.optim)
+        return settings if self.epochs is None else settings.model_copy(update={"epochs": self.epochs})
+
+    @property
+    def label(self) -> str:
+        """Of its progress bar."""
+        return f"{self.name} member {self.member + 1}" if self.member else self.name
+
+    def seed(self, params: Params) -> int:
+        return params.seed + self.member
 
 
 class PreparedTraining(NamedTuple):
@@ -67,39 +90,47 @@ class TrainingResult(NamedTuple):
 
 
 def init_model(vocab: Vocab, settings: NetworkSettings, *, seed: int, device: torch.device) -> Model:
-    """Return a model with random weights, which are the same on every device."""
-    network = LSTMNetwork(NetworkShape(vocab.size, settings.layers, settings.hidden, settings.dropout))
-    network.init_weights(
-        torch.Generator().manual_seed(seed),
-        init_range=settings.init_range,
-        embedding_init_range=settings.embedding_init_range,
-    )
+    """Return a model with random weights, which are the same on every device; an ensemble's members in their order
+    have the weights of the seeds seed, seed + 1, ..."""
+    shape = NetworkShape(vocab.size, settings.layers, settings.hidden, settings.dropout, settings.members)
+    network, ranges = ensemble.make(shape), settings.model_dump(include={"init_range", "embedding_init_range"})
+    for number, member in enumerate(ensemble.members(network)):
+        member.init_weights(torch.Generator().manual_seed(seed + number), **ranges)
     return Model(network.to(device), vocab, None)
 
 
 def prepare(
-    model: Model, spec: TrainingRun, params: Params, machine: Machine, *, live: Path | None = None
+    model: Model,
+    spec: TrainingRun,
+    params: Params,
+    machine: Machine,
+    *,
+    search: Search | None = None,
+    live: Path | None = None,
 ) -> PreparedTraining:
     """Read what a training of model needs, and leave the pieces that it has no use for out of a random network.
 
+    search: for a training on the student's own output.
+
     Raises InputError where the teacher has another vocabulary.
     """
-    settings: OptimizerSettings = getattr(params.optim, spec.optim)
+    tokenize = batches.tokenize_sources if spec.on_policy else batches.tokenize
     job = TrainingJob(
-        text=batches.tokenize(spec.text, model.vocab, max_length=params.data.max_length),
+        text=tokenize(spec.text, model.vocab, max_length=params.data.max_length),
+        search=search if spec.on_policy else None,
         dev=batches.tokenize(spec.corpus / "dev.tsv", model.vocab),
-        settings=settings,
-        seed=params.seed,
+        settings=spec.settings(params),
+        seed=spec.seed(params),
         alpha=spec.alpha,
         teacher=_load_teacher(spec, model),
         top_k_cache=_top_k_cache(spec, params),
         mask=model.mask,
-        label=spec.name,
+        label=spec.label,
         optim=spec.optim,
-        resume=_resume_folder(model, spec, params, machine),
+        resume=_resume_folder(model, spec, params, machine, search),
         live=live,
     )
-    if spec.init_from == RANDOM:
+    if spec.init_from == RANDOM and not spec.on_policy:
         model.network.exclude_pieces(job.text.unused_in_targets(model.vocab.size))
     about = bitext.read_about(spec.corpus / "about.json")
     return PreparedTraining(spec, model.network, job, card_fields(spec, params, used=len(job.text.sources)), about)
@@ -112,27 +143,34 @@ def train(prepared: PreparedTraining, machine: Machine) -> TrainingResult:
     return TrainingResult(prepared, trainer.train(network, job, machine))
 
 
-def save(model: Model, *results: TrainingResult, out: Path, curve_out: Path) -> None:
+def save(model: Model, *trainings: Sequence[TrainingResult], out: Path, curve_out: Path) -> None:
     """Write the folder of a model that had these trainings one after the other, and their curve.
 
-    The saved states of the trainings are marked as no longer needed only when both are written.
+    trainings: of each, the results of an ensemble's members, or the only one; the curve is the members' mean. The saved
+    states are marked as no longer needed only when both are written.
     """
-    last = results[-1]
-    perplexity = last.epochs[-1].dev_perplexity
-    if last.prepared.job.settings.keep_checkpoint == "best":
-        perplexity = min(epoch.dev_perplexity for epoch in last.epochs)
-    curve.write(curve_out, curve.concatenate(*(result.epochs for result in results)))
+    last = trainings[-1][0]
+    curve.write(curve_out, curve.concatenate(*(curve.mean([each.epochs for each in results]) for results in trainings)))
     card = model_card.render(
         name=last.prepared.spec.name,
         model=model,
-        trainings=[result.prepared.card for result in results],
+        trainings=[result.prepared.card for results in trainings for result in results],
         about=last.prepared.about,
-        dev={"perplexity": f"{perplexity:.2f}"},
+        dev={"perplexity": f"{_dev_perplexity(model, last):.2f}"},
     )
     checkpoint.save(out, model, card=card)
-    for result in results:
+    for result in chain.from_iterable(trainings):
         if result.prepared.job.resume is not None:
             cache_dir.mark_complete(result.prepared.job.resume)
+
+
+def _dev_perplexity(model: Model, last: TrainingResult) -> float:
+    """Return a trained model's perplexity on the development set, which its last training has measured if it is one."""
+    if model.network.shape.members > 1:
+        return perplexity.perplexity(model.network, last.prepared.job.dev)
+    if last.prepared.job.settings.keep_checkpoint == "best":
+        return min(epoch.dev_perplexity for epoch in last.epochs)
+    return last.epochs[-1].dev_perplexity
 
 
 Check = Callable[[TrainingJob, Network, Machine], None]
@@ -147,32 +185,49 @@ def train_and_save(
     check: Check,
     out: Path,
     curve_out: Path,
+    search: Search | None = None,
     live: Path | None = None,
 ) -> None:
-    """Give model these trainings one after the other, and write its folder and curve.
+    """Give model, or each member of an ensemble, these trainings one after the other; write its folder and curve.
 
     live: the folder of what running trainings tell, where the model has one; None: nobody asks.
     check: called before each training; it raises InputError where the training cannot fit the machine.
     """
-    results = []
+    trainings: list[list[TrainingResult]] = []
     for spec in specs:
-        prepared = prepare(model, spec, params, machine, live=live and live / spec.name)
-        check(prepared.job, prepared.network, machine)
-        results.append(train(prepared, machine))
-    save(model, *results, out=out, curve_out=curve_out)
+        results = []
+        for number, member in enumerate(members(model)):
+            own = replace(spec, member=number)
+            prepared = prepare(
+                member, own, params, machine, search=search, live=live and live / own.label.replace(" ", "-")
+            )
+            check(prepared.job, prepared.network, machine)
+            results.append(train(prepared, machine))
+        trainings.append(results)
+    save(model, *trainings, out=out, curve_out=curve_out)
 
 
-def _resume_folder(model: Model, spec: TrainingRun, params: Params, machine: Machine) -> Path:
+def members(model: Model) -> list[Model]:
+    """Return the models that are trained one by one: the members of an ensemble, or the model itself.
+
+    They share the model's weights.
+    """
+    networks = ensemble.members(model.network)
+    masks = [None] * len(networks) if model.mask is None else model.mask.chunk(len(networks))
+    return [Model(network, model.vocab, mask) for network, mask in zip(networks, masks, strict=True)]
+
+
+def _resume_folder(model: Model, spec: TrainingRun, params: Params, machine: Machine, search: Search | None) -> Path:
     """Return where the checkpoints of exactly this training lie: this code, settings, files, weights and machine."""
-    settings = getattr(params.optim, spec.optim)
     weights = torch.cat([parameter.detach().cpu().flatten() for parameter in model.network.parameters()])
     device = model.network.device.type
     key = cache_dir.key(
         fingerprint.of(__name__),
-        repr((spec, settings, params.data, params.seed, params.precision)),
+        repr((spec, spec.settings(params), params.data, params.seed, params.precision)),
         repr((device, machine.matmul_backend, torch.__version__, torch.backends.cpu.get_cpu_capability())),
         *(path for path in (spec.text, spec.corpus, spec.teacher) if path is not None),
         weights.numpy().tobytes(),
+        fingerprint.of(search.__module__) if search and spec.on_policy else "",
     )
     return cache_dir.path(key)
 
@@ -207,7 +262,7 @@ def without_targets(text: Path) -> str | None:
 
 def card_fields(spec: TrainingRun, params: Params, *, used: int) -> dict[str, object]:
     """Return what the model card says of a training. used: pairs that are short enough to train on."""
-    pairs, limit = bitext.count_pairs(spec.text), params.data.max_length
+    pairs, limit = bitext.count_pairs(spec.text, repeats=True), params.data.max_length
     count = f"{pairs:,}"
     if used < pairs:
         count = f"{used:,} of {pairs:,}; the others have more than {limit} pieces (data.max_length) or an empty side"
@@ -219,9 +274,9 @@ def card_fields(spec: TrainingRun, params: Params, *, used: int) -> dict[str, ob
         "init_from": spec.init_from,
         "alpha": spec.alpha,
         **word_kd,
-        "seed": params.seed,
+        "seed": spec.seed(params),
         "precision": params.precision,
-        **getattr(params.optim, spec.optim).model_dump(),
+        **spec.settings(params).model_dump(),
     }
 
 

@@ -30,17 +30,19 @@ MAX_CACHED = 8  # folders of top-k targets, one for each pair of text and teache
 class FullTargets:
     """The probabilities q(t_j | s, y_<j) of the whole vocabulary, for every target token of a text.
 
-    They are a function of the teacher's attentional vector, H numbers per token instead of V. Those vectors are
-    computed once and stored; a batch multiplies them by the output layer, which is exact and cheap.
+    They are a function of the teacher's attentional vector, H numbers per token instead of V (of an ensemble, M x H).
+    Those vectors are computed once and stored; a batch multiplies them by the output layer, which is exact and cheap.
     """
 
-    def __init__(self, network: Network, text: TokenizedCorpus, group: DataParallelGroup) -> None:
+    def __init__(
+        self, network: Network, text: TokenizedCorpus, group: DataParallelGroup, *, changing: bool = False
+    ) -> None:
         self.network, self.text = network, text
         ends = torch.tensor([0] + [len(target) + 1 for target in text.targets]).cumsum(0)
         self.starts, tokens = ends[:-1], int(ends[-1])  # starts: of each row's tokens in the store
         self.store: Tensor | None = None  # (tokens, H)
-        if tokens * network.shape.hidden * 4 <= MAX_STORE_BYTES:
-            self.store = group.shared(torch.empty(tokens, network.shape.hidden, device=network.device))
+        if not changing and tokens * network.vector_size * 4 <= MAX_STORE_BYTES:
+            self.store = group.shared(torch.empty(tokens, network.vector_size, device=network.device))
 
     @torch.no_grad()
     def precompute(self, group: DataParallelGroup) -> None:
@@ -140,10 +142,20 @@ TeacherTargets = FullTargets | TopKTargets
 
 
 def make_targets(
-    network: Network, text: TokenizedCorpus, group: DataParallelGroup, cache: TopKCache | None
+    network: Network,
+    text: TokenizedCorpus,
+    group: DataParallelGroup,
+    cache: TopKCache | None,
+    *,
+    changing: bool = False,
 ) -> TeacherTargets:
-    """Return the targets of word-level KD: the top-k targets of a cache, without one the full distribution."""
-    return FullTargets(network, text, group) if cache is None else TopKTargets(network, text, cache)
+    """Return the targets of word-level KD: the top-k targets of a cache, without one the full distribution.
+
+    changing: whether batches hold other targets than text, so that nothing can be stored.
+    """
+    if cache is None:
+        return FullTargets(network, text, group, changing=changing)
+    return TopKTargets(network, text, cache)
 
 
 def _vectors(network: Network, batch: Batch) -> Tensor:

@@ -19,11 +19,12 @@ from seqkd.models import losses, perplexity
 from seqkd.models.interface import Network
 from seqkd.ops import matmul
 from seqkd.ops.cuda import graphs
-from seqkd.training import training_state
+from seqkd.training import on_policy, training_state
 from seqkd.training.curve import Epoch
 from seqkd.training.data_parallel import DataParallelGroup
 from seqkd.training.graphed_forward import GraphedForward
 from seqkd.training.live import LiveLog
+from seqkd.training.on_policy import Search
 from seqkd.training.optimizer import ShardedOptimizer
 from seqkd.training.teacher import TeacherTargets, TopKCache, make_targets
 from seqkd.training.training_state import CheckpointSaver, StateTensors, TrainingState
@@ -59,6 +60,7 @@ class TrainingJob:
     optim: str = "student"  # the section of optim in params.yaml that the settings are from
     resume: Path | None = None  # the folder of the checkpoints, from which an interrupted training resumes
     live: Path | None = None  # the folder of what the training tells while it runs
+    search: Search | None = None  # on-policy: the targets are what it finds, renewed in each epoch; needs alpha > 0
 
 
 def train(network: Network, job: TrainingJob, machine: Machine) -> list[Epoch]:
@@ -71,8 +73,8 @@ def train(network: Network, job: TrainingJob, machine: Machine) -> list[Epoch]:
     group = DataParallelGroup(network, machine.processes, shards=_shards(network, job.settings))
     teacher = None
     if job.teacher is not None and job.alpha:
-        teacher = make_targets(job.teacher, job.text, group, job.top_k_cache)
-    state, tensors = TrainingState(), _new_tensors(group, job.settings)
+        teacher = make_targets(job.teacher, job.text, group, job.top_k_cache, changing=job.search is not None)
+    state, tensors = TrainingState(), _new_tensors(group, job)
     if job.resume is not None and (checkpoint := training_state.latest(job.resume)) is not None:
         state = checkpoint[0]
         tensors.copy_from(checkpoint[1])
@@ -90,16 +92,17 @@ def _shards(network: Network, settings: OptimizerSettings) -> int:
     return max(1, min(settings.shards, settings.batch_size // MIN_SHARD_ROWS))
 
 
-def _new_tensors(group: DataParallelGroup, settings: OptimizerSettings) -> StateTensors:
+def _new_tensors(group: DataParallelGroup, job: TrainingJob) -> StateTensors:
     """Return the tensors of a training that begins."""
     unused, bytes_per_generator = group.weights.new_empty(0), len(torch.Generator(group.weights.device).get_state())
-    adam, best = settings.optimizer == "adam", settings.keep_checkpoint == "best"
+    adam, best = job.settings.optimizer == "adam", job.settings.keep_checkpoint == "best"
     return StateTensors(
         weights=group.weights,
         exp_avg=group.shared(torch.zeros_like(group.weights)) if adam else unused,
         exp_avg_sq=group.shared(torch.zeros_like(group.weights)) if adam else unused,
         best_weights=group.shared(group.weights.clone()) if best else unused,
         dropout=group.shared(torch.zeros(group.shards, bytes_per_generator, dtype=torch.uint8)),
+        own_text=group.shared(on_policy.empty_store(job.text.sources)) if job.search else unused,
     )
 
 
@@ -172,6 +175,7 @@ class _Worker:
         self.stop_requested, settings = setup.stop_requested, setup.job.settings
         self.optimizer = ShardedOptimizer(group, settings, mask=self.job.mask, state=self.state)
         self.optimizer.load_state(self.tensors)
+        self.text = self.job.text
         self.device = self.network.device
         self.dropout_generators = {shard: torch.Generator(self.device) for shard in group.local_shards}
         on_gpu = self.device.type == "cuda"
@@ -182,7 +186,10 @@ class _Worker:
 
     def train_epoch(self, bar: Progress | None) -> None:
         """Train on the batches of the current epoch that are left."""
-        first, text = self.state.epoch_batches, self.job.text
+        first = self.state.epoch_batches
+        if self.job.search is not None:
+            self._renew_text(self.job.search, keep=first > 0)
+        text = self.text
         seed = self.job.seed * 100_003 + len(self.state.curve) + 1
         self._restore_dropout(seed)
         order = torch.Generator().manual_seed(seed)
@@ -193,9 +200,16 @@ class _Worker:
             shards = self._load_shards(planned, index + 1)  # while a GPU is still at work
             self._update(rows, shard_losses, steps_per_epoch=len(planned))
             if bar:
-                bar.add(text.count_target_tokens(rows))
+                bar.add(self.job.text.count_target_tokens(rows))
             self._tell()
             self._obey(self.group.flag)
+
+    def _renew_text(self, search: Search, *, keep: bool) -> None:
+        """Let the network translate the sources anew; keep: an epoch goes on, whose translations are in the state."""
+        store = self.tensors.own_text
+        if not keep:
+            on_policy.translate(self.network, self.job.text, search, self.group, store)
+        self.text = on_policy.read(self.job.text, store)
 
     def _restore_dropout(self, seed: int) -> None:
         """Seed the generators of dropout for an epoch, or resume them in the middle of one."""
@@ -212,7 +226,7 @@ class _Worker:
     def _load_shard(self, rows: list[int]) -> _Shard | None:
         if not rows:
             return None
-        batch = batches.collate(self.job.text, rows)
+        batch = batches.collate(self.text, rows)
         if self.device.type == "cuda":
             batch = batch.padded(graphs.LENGTH_MULTIPLE)
         positions, labels = batch.target_positions(matmul.ROW_MULTIPLE)
@@ -239,7 +253,7 @@ class _Worker:
 
     def _update(self, rows: Sequence[int], shard_losses: Sequence[Tensor | float], *, steps_per_epoch: int) -> None:
         """Take one optimizer step, in which rank 0's control flag reaches every process."""
-        tokens, settings = self.job.text.count_target_tokens(rows), self.job.settings
+        tokens, settings = self.text.count_target_tokens(rows), self.job.settings
         scale = 1.0 / (len(rows) if settings.loss_normalization == "sentences" else tokens)
         nats = [float(loss) for loss in shard_losses]  # waits for a GPU
         self._broadcast_control()

@@ -45,6 +45,7 @@ class StateTensors:
     exp_avg_sq: Tensor  # (parameters,) Adam's running mean of the squared gradient
     best_weights: Tensor  # (parameters,) of the epoch with the lowest dev perplexity
     dropout: Tensor  # (shards, bytes) the states of the random generators
+    own_text: Tensor  # (lines, 1 + pieces) the student's translations of this epoch, as `on_policy` stores them
 
     def copy_from(self, other: Self) -> None:
         """Copy the values of other into these tensors in place."""

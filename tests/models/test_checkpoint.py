@@ -138,7 +138,7 @@ def test_shape_file_names_the_architecture_and_one_without_is_an_lstm(made: Mode
     assert type(checkpoint.load(tmp_path / "m").network) is LSTMNetwork
     path.write_text(json.dumps({"architecture": "transformer", **shape}))
     with pytest.raises(
-        InputError, match=r"^.*/m/shape\.json: architecture is 'transformer'; it must be one of lstm\.$"
+        InputError, match=r"^.*/m/shape\.json: architecture is 'transformer'; it must be one of lstm, ensemble\.$"
     ):
         checkpoint.load(tmp_path / "m")
 

@@ -87,7 +87,7 @@ def test_stages_have_a_line_for_every_row_of_the_settings(sample: Sample) -> Non
     assert list(seconds(sample)) == [
         "preprocess", "vocab", "train@teacher", "train@baseline", "decode@k5", "decode@k35", "select@mode",
         "select@near", "distill@words", "distill@whole", "finetune@whole-near", "finetune@teacher-near", "prune@0.5",
-        "prune@0.9", "evaluate, 2 of teacher size", "evaluate, 6 of student size", "evidence", "report", "speed",
+        "prune@0.9", "evaluate, 2 of 2x48", "evaluate, 6 of 1x24", "evidence", "report", "speed",
     ]  # fmt: skip
 
 
@@ -123,7 +123,7 @@ def test_search_time_is_lines_times_beam_times_pieces(sample: Sample) -> None:
     assert stages["decode@k5"] == pytest.approx(600 * 5 * sample.tokens * plan.SEARCHED * 0.01)
     assert stages["decode@k35"] == pytest.approx(7 * stages["decode@k5"])
     evaluated = 40 * (1 + 5) * sample.tokens * plan.SEARCHED * 0.01
-    assert stages["evaluate, 6 of student size"] + 2.0 == pytest.approx(6 * (evaluated + 2.0))
+    assert stages["evaluate, 6 of 1x24"] + 2.0 == pytest.approx(6 * (evaluated + 2.0))
 
 
 @pytest.mark.usefixtures("costs")

@@ -123,9 +123,9 @@ def test_training_that_a_check_refuses_writes_nothing(project: Path, params: Par
         raise InputError("too large")
 
     before = sorted(project.rglob("*"))
-    outs = {"out": project / "models/small", "curve_out": project / "curves/small.csv"}
+    out, curve_out = project / "models/small", project / "curves/small.csv"
     with pytest.raises(InputError, match="too large"):
-        run.train_and_save(_model(project), [_spec(project)], params, ONE, check=refuse, **outs)
+        run.train_and_save(_model(project), [_spec(project)], params, ONE, check=refuse, out=out, curve_out=curve_out)
     assert sorted(project.rglob("*")) == before
 
 

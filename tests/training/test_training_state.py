@@ -14,7 +14,7 @@ def _save(folder: Path, batches: int) -> Path:
     """Save the state after so many batches of the second epoch; return its file."""
     state = TrainingState(curve=[Epoch(1, 9, 0.1, 2.5, 9.75)], epoch_batches=batches)
     numbers, unused = torch.full((3,), float(batches)), torch.empty(0)
-    tensors = StateTensors(numbers, unused, unused, unused, torch.zeros(2, 5, dtype=torch.uint8))
+    tensors = StateTensors(numbers, unused, unused, unused, torch.zeros(2, 5, dtype=torch.uint8), unused)
     training_state.save(folder, state, tensors)
     return sorted(folder.iterdir())[-1]
 

@@ -1,0 +1,40 @@
+"""mix: one text to train on from several, each with so many copies of its lines."""
+
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+
+from seqkd.config import load, schema
+from seqkd.data import bitext, faults
+from seqkd.evaluation import metrics
+from seqkd.selection import select
+from seqkd.utils import atomic
+
+Row = Annotated[str, typer.Argument(parser=schema.row_name, help="A row of mix in params.yaml.")]
+Lists = Annotated[Path, typer.Option(help="The folder of the n-best lists.")]
+Reference = Annotated[Path, typer.Option(help="The file of the human translations.")]
+Vocab = Annotated[Path, typer.Option(help="The sentencepiece model of the n-best lists.")]
+Dev = Annotated[Path, typer.Option(help="The development pairs, which show the script of the target language.")]
+Texts = Annotated[Path, typer.Option(help="The folder of the training texts; the mixed text is written there.")]
+WRITES = "{texts}/{row}"
+
+
+def main(row: Row, *, lists: Lists, reference: Reference, vocab: Vocab, dev: Dev, texts: Texts) -> None:
+    """Mix texts. DVC cannot name a row's texts as inputs, so those of select are chosen again, which takes seconds."""
+    params, machine = load.params(), load.machine()
+    how = {"model": vocab, "tokenizer": metrics.tokenizer_name(params.data.target)}
+    how |= {"script": faults.main_script(pair.target for pair in bitext.stream(dev))}
+    choose = partial(select.choose_all, lists, reference=reference, processes=machine.processes, how=how)
+    with TemporaryDirectory() as folder, atomic.atomic_write(texts / f"{row}.tsv") as partial_text:
+        copies = {}
+        for part, count in schema.row(params.mix, row, section="mix").items():
+            path = reference if part == schema.REFERENCE else Path(folder, part)
+            if path != reference:
+                bitext.write(path, chain.from_iterable(pairs for pairs, _ in choose(params.select[part], label=part)))
+            copies[path] = count
+        bitext.write(partial_text, bitext.mix(copies))
+        print(f"{row}: {bitext.count_pairs(partial_text, repeats=True):,} lines")
