@@ -34,6 +34,8 @@ def main(*, models: Models, translations: Translations, test: Test, reference: R
     scorer = Scorer(references, tokenizer=metrics.tokenizer_name(params.data.target))
     measured = evidence.measure(translated, scorer, processes=machine.processes)
     best = evidence.best_student(params, measured)
+    students = [name for name in (*params.networks, *params.pruned) if params.role(name) == "student"]
+    baselines = {name: params.baseline_of(name) for name in students}
     hard = robustness.hard_lines(params.data.source)
     job = DecodingJob(models, machine, beams[0], length_penalty=params.evaluate.length_penalty)
     hard_job = job._replace(sources=[line.text for line in hard])
@@ -50,7 +52,7 @@ def main(*, models: Models, translations: Translations, test: Test, reference: R
         resamples=significance.RESAMPLES,
         seed=significance.SEED,
         best=best,
-        certainty=evidence.certainties(measured, best, teacher=params.main_teacher),
+        certainty=evidence.certainties(measured, best, teacher=params.main_teacher, baselines=baselines),
         kinds=evidence.kind_scores(
             breakdown.kinds(sources, (pair.source for pair in bitext.stream(reference))), measured, scorer
         ),

@@ -6,6 +6,7 @@ from torch import Tensor
 from seqkd.config.schema import OptimizerSettings
 from seqkd.data.batches import TokenizedCorpus
 from seqkd.models import lstm
+from seqkd.models.interface import Network
 from seqkd.training.trainer import TrainingJob
 
 SENTENCES = [
@@ -25,7 +26,7 @@ def network(seed: int = 1, dropout: float = 0.2) -> lstm.LSTMNetwork:
     return made
 
 
-def flat(net: lstm.LSTMNetwork) -> Tensor:
+def flat(net: Network) -> Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in net.parameters()])
 
 

@@ -227,6 +227,15 @@ class Params(Record):
         size = self.distill[origin].student_size if origin in self.distill else None
         return self.student if size is None else self.student.model_copy(update={"size": size})
 
+    def baseline_of(self, model: str) -> str | None:
+        """Return the student on human text alone that has a student's size; None: there is none."""
+        network = self.network_of(model)
+        if network == self.student:
+            return "baseline"
+        same = (name for name in self.distill if self.network_of(name) == network)
+        plain = (name for name in same if self.distill[name].train_text == REFERENCE and not self.distill[name].alpha)
+        return next(plain, None)
+
     def copies(self, text: str) -> int:
         """Return how many lines a text has for each line of the training text, at most."""
         if text in self.mix:

@@ -138,22 +138,30 @@ def read_sentences(path: Path, columns: Sequence[str], *, lines: int) -> dict[st
 
 
 def best_student(params: Params, measured: AllMeasured) -> str:
-    """Return the unpruned student with the best BLEU at the smallest beam size; the baseline where there is none."""
+    """Return the student of the baseline's size, unpruned, with the best BLEU at the smallest beam size."""
     bleu = {model: beams[min(beams)].samples["bleu"].score for model, beams in measured.items()}
     students = [model for model in params.networks if params.role(model) == "student" and model != "baseline"]
+    students = [model for model in students if params.network_of(model) == params.student]
     return max(students, key=lambda model: bleu[model], default="baseline")
 
 
 def certainties(
-    measured: AllMeasured, best: str, *, teacher: str = "teacher"
+    measured: AllMeasured, best: str, *, teacher: str = "teacher", baselines: Mapping[str, str | None] | None = None
 ) -> dict[str, dict[str, dict[str, Certainty]]]:
-    """Return intervals and p-values, by model, beam size and metric. teacher: the one that models are compared with."""
-    others = {"baseline": "baseline", "teacher": teacher, "best": best}
-    others = {name: model for name, model in others.items() if model in measured}
+    """Return intervals and p-values, by model, beam size and metric.
+
+    teacher: the one that models are compared with; baselines: that of each student; others are compared with the
+    baseline.
+    """
+
+    def others(model: str) -> dict[str, str]:
+        own = {"baseline": (baselines or {}).get(model, "baseline"), "teacher": teacher, "best": best}
+        return {name: other for name, other in own.items() if other in measured}
+
     return {
         model: {
             str(beam): {
-                metric: _certainty(sample, _compared(measured, model, others, beam=beam, metric=metric))
+                metric: _certainty(sample, _compared(measured, model, others(model), beam=beam, metric=metric))
                 for metric, sample in own.samples.items()
             }
             for beam, own in beams.items()

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from seqkd.models.interface import InferenceModel, Network, NetworkShape
-from seqkd.models.lstm import LSTMNetwork
+from seqkd.models.interface import Continuations, InferenceModel, Network, NetworkShape
+from seqkd.models.lstm import CompiledInference, LSTMNetwork
+from seqkd.ops.cpu import lstm as lstm_cpu
 
 
 class EnsembleOutput(NamedTuple):
@@ -74,6 +75,13 @@ class Ensemble(Network):
         parts = vectors.chunk(self.shape.members, -1)
         return average([member.logits(part) for member, part in zip(self.networks, parts, strict=True)])
 
+    def probabilities(self, vectors: Tensor) -> Tensor:
+        parts = vectors.chunk(self.shape.members, -1)
+        total = torch.zeros((), device=vectors.device)
+        for member, part in zip(self.networks, parts, strict=True):
+            total = total + member.probabilities(part) / len(parts)
+        return total
+
     def make_inference_model(self) -> "EnsembleInference":
         return EnsembleInference(self)
 
@@ -103,6 +111,9 @@ class EnsembleInference(InferenceModel[EnsembleOutput, EnsembleState]):
             member.int8 = network.int8
             self.members.append(member.make_inference_model())
         super().__init__(network.device, self.members[0].dtype)
+        compiled = [member for member in self.members if isinstance(member, CompiledInference)]
+        self.outputs = lstm_cpu.stack_weights([member.output for member in compiled]) if compiled else None
+        self.vocab = network.shape.vocab
 
     def encode(self, source: Tensor) -> EnsembleOutput:
         return EnsembleOutput(tuple(member.encode(source) for member in self.members))
@@ -119,3 +130,13 @@ class EnsembleInference(InferenceModel[EnsembleOutput, EnsembleState]):
 
     def logits(self, state: EnsembleState) -> Tensor:
         return average([member.logits(each) for member, each in zip(self.members, state.members, strict=True)])
+
+    def top_k(
+        self, state: EnsembleState, scores: Tensor, open_slots: Tensor, *, forbidden_ids: tuple[int, ...]
+    ) -> Continuations | None:
+        if self.outputs is None:
+            return None
+        vectors = torch.stack([each.attn_vector for each in state.members])
+        return lstm_cpu.mean_top_k(
+            vectors, self.outputs, scores, open_slots, size=self.vocab, forbidden_ids=forbidden_ids
+        )

@@ -135,6 +135,10 @@ class Network(nn.Module, ABC):
     def logits(self, vectors: Tensor) -> Tensor:
         """Map forward's vectors (..., H) to (..., V)."""
 
+    def probabilities(self, vectors: Tensor) -> Tensor:
+        """Map forward's vectors (..., H) to probabilities (..., V)."""
+        return self.logits(vectors).softmax(-1)
+
     @abstractmethod
     def make_inference_model(self) -> InferenceModel[Any, Any]:
         """Prepare the weights, as they are now, for beam search."""

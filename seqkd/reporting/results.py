@@ -90,12 +90,13 @@ def evidence(folder: Path, params: Params) -> Evidence:
 def gap_closed(params: Params, scores: Mapping[str, ModelScores], *, model: str, beam: int) -> float | None:
     """Return the fraction of the BLEU gap between the baseline and a student's teacher that the student closes.
 
-    None where there is no gap, and for the baseline and models of the teacher's size.
+    The baseline is that of the student's size. None where there is no gap, and for a baseline and models of the
+    teacher's size.
     """
-    low, high = scores["baseline"].bleu(beam), own_teacher(params, scores, model=model, beam=beam)
-    own = scores[model].bleu(beam)
-    if params.role(model) == "teacher" or model == "baseline":
+    if params.role(model) == "teacher" or (baseline := params.baseline_of(model)) in (model, None):
         return None
+    low, high = scores[baseline].bleu(beam), own_teacher(params, scores, model=model, beam=beam)
+    own = scores[model].bleu(beam)
     if low is None or high is None or own is None or high <= low:
         return None
     return (own - low) / (high - low)

@@ -12,7 +12,8 @@ def headline(frame: pd.DataFrame) -> list[str]:
     """Return Table 1 in two sentences: how much of the gap the best student closes, and what else changes with it."""
     beams = beam_sizes(frame)
     rows = {row["model"]: row for row in frame.to_dict("records")}
-    students = [row for row in rows.values() if not pd.isna(row[f"closed_{beams[0]}"])]
+    size = rows["baseline"]["parameters"]
+    students = [row for row in rows.values() if row["parameters"] == size and not pd.isna(row[f"closed_{beams[0]}"])]
     if not students and pd.isna(rows["baseline"][f"bleu_{beams[0]}"]):
         return ["No baseline was trained, as no training line has a human translation, so there is no gap to close."]
     if not students:

@@ -42,23 +42,26 @@ def _method_row(params: Params, scores: Mapping[str, ModelScores], model: str) -
     return row | {"signature_bleu": own.signature_bleu, "signature_chrf": own.signature_chrf}
 
 
-def _compared_with(params: Params, model: str) -> str:
-    """Return the model over which a model's gain is counted: for those of the teacher's size the teacher."""
-    return params.main_teacher if params.role(model) == "teacher" else "baseline"
+def _compared_with(params: Params, model: str) -> str | None:
+    """Return the model over which a model's gain is counted: the teacher, or the baseline of a student's size."""
+    return params.main_teacher if params.role(model) == "teacher" else params.baseline_of(model)
 
 
 def _gain(params: Params, scores: Mapping[str, ModelScores], *, model: str, beam: int) -> float | None:
     """Return a model's BLEU above the one it is compared with; None for that one itself, and for another's teacher."""
     other = _compared_with(params, model)
+    if other is None or model in (other, *params.external):
+        return None
     own, compared = scores[model].bleu(beam), scores[other].bleu(beam)
-    return None if model in (other, *params.external) or own is None or compared is None else own - compared
+    return None if own is None or compared is None else own - compared
 
 
 def _certainty(params: Params, evidence: Evidence, model: str) -> dict[str, Any]:
     """Return the columns that say how sure a model's scores and gains are; none for a model without translations."""
     row: dict[str, Any] = {}
     for beam, by_metric in evidence.certainty.get(model, {}).items():
-        row[f"gain_p_{beam}"] = by_metric["bleu"].p.get(_compared_with(params, model))
+        role = "teacher" if params.role(model) == "teacher" else "baseline"
+        row[f"gain_p_{beam}"] = by_metric["bleu"].p.get(role)
         for metric, own in by_metric.items():
             row[f"{metric}_ci_{beam}"] = own.half_width
             row |= {f"{metric}_p_{other}_{beam}": own.p.get(other) for other in COMPARED}

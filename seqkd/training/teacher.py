@@ -62,7 +62,7 @@ class FullTargets:
             vectors = _vectors(self.network, batch)
         else:
             vectors = self.store[_token_indices(batch, self.starts)]
-        return self.network.logits(vectors).softmax(-1)
+        return self.network.probabilities(vectors)
 
 
 class TopKCache(NamedTuple):

@@ -227,3 +227,47 @@ def test_load_machine_reads_the_checkouts_file_in_an_experiments_clone(
     (clone / "machine.yaml").unlink()
     with pytest.raises(InputError, match=rf"^{tmp_path}/machine\.yaml: wrokers is not a known key"):
         load.machine()
+
+
+@pytest.mark.parametrize(
+    ("section", "row", "expected"),
+    [
+        ("mix", {"x": {}}, "mix.x is {}; it must hold a number above zero"),
+        ("mix", {"x": {"reference": 0}}, "mix.x.reference is 0; it must be greater than or equal to 1"),
+        ("mix", {"x": {"nowhere": 1}}, "mix.x is 'nowhere'; it must be one of"),
+        ("mix", {"x": {"own": 1}}, "mix.x is 'own'; it must be one of"),
+        ("mix", {"reference": {"seq_kd": 1}}, "mix.reference and the reference text would both write reference"),
+        ("mix", {"own": {"seq_kd": 1}}, "mix.own and the student's own text would both write own"),
+        ("select", {"seq_kd": {"nbest": "k5", "metric": "score", "times": []}}, "select.seq_kd.times is []"),
+        ("select", {"seq_kd": {"nbest": "k5", "metric": "score", "times": [0]}}, "select.seq_kd.times is [0]"),
+        ("distill", {"x": {"train_text": "own", "alpha": 0.0}}, "set alpha above 0, best to 1, and top_k to 0"),
+        ("distill", {"x": {"train_text": "own", "alpha": 1.0, "top_k": 4}}, "distill.x trains on the student's own"),
+        ("distill", {"x": {"train_text": "reference", "alpha": 0.0, "size": "2x32"}}, "distill.x.size is not a known"),
+        ("distill", {"x": {"train_text": "reference", "alpha": 0.0, "student_size": "32"}}, "it must be LAYERSxUNITS"),
+        ("teacher", {"size": "2x32", "dropout": 0.1, "members": 0}, "teacher.members is 0"),
+    ],
+)
+def test_load_params_refuses_wrong_mixtures_copies_and_members(
+    values: dict[str, Any], tmp_path: Path, section: str, row: dict[str, Any], expected: str
+) -> None:
+    changed = {section: values[section] | row} if section in ("select", "distill") else {section: row}
+    assert expected in refused(values | changed, tmp_path)
+
+
+def test_params_tell_each_models_network_baseline_text_and_teachers(values: dict[str, Any], tmp_path: Path) -> None:
+    values["distill"] |= {
+        "narrow": {"train_text": "both", "alpha": 0.0, "student_size": "2x32"},
+        "narrow-human": {"train_text": "reference", "alpha": 0.0, "student_size": "2x32"},
+        "odd": {"train_text": "own", "alpha": 1.0, "student_size": "1x8"},
+    }
+    values["select"]["seq_kd"]["times"] = [2, 1]
+    values["mix"] = {"both": {"seq_kd": 2, "reference": 3}}
+    values["finetune"]["narrow-more"] = {"train_text": "own", "init_from": "narrow", "alpha": 1.0}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    params = load.params(tmp_path / "params.yaml")
+    assert [params.network_of(name).size for name in ("narrow", "narrow-more", "odd")] == ["2x32", "2x32", "1x8"]
+    assert params.network_of("baseline") == params.student
+    assert params.network_of("teacher") == params.teacher
+    assert [params.baseline_of(name) for name in ("narrow-more", "odd", "seq_kd")] == ["narrow-human", None, "baseline"]
+    assert [params.copies(text) for text in ("reference", "seq_kd", "both")] == [1, 3, 9]
+    assert [params.teachers_of(text) for text in ("both", "own", "reference")] == [["teacher"], ["teacher"], []]

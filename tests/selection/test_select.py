@@ -176,3 +176,27 @@ def test_parts_reads_no_more_of_a_text_than_it_needs(lists: tuple[Path, Path, li
     parts = select.parts(folder, text, lines=1200)
     assert next(parts).pairs == pairs[:1000]
     assert next(text) == pairs[1000]
+
+
+def test_choose_repeats_a_lines_texts_as_often_as_the_row_says(lists: tuple[Path, Path, list[Pair]]) -> None:
+    """Three different texts a line: the human one at rank 2, a random one, an empty one, which scores worst."""
+    folder, model, pairs = lists
+    part = next(select.parts(folder, pairs, lines=1200))
+    times = BLEU.model_copy(update={"times": [3, 1]})
+    chosen, stats = select.choose(part, model=model, settings=times, tokenizer="13a")
+    once, _ = select.choose(part, model=model, settings=BLEU, tokenizer="13a")
+    assert [pair for number, pair in enumerate(chosen) if number % 4 == 0] == once == pairs[:1000]
+    assert chosen[:3] == [pairs[0]] * 3
+    assert chosen[3].id == pairs[0].id
+    assert chosen[3].target not in ("", pairs[0].target)
+    assert len(chosen) == 4 * 1000
+    assert stats.ranks == {2: 1000}
+
+
+def test_choose_drops_each_text_with_a_fault_of_the_row(lists: tuple[Path, Path, list[Pair]]) -> None:
+    folder, model, pairs = lists
+    part = next(select.parts(folder, pairs, lines=1200))
+    times = BLEU.model_copy(update={"times": [1, 1, 1, 5], "drop": ["empty"]})
+    chosen, _ = select.choose(part, model=model, settings=times, tokenizer="13a")
+    assert len(chosen) == 2 * 1000
+    assert all(pair.target for pair in chosen)

@@ -16,7 +16,7 @@ from seqkd.config.schema import DistillSettings, NetworkSettings, Params
 from seqkd.data import bitext, vocab
 from seqkd.data.bitext import Pair
 from seqkd.data.vocab import BOS, EOS, PAD, UNK
-from seqkd.models import checkpoint
+from seqkd.models import checkpoint, ensemble, perplexity
 from seqkd.models.checkpoint import Model
 from seqkd.training import curve, run, training_state
 from seqkd.training.run import TrainingRun
@@ -217,3 +217,62 @@ def test_row_without_word_kd_needs_no_teacher() -> None:
         row = DistillSettings(train_text="seq_kd", alpha=alpha)
         spec = TrainingRun.of_row("row", row, optim="student", init_from="random", **paths)
         assert (spec.text, spec.teacher) == (Path("text/seq_kd.tsv"), teacher)
+
+
+def test_ensemble_has_the_members_that_trainings_of_its_seeds_give(project: Path, params: Params) -> None:
+    """Member by member the same bits as plain networks trained with the seeds 17 and 18."""
+    both = run.init_model(
+        vocab.load(project / "joint.model"), SIZE.model_copy(update={"members": 2}), seed=17, device=torch.device("cpu")
+    )
+    run.train_and_save(
+        both, [_spec(project)], params, ONE, check=_allow, out=project / "both", curve_out=project / "both.csv"
+    )
+    loaded = checkpoint.load(project / "both").network
+    for number, member in enumerate(ensemble.members(loaded)):
+        other = params.model_copy(update={"seed": 17 + number})
+        alone = _model(project, seed=17 + number)
+        run.train_and_save(
+            alone, [_spec(project)], other, ONE, check=_allow, out=project / "one", curve_out=project / "one.csv"
+        )
+        assert all(map(torch.equal, member.parameters(), alone.network.parameters()))
+    card = (project / "both/README.md").read_text()
+    assert "an ensemble of 2 networks of 1x8" in card
+    assert "- seed: 17" in card
+    assert "- seed: 18" in card
+    dev = run.prepare(both, _spec(project), params, ONE).job.dev
+    assert f"perplexity: {perplexity.perplexity(loaded, dev):.2f}" in card
+
+
+def _allow(*_: object) -> None:
+    """A check that refuses nothing."""
+
+
+def test_masks_of_an_ensemble_belong_to_its_members(project: Path) -> None:
+    size = SIZE.model_copy(update={"members": 2})
+    both = run.init_model(vocab.load(project / "joint.model"), size, seed=1, device=torch.device("cpu"))
+    mask = (
+        torch.rand(sum(map(torch.numel, both.network.parameters())), generator=torch.Generator().manual_seed(1)) < 0.5
+    )
+    first, second = run.members(both._replace(mask=mask))
+    assert first.mask is not None
+    assert second.mask is not None
+    assert torch.equal(torch.cat((first.mask, second.mask)), mask)
+    assert len(first.mask) == sum(map(torch.numel, first.network.parameters()))
+
+
+def test_row_may_have_its_own_number_of_epochs(project: Path, params: Params) -> None:
+    row = DistillSettings(train_text="reference", alpha=0.0, epochs=5)
+    paths = {"texts": project / "text", "corpus": project / "corpus", "teacher": project / "teacher"}
+    spec = TrainingRun.of_row("longer", row, optim="student", init_from="random", **paths)
+    assert run.prepare(_model(project), spec, params, ONE).job.settings.epochs == 5
+    assert run.prepare(_model(project), _spec(project), params, ONE).job.settings.epochs == 2
+
+
+def test_text_that_repeats_its_lines_is_trained_on_as_often(project: Path, params: Params) -> None:
+    mixed = bitext.mix({project / "text/reference.tsv": 2, project / "text/seq_kd.tsv": 3})
+    bitext.write(project / "text/mixed.tsv", mixed)
+    prepared = run.prepare(_model(project), _spec(project, text=project / "text/mixed.tsv"), params, ONE)
+    assert len(prepared.job.text.sources) == 2 * 40 + 3 * 20
+    assert (
+        prepared.card["pairs"] == "140 of 142; the others have more than 30 pieces (data.max_length) or an empty side"
+    )

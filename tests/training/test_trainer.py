@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,16 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from trainings import DEV, flat, job, network, settings
+from trainings import DEV, TEXT, flat, job, network, settings
 
 from seqkd.config.machine import Machine
+from seqkd.data.nbest import Hypothesis
+from seqkd.decoding import beam_search
 from seqkd.models import perplexity
-from seqkd.training import data_parallel, pruning, trainer, training_state
+from seqkd.models.interface import Network
+from seqkd.training import data_parallel, on_policy, pruning, trainer, training_state
 from seqkd.training.teacher import TopKCache
+from seqkd.training.trainer import TrainingJob
 from seqkd.training.training_state import CheckpointSaver, StateTensors, TrainingState
 from seqkd.utils.errors import InputError, StoppedError
 
@@ -269,3 +274,67 @@ def test_word_kd_with_the_top_k_of_all_words_is_word_kd_with_the_full_distributi
     ]
     assert curves[0][-1].dev_perplexity == pytest.approx(curves[1][-1].dev_perplexity, rel=1e-2)
     assert curves[0][-1].train_loss == pytest.approx(curves[1][-1].train_loss, rel=1e-3)
+
+
+def _on_policy(**other: object) -> TrainingJob:
+    """Return a training on the student's own output, which a teacher that copies judges."""
+    teacher = network(seed=9, dropout=0.0)
+    short = settings(epochs=2, learning_rate=0.02)
+    return job(**{"settings": short, "search": beam_search.greedy, "alpha": 1.0, "teacher": teacher, **other})
+
+
+def test_on_policy_training_reads_the_networks_own_translations_and_renews_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[tuple[Tensor, list[list[int]]]] = []
+
+    def search(net: Network, sources: Sequence[Sequence[int]]) -> list[Hypothesis]:
+        found = beam_search.greedy(net, sources)
+        seen.append((flat(net), [list(best.ids) for best in found]))
+        return found
+
+    read: list[list[list[int]]] = []
+    renew = trainer._Worker._renew_text
+
+    def renew_and_tell(worker: Any, *arguments: Any, **other: Any) -> None:
+        renew(worker, *arguments, **other)
+        read.append(worker.text.targets)
+
+    monkeypatch.setattr(trainer._Worker, "_renew_text", renew_and_tell)
+    trainer.train(network(), _on_policy(search=search), ONE)
+    assert len(seen) == len(read) == 2  # one chunk in each of two epochs
+    assert torch.equal(seen[0][0], flat(network()))
+    assert not torch.equal(seen[1][0], seen[0][0])
+    for (_, found), targets in zip(seen, read, strict=True):
+        rows = sorted(range(len(TEXT.sources)), key=lambda row: (len(TEXT.sources[row]), row))
+        limits = [on_policy.MAX_RATIO * max(map(len, TEXT.sources))] * len(rows)
+        assert [targets[row] for row in rows] == [ids[:most] for ids, most in zip(found, limits, strict=True)]
+    assert read[0] != read[1]
+
+
+@pytest.mark.slow
+def test_on_policy_training_has_the_same_bits_with_two_processes_and_after_a_kill_in_the_middle_of_an_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone, two, interrupted = network(), network(), network()
+    expected = trainer.train(alone, _on_policy(), ONE)
+    assert trainer.train(two, _on_policy(), Machine(processes=2)) == expected
+    assert torch.equal(flat(two), flat(alone))
+
+    class StopError(Exception):
+        pass
+
+    save = CheckpointSaver.save
+
+    def save_and_end(saver: CheckpointSaver, state: TrainingState, tensors: StateTensors) -> None:
+        save(saver, state, tensors)
+        if state.epoch_batches == 3:
+            raise StopError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointSaver, "save", save_and_end)
+        with pytest.raises(StopError):
+            trainer.train(interrupted, _on_policy(resume=tmp_path), Machine(processes=1, checkpoint_interval=0.0))
+    again = network(seed=2)
+    assert trainer.train(again, _on_policy(resume=tmp_path), ONE) == expected
+    assert torch.equal(flat(again), flat(alone))

@@ -148,13 +148,64 @@ def beam_top_k(logits, scores, open_slots, forbidden_ids, best, parents, words):
                     score = logit[k] + base
                     if score <= last or k in forbidden_ids:
                         continue
-                    i = taken if taken < slots else slots - 1
-                    while i > 0 and value[i - 1] < score:
-                        value[i], parent[i], word[i] = value[i - 1], parent[i - 1], word[i - 1]
-                        i -= 1
-                    value[i], parent[i], word[i] = score, r, k
-                    taken = min(taken + 1, slots)
+                    taken = _insert(value, parent, word, taken, slots, score, r, k)
                     last = value[slots - 1] if taken == slots else last
+
+
+@jit_inline
+def _insert(value, parent, word, taken, slots, score, r, k):
+    """Insert a continuation into a sentence's best ones, which are sorted; return how many slots are taken."""
+    i = taken if taken < slots else slots - 1
+    while i > 0 and value[i - 1] < score:
+        value[i], parent[i], word[i] = value[i - 1], parent[i - 1], word[i - 1]
+        i -= 1
+    value[i], parent[i], word[i] = score, r, k
+    return min(taken + 1, slots)
+
+
+@jit_forceinline
+def add_softmax(logits, share, total):
+    """Add share times the softmax of each row of logits, which is overwritten, to total (rows, V)."""
+    for n in range(logits.shape[0]):
+        logit, into = logits[n], total[n]
+        shift, mass = _largest(logit), np.float32(0.0)
+        for k in range(logit.size):
+            value = exp(logit[k] - shift)
+            logit[k] = value
+            mass += value
+        scale = share / mass
+        for k in range(logit.size):
+            into[k] += logit[k] * scale
+
+
+@jit_forceinline
+def beam_top_k_of_probs(probs, scores, open_slots, forbidden_ids, best, parents, words):
+    """Find what `beam_top_k` finds of logits; probs: (B x R, V) probabilities."""
+    sentences, rows = scores.shape
+    size, blocks = probs.shape[1], probs.shape[1] // BLOCK
+    for b in range(sentences):
+        slots, taken, last = open_slots[b], 0, np.float32(-np.inf)
+        value, parent, word = best[b], parents[b], words[b]
+        value[:] = -np.inf
+        parent[:] = 0
+        word[:] = 0
+        for r in range(rows):
+            if scores[b, r] <= last:
+                break
+            prob, least = probs[b * rows + r], np.exp(last - scores[b, r]) * np.float32(0.999)  # a log may round
+            for n in range(blocks + 1):
+                if n < blocks and _largest(prob[n * BLOCK : (n + 1) * BLOCK]) <= least:
+                    continue
+                for k in range(n * BLOCK, min(size, (n + 1) * BLOCK)):
+                    if prob[k] <= least or k in forbidden_ids:
+                        continue
+                    score = scores[b, r] + np.log(prob[k])
+                    if score <= last:
+                        continue
+                    taken = _insert(value, parent, word, taken, slots, score, r, k)
+                    if taken == slots:
+                        last = value[slots - 1]
+                        least = np.exp(last - scores[b, r]) * np.float32(0.999)
 
 
 @jit
@@ -171,3 +222,23 @@ def project_top_k(vectors, panels, bias, scale, size, scores, open_slots, forbid
         part = logits[: (end - b) * rows]
         gemm(vectors[b * rows : end * rows], panels, bias, scale, part)
         beam_top_k(part, scores[b:end], open_slots[b:end], forbidden_ids, best[b:end], parents[b:end], words[b:end])
+
+
+@jit
+def project_mean_top_k(vectors, panels, bias, scale, size, scores, open_slots, forbidden_ids, best, parents, words):
+    """Find `project_top_k` of the mean of M networks' probabilities, computed of vectors (M, B x R, H).
+
+    panels, bias and scale: those of each network, stacked.
+    """
+    sentences, rows = scores.shape
+    block, share = block_size(sentences, rows), ONE / np.float32(len(vectors))
+    logits, probs = np.empty((block * rows, size), np.float32), np.empty((block * rows, size), np.float32)
+    for b in range(0, sentences, block):
+        end = min(b + block, sentences)
+        count = (end - b) * rows
+        probs[:count] = 0
+        for m in range(len(vectors)):
+            gemm(vectors[m, b * rows : end * rows], panels[m], bias[m], scale[m], logits[:count])
+            add_softmax(logits[:count], share, probs[:count])
+        part = probs[:count], scores[b:end], open_slots[b:end]
+        beam_top_k_of_probs(*part, forbidden_ids, best[b:end], parents[b:end], words[b:end])
