@@ -31,7 +31,7 @@ EXAMPLE_CHARACTERS = range(20, 61)
 def write(path: Path, model: Model, card: Card, *, test: Path | None = None) -> None:
     """Write the page atomically; test: pairs whose scores it tells. Raises InputError for a model it cannot hold."""
     if not isinstance(model.network, LSTMNetwork):
-        raise InputError("only an LSTM can be exported to a page; export this model to a folder.")
+        raise InputError("only a single LSTM can be exported to a page; export this model to a folder.")
     if not model.vocab.keeps_text:
         raise InputError("the model's vocabulary was made by an earlier version; train it anew.")
     sent = checkpoint.rounded(model)

@@ -53,10 +53,10 @@ class _Graph:
 
 
 def build(model: Model) -> onnx.ModelProto:
-    """Return the graph. Raises InputError for a network that is no LSTM."""
+    """Return the graph. Raises InputError for a network that is no single LSTM."""
     network = model.network
     if not isinstance(network, LSTMNetwork):
-        raise InputError("only an LSTM can be exported to ONNX; export this model to a folder.")
+        raise InputError("only a single LSTM can be exported to ONNX; export this model to a folder.")
     weights = {name: value.detach().cpu().numpy() for name, value in network.named_parameters()}
     graph = _Graph()
     graph.constant("eos", np.array(EOS))
