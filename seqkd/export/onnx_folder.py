@@ -44,4 +44,4 @@ def translate(graph: bytes, vocab: Vocab, texts: Sequence[str]) -> list[str]:
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     sources = vocab.encode_all(list(texts))
     targets = [session.run(None, {onnx_graph.SOURCE: np.array(ids)})[0].tolist() if ids else [] for ids in sources]
-    return vocab.decode_all(targets)
+    return vocab.decode_all(targets, texts)

@@ -47,7 +47,7 @@ def test_translate_writes_lines_in_order_with_any_number_of_processes(folder: Pa
         DecodingJob(folder, Machine(processes=1), 5, length_penalty=1.0, sources=TEXT), label="test"
     )
     pieces = checkpoint.load(folder).vocab
-    assert lines == [pieces.decode(hypothesis.ids) for hypothesis in expected]
+    assert lines == [pieces.decode(hypothesis.ids, "") for hypothesis in expected]
 
 
 def test_translate_reads_every_line_in_its_normal_form(folder: Path) -> None:

@@ -75,7 +75,7 @@ def test_export_to_onnx_writes_a_folder_whose_example_translates_as_greedy_searc
     command = [sys.executable, str(tmp_path / "sent/translate.py")]
     done = subprocess.run(command, input="\n".join(LINES[:4]), capture_output=True, text=True, check=True)
     printed = [normalize(line) for line in done.stdout.split("\n")[:-1]]  # the example leaves controls in
-    assert printed == made.vocab.decode_all(greedy(made, LINES[:4]))
+    assert printed == made.vocab.decode_all(greedy(made, LINES[:4]), LINES[:4])
     assert "Use: `python translate.py < text.txt`" in (tmp_path / "sent/README.md").read_text()
 
 

@@ -150,8 +150,8 @@ def test_choose_takes_the_hypothesis_that_is_the_human_line(
 def test_decode_all_gives_what_decode_gives_for_each_line(lists: tuple[Path, Path, list[Pair]]) -> None:
     pieces = vocab.load(lists[1])
     many = [pieces.encode(pair.target) for pair in lists[2][:50]] + [[], [vocab.UNK, vocab.EOS, 7], [vocab.PAD]]
-    assert pieces.decode_all(many) == [pieces.decode(ids) for ids in many]
-    assert pieces.decode_all([]) == []
+    assert pieces.decode_all(many, [""] * 53) == [pieces.decode(ids, "") for ids in many]
+    assert pieces.decode_all([], []) == []
 
 
 def test_choose_refuses_a_list_of_another_text(lists: tuple[Path, Path, list[Pair]]) -> None:
