@@ -7,6 +7,7 @@ user's own ones, whatever they are called.
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import zip_longest
 
 # The sign of each number is a control character: the normal form removes these, so no text can hold one.
 SIGNS = "".join(map(chr, range(0x91, 0x9A)))
@@ -43,5 +44,5 @@ def mask(text: str, placeholders: Sequence[str]) -> str:
 
 
 def restore(text: str, placeholders: Sequence[str]) -> str:
-    """Return the text with placeholders in place of their signs; the sign of none of them stays."""
-    return text.translate(dict(zip(map(ord, SIGNS), placeholders, strict=False)))
+    """Return the text with placeholders in place of their signs; the sign of none of them goes."""
+    return text.translate(dict(zip_longest(map(ord, SIGNS), placeholders[: len(SIGNS)])))

@@ -42,8 +42,9 @@ def test_mask_leaves_placeholders_beyond_the_ninth_as_they_are() -> None:
     assert len(placeholders.SIGNS) == 9
 
 
-def test_restore_leaves_a_number_that_the_source_has_not_to_the_normal_form() -> None:
-    assert normalize(placeholders.restore("a \x92 b \x91", ["{x}"])) == "a b {x}"
+def test_restore_drops_a_number_that_the_source_has_not() -> None:
+    assert placeholders.restore("a\x92 b \x91", ["{x}"]) == "a b {x}"
+    assert placeholders.restore("\x99\x91", list("abcdefghijk")) == "ia"
 
 
 @given(text=texts)
