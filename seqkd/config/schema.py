@@ -13,7 +13,8 @@ from seqkd.utils.errors import InputError
 
 T = TypeVar("T")
 MIN_VOCAB_SIZE = 16  # pieces
-Fault = Literal["empty", "script", "copy", "repetition", "length"]  # what makes a translation teach badly
+# What makes a translation teach badly.
+Fault = Literal["empty", "placeholders", "script", "copy", "repetition", "length"]
 
 
 class DataSettings(Record):
