@@ -122,7 +122,9 @@ class Vocab:
         return [self._restored(*each) for each in zip(texts, sources, strict=True)]
 
     def _restored(self, text: str, source: str) -> str:
-        return normalize(placeholders.restore(text, self._placeholders(source)))
+        if any(sign in text for sign in placeholders.SIGNS[: self.placeholders]):
+            text = placeholders.restore(text, self._placeholders(source))
+        return normalize(text)
 
     def _decode(self, ids: list[int] | list[list[int]]) -> Any:
         try:
