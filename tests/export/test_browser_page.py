@@ -209,6 +209,10 @@ def test_page_translates_what_is_typed_and_shows_markup_as_text(tab: Any, made: 
             tab.get_by_label("English").fill(line)
             (translation,) = scores.searcher(sent)([line], beam)
             tab.wait_for_function("text => document.getElementById('target').textContent === text", arg=translation)
+    tab.get_by_label("English").fill("the %s of {b}")
+    tab.wait_for_function("() => document.getElementById('attention').textContent.includes('of')")
+    assert "{b}" in tab.locator("#attention").text_content()
+    assert "Characters that the model hardly knows" not in tab.locator("#note").text_content()
     assert HOSTILE in tab.locator("#card").text_content()
     assert tab.title() == "English to German"
     assert tab.locator("#scores tbody tr").count() == 4
