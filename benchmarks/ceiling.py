@@ -63,7 +63,7 @@ def learnt(parts: Prepared, size: int) -> Vocab:
 def ceiling(lines: list[str], pieces: Vocab, *, tokenizer: str) -> tuple[int, float, int, float, str]:
     """Return the columns of HEADERS from lines on."""
     ids = pieces.encode_all(lines)
-    decoded = pieces.decode_all(ids)
+    decoded = pieces.decode_all(ids, lines)
     lost = sum(text != line for text, line in zip(decoded, lines, strict=True))
     score = metrics.bleu(decoded, lines, tokenizer=tokenizer)
     return len(lines), score.value, lost, sum(map(len, ids)) / len(ids), score.signature

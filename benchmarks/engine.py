@@ -104,7 +104,8 @@ def translated(
         began = time.process_time()
         coded = [material.vocab.encode(source) for source in sources]
         found = beam_search.decode(network, coded, beam=beam, nbest=beam if beam > 5 else 1)
-        material.vocab.decode_all([hypothesis.ids for hypotheses in found for hypothesis in hypotheses])
+        every = [(each.ids, source) for some, source in zip(found, sources, strict=True) for each in some]
+        material.vocab.decode_all([ids for ids, _ in every], [source for _, source in every])
         return time.process_time() - began, found
 
 

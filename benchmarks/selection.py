@@ -55,7 +55,7 @@ def write(folder: Path, material: Material, *, lines: int) -> list[Pair]:
     for index in range(nbest.count(len(pairs))):
         entries = []
         for pair in pairs[nbest.positions(index)]:
-            ids = material.vocab.encode(pair.target)
+            ids = material.vocab.encode(pair.target, pair.source)
             copies = [tuple(_perturbed(ids, material.vocab.size, generator)) for _ in range(HYPOTHESES)]
             entries.append((pair, [nbest.Hypothesis(copy, -1.0, True) for copy in copies]))
         nbest.write_part(folder, index, entries)
@@ -85,7 +85,8 @@ class Lists(NamedTuple):
 def read(part: select.Part, material: Material) -> Lists:
     lines = [hypotheses for _, hypotheses in nbest.read_part(part.path, part.pairs)]
     ids = [hypothesis.ids for hypotheses in lines for hypothesis in hypotheses]
-    return Lists([pair.target for pair in part.pairs], material.vocab.decode_all(ids))
+    sources = [pair.source for pair, hypotheses in zip(part.pairs, lines, strict=True) for _ in hypotheses]
+    return Lists([pair.target for pair in part.pairs], material.vocab.decode_all(ids, sources))
 
 
 def score_rows(settings: Settings, material: Material, pairs: list[Pair], folder: Path) -> list[Row]:

@@ -71,7 +71,7 @@ def greedy(settings: Settings, material: Material, roof: Roofline) -> list[Row]:
         devices.configure(ONE, "fp32")
         began = time.process_time()
         answers[:] = plain.greedy(twin, [material.vocab.encode(source) for source in sources], batch_size=BATCH)
-        material.vocab.decode_all(answers)
+        material.vocab.decode_all(answers, sources)
         return words / (time.process_time() - began)
 
     variants: dict[str, Callable[[], float]] = {PEER: theirs}

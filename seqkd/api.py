@@ -79,7 +79,8 @@ class Translator:
             raise InputError(
                 f"{self._folder}: its weights are so large that it gives no numbers; train the model anew."
             )
-        texts_of = iter(vocab.decode_all([hypothesis.ids for hypotheses in lists for hypothesis in hypotheses]))
+        every = [(each.ids, text) for hypotheses, text in zip(lists, sentences, strict=True) for each in hypotheses]
+        texts_of = iter(vocab.decode_all([ids for ids, _ in every], [text for _, text in every]))
         return [[_hypothesis(each, next(texts_of), length_penalty) for each in hypotheses] for hypotheses in lists]
 
 

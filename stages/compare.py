@@ -98,7 +98,7 @@ def translate(job: DecodingJob, data: Path) -> Translated:
     translator.run(job._replace(sources=job.sources[:WARM_UP_SENTENCES]))  # untimed: loads and compiles code
     began = time.perf_counter()
     best = [hypotheses[0] for hypotheses in translator.run(job)]
-    texts = pieces.decode_all([hypothesis.ids for hypothesis in best])
+    texts = pieces.decode_all([hypothesis.ids for hypothesis in best], job.sources)
     words = sum(map(count_words, job.sources))
     return Translated(str(job.model), texts, words / (time.perf_counter() - began))
 

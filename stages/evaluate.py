@@ -45,7 +45,7 @@ def main(row: Row, *, prefix: Prefix = "", models: Models, test: Test, translati
     beams, test_perplexity = {}, perplexity.perplexity(model.network, text)
     for beam in sorted(settings.beams):
         best = translator.best_hypotheses(job._replace(beam=beam), label=f"{folder.name}, beam {beam}")
-        texts = model.vocab.decode_all([hypothesis.ids for hypothesis in best])
+        texts = model.vocab.decode_all([hypothesis.ids for hypothesis in best], sources)
         with atomic.open_text(translations / folder.name / f"beam{beam}.txt") as file:
             file.writelines(f"{text}\n" for text in texts)
         bleu, chrf = metrics.bleu(texts, references, tokenizer=tokenizer), metrics.chrf(texts, references)

@@ -3,7 +3,7 @@
 import codecs
 import os
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -36,15 +36,17 @@ def main(*, model: Source, beam: Beam = 5, processes: Processes = 1, length_pena
     machine = load.machine().model_copy(update={"processes": processes} | on_cpu)
     vocab, job = checkpoint.load(model).vocab, DecodingJob(model, machine, beam, length_penalty=length_penalty)
     rare: Counter[str] = Counter()
+    waiting: deque[list[str]] = deque()  # the lines of the jobs whose hypotheses have not come yet
 
     def jobs() -> Iterator[DecodingJob]:
         for lines in _read_chunks(vocab):
             rare.update(character for line in lines for character in vocab.rare_characters(line))
+            waiting.append(lines)
             yield job._replace(sources=lines)
 
     for lists in pool.map_streamed(translator.run, jobs(), processes=processes):
-        for best, *_ in lists:
-            print(vocab.decode(best.ids))
+        for (best, *_), line in zip(lists, waiting.popleft(), strict=True):
+            print(vocab.decode(best.ids, line))
         sys.stdout.flush()
     if rare:
         examples = " ".join(character for character, _ in rare.most_common(10))

@@ -25,7 +25,7 @@ def main(*, text: Text, external: External = Path("data/external"), out: Out) ->
     sides = vocab.sample(chain(human, written))
     joint = vocab.train(sides, out, **params.vocab.model_dump())
     encoded = joint.encode_all(sides)
-    changed = sum(text != side for text, side in zip(joint.decode_all(encoded), sides, strict=True))
+    changed = sum(text != side for text, side in zip(joint.decode_all(encoded, sides), sides, strict=True))
     rare = Counter(character for side in sides for character in joint.rare_characters(side))
     print(f"{joint.size:,} pieces; a sentence has {sum(map(len, encoded)) / len(sides):.1f} on average")
     print(

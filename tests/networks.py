@@ -11,6 +11,7 @@ from seqkd.models.checkpoint import Model
 from seqkd.models.lstm import LSTMNetwork, NetworkShape
 
 TEXT = ["the cat sat on the mat", "der Kater saß auf der Matte", "a dog ran"]
+PLACEHOLDERS = "{0}{1}{2}{3}{4}{5}{6}{7}{8}"  # as many as a vocabulary has pieces for
 SOURCES = [[4, 5, 6], [5], [6, 4], [4, 4, 5, 6, 6], [5, 6]]
 MANY = [[4 + (7 * row + column) % 30 for column in range(1 + row % 9)] for row in range(60)]
 
@@ -34,10 +35,15 @@ def save_untrained_model(folder: Path, texts: Sequence[str]) -> Path:
     return folder / "m"
 
 
-def untrained_model(folder: Path, *, layers: int = 2, byte_fallback: bool = True) -> Model:
-    """Return a model of TEXT's pieces whose weights are so large that its words differ from step to step."""
+def untrained_model(folder: Path, *, layers: int = 2, byte_fallback: bool = True, texts: Sequence[str] = TEXT) -> Model:
+    """Return a model of the texts' pieces whose weights are so large that its words differ from step to step.
+
+    It writes placeholders more often than other pieces.
+    """
     size = 300 if byte_fallback else 40
-    pieces = vocab.train(TEXT * 3, folder / "joint.model", size=size, byte_fallback=byte_fallback)
+    pieces = vocab.train([*texts] * 3, folder / "joint.model", size=size, byte_fallback=byte_fallback)
     network = LSTMNetwork(NetworkShape(pieces.size, layers, 16, 0.1))
     network.init_weights(torch.Generator().manual_seed(1), init_range=1.0, embedding_init_range=1.0)
+    with torch.no_grad():
+        network.output_bias[4 : 4 + pieces.placeholders] += 3
     return Model(network, pieces, None)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from networks import save_untrained_model
+from networks import PLACEHOLDERS, save_untrained_model, untrained_model
+from networks import TEXT as PIECES
 from source_tree import ROOT
 
 import seqkd
-from seqkd.data import vocab
+from seqkd.data import placeholders, vocab
 from seqkd.models import checkpoint
 
 TEXT = ["the cat sat on the mat", "a dog ran", "", "the dog sat", "  a cat ran on the mat ", "the mat"]
@@ -63,6 +64,17 @@ def test_nbest_is_ranked_by_the_normalized_score(model: seqkd.Translator) -> Non
     assert [len(hypotheses) for hypotheses in model.nbest(TEXT[:2], beam_size=2)] == [2, 2]
     for hypotheses in model.nbest(TEXT[:2], beam_size=4, length_penalty=0.0):
         assert all(each.score == each.normalized_score < 0 for each in hypotheses)
+
+
+def test_hypotheses_have_the_placeholders_of_their_own_text(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "m", untrained_model(tmp_path, texts=[*PIECES, PLACEHOLDERS]), card="")
+    model = seqkd.load(tmp_path / "m", device="cpu")
+    texts = [PLACEHOLDERS.replace("}", f"of{number}}}") for number in range(5)]
+    first, *others = model.nbest(texts, beam_size=3)
+    for number, hypotheses in enumerate(others, start=1):
+        assert [each.text for each in hypotheses] == [each.text.replace("of0}", f"of{number}}}") for each in first]
+    assert all(placeholders.find(each.text) for each in first)
+    assert model.translate(texts, beam_size=3)[4] == others[3][0].text
 
 
 def test_scores_are_the_models_log_probabilities(model: seqkd.Translator, folder: Path) -> None:

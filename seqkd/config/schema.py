@@ -14,7 +14,8 @@ from seqkd.utils.errors import InputError
 T = TypeVar("T")
 MIN_VOCAB_SIZE = 16  # pieces
 REFERENCE, OWN = "reference", "own"  # the texts that no row makes: human translations; the student's own
-Fault = Literal["empty", "script", "copy", "repetition", "length"]  # what makes a translation teach badly
+# What makes a translation teach badly.
+Fault = Literal["empty", "placeholders", "script", "copy", "repetition", "length"]
 
 
 class DataSettings(Record):

@@ -12,12 +12,14 @@ from typing import Annotated, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from seqkd.config.records import Positive, Record
+from seqkd.data import placeholders
 from seqkd.data.normalization import normalize
 from seqkd.data.words import UNSPACED, count_words
 from seqkd.utils.errors import InputError
 from seqkd.utils.progress import Progress
 
 SHOW_PROGRESS_FROM = 200_000  # pairs
+DIFFERENT = "different placeholders in source and target"  # the cause of a drop
 CHANGED = "texts whose characters changed"  # the key of that count in the account of a corpus
 
 
@@ -79,12 +81,17 @@ class _PunctuationToSpace(dict[int, str | None]):
         return char
 
 
-_PUNCTUATION_TO_SPACE = _PunctuationToSpace()
+_PUNCTUATION_TO_SPACE = _PunctuationToSpace((ord(sign), f" {sign} ") for sign in placeholders.SIGNS)
 
 
 def key(text: str) -> str:
-    """Return a key that is the same for texts that differ only in case, punctuation and spaces."""
-    return " ".join(text.casefold().translate(_PUNCTUATION_TO_SPACE).split()) or text
+    """Return a key that is the same for texts that differ only in case, punctuation, spaces and placeholders' names."""
+    return " ".join(_masked(text).casefold().translate(_PUNCTUATION_TO_SPACE).split()) or text
+
+
+def _masked(text: str) -> str:
+    """Return the text with the numbers of its placeholders, as a model reads it."""
+    return placeholders.mask(text, placeholders.find(text))
 
 
 def tidy(text: str) -> str:
@@ -130,20 +137,23 @@ def drop_reason(line: Line, limits: Cleaning) -> str | None:
     """Return why a tidied pair is dropped; None: it is kept."""
     if not (line.source and line.target):
         return "an empty side"
-    source, target = count_words(line.source), count_words(line.target)
+    masked_source, masked_target = _masked(line.source), _masked(line.target)
+    source, target = count_words(masked_source), count_words(masked_target)
     causes = {
-        "address, template or code": MARKUP.search(line.source) or MARKUP.search(line.target),
+        "address, template or code": MARKUP.search(masked_source) or MARKUP.search(masked_target),
+        DIFFERENT: placeholders.differ(line.source, line.target),
         "not translated": key(line.source) == key(line.target),
         "source too short or too long": not limits.source_words.least <= source <= limits.source_words.most,
         "target too short or too long": not limits.target_words.least <= target <= limits.target_words.most,
         "lengths too unequal": max(source, target) > limits.ratio * min(source, target),
-        "mostly codes and values": not _is_prose(line.source) or not _is_prose(line.target),
+        "mostly codes and values": not _is_prose(masked_source) or not _is_prose(masked_target),
     }
     return next((name for name, holds in causes.items() if holds), None)
 
 
 def source_drop_reason(text: str, limits: Cleaning) -> str | None:
     """Return why a tidied source without a target is dropped, by what drop_reason says of sources; None: it is kept."""
+    text = _masked(text)
     causes = {
         "address, template or code": MARKUP.search(text),
         "source too short or too long": not limits.source_words.least <= count_words(text) <= limits.source_words.most,
@@ -214,14 +224,19 @@ def _hold_out_groups(lines: list[Line], *, seed: int, dev: int, test: int) -> di
 
 
 def clean_given_split(parts: Split) -> tuple[Split, Counter[str]]:
-    """Drop lines with an empty side from a given split, and from train repeats and what dev or test have."""
+    """Drop lines with an empty side from a given split, and from train what teaches badly or dev or test have.
+
+    Repeats teach badly, and pairs whose sides hold different placeholders.
+    """
     filled = Split(*([line for line in lines if line.source and line.target] for lines in parts))
     sides = zip(parts._fields, parts, filled, strict=True)
     drops = Counter({f"{name}, an empty side": len(before) - len(after) for name, before, after in sides})
     distinct = list(dict.fromkeys(filled.train))
     drops["train, repeated"] = len(filled.train) - len(distinct)
-    train = without_overlap(distinct, [*filled.dev, *filled.test])
-    drops["train, seen in dev or test"] = len(distinct) - len(train)
+    alike = [line for line in distinct if not placeholders.differ(line.source, line.target)]
+    drops[f"train, {DIFFERENT}"] = len(distinct) - len(alike)
+    train = without_overlap(alike, [*filled.dev, *filled.test])
+    drops["train, seen in dev or test"] = len(alike) - len(train)
     return filled._replace(train=train), +drops
 
 

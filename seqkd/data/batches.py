@@ -71,7 +71,8 @@ def tokenize(path: Path, vocab: Vocab, *, max_length: int | None = None) -> Toke
 
     Raise InputError where no pair is left.
     """
-    pairs = [(vocab.encode(pair.source), vocab.encode(pair.target)) for pair in bitext.stream(path, repeats=True)]
+    lines = bitext.stream(path, repeats=True)
+    pairs = [(vocab.encode(pair.source), vocab.encode(pair.target, pair.source)) for pair in lines]
     pairs = [pair for pair in pairs if all(0 < len(ids) <= (max_length or len(ids)) for ids in pair)]
     if not pairs:
         raise InputError(f"{path}: no pair is left; raise data.max_length in params.yaml or check the corpus.")

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from seqkd.config.schema import Fault
+from seqkd.data import placeholders
 from seqkd.data.scripts import letters_by_script
 from seqkd.data.words import UNSPACED, count_words
 
@@ -18,8 +19,8 @@ def fault(source: str, target: str, *, script: str = "") -> Fault | None:
 
     script: of the target language, as main_script returns it; "": not known, so no script is another one.
     """
-    if not target:
-        return "empty"
+    if not target or placeholders.differ(source, target):
+        return "placeholders" if target else "empty"
     sides = sorted((count_words(source), count_words(target)))
     if sides[1] < JUDGED_WORDS:
         return "script" if script and _is_foreign(source, target, script) else None

@@ -38,16 +38,17 @@ def _text(hypothesis: Hypothesis) -> str:
     return "".join(map(chr, hypothesis.ids))
 
 
-def encode(hypotheses: Sequence[Hypothesis], vocab: Vocab) -> tuple[list[Hypothesis], list[tuple[str, str]]]:
-    """Return hypotheses of characters as those of a vocabulary's pieces, and what does not come back the same.
+def encode(
+    hypotheses: Sequence[Hypothesis], vocab: Vocab, *, source: str
+) -> tuple[list[Hypothesis], list[tuple[str, str]]]:
+    """Return a source's hypotheses of characters as those of a vocabulary's pieces, and what does not come back.
 
     The second are the texts that differ when they are decoded again, each with what it has become.
     """
     texts = [_text(hypothesis) for hypothesis in hypotheses]
-    pieces = vocab.encode_all(texts)
-    changed = [
-        (before, after) for before, after in zip(texts, vocab.decode_all(pieces), strict=True) if before != after
-    ]
+    pieces = [vocab.encode(text, source) for text in texts]
+    decoded = vocab.decode_all(pieces, [source] * len(pieces))
+    changed = [(before, after) for before, after in zip(texts, decoded, strict=True) if before != after]
     encoded = [each._replace(ids=tuple(ids)) for each, ids in zip(hypotheses, pieces, strict=True)]
     return encoded, changed
 

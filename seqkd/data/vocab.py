@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import sentencepiece
 
 from seqkd.config import schema
+from seqkd.data import placeholders
 from seqkd.data.normalization import normalize
 from seqkd.utils import atomic
 from seqkd.utils.errors import InputError
@@ -57,6 +58,11 @@ class Vocab:
         pieces = map(self._processor.IdToPiece, range(self.size))
         return frozenset(" ").union(piece for piece in pieces if len(piece) == 1)
 
+    @cached_property
+    def placeholders(self) -> int:
+        """How many placeholders of a sentence are written as a piece each: those that the vocabulary's text used."""
+        return sum(self._processor.PieceToId(sign) != UNK for sign in placeholders.SIGNS)
+
     @property
     def keeps_text(self) -> bool:
         """Whether the pieces of a text in its normal form are those of the text itself, with nothing folded."""
@@ -77,12 +83,22 @@ class Vocab:
         return "control" if self._processor.IsControl(id) else "normal"
 
     def rare_characters(self, text: str) -> list[str]:
-        """Return the characters of a text, in its normal form, that are no pieces."""
-        return [character for character in normalize(text) if character not in self.characters]
+        """Return the characters of a text, in its normal form, that are no pieces and in no placeholder."""
+        return [character for character in self._masked(text, text) if character not in self.characters]
 
-    def encode(self, text: str) -> list[int]:
-        """Return the piece ids of a text in its normal form."""
-        return list(self._processor.EncodeAsIds(normalize(text)))
+    def encode(self, text: str, source: str | None = None) -> list[int]:
+        """Return the piece ids of a text in its normal form.
+
+        source: the text that numbers the placeholders, where this is a translation of it.
+        """
+        return list(self._processor.EncodeAsIds(self._masked(text, text if source is None else source)))
+
+    def _masked(self, text: str, source: str) -> str:
+        return placeholders.mask(normalize(text), self._placeholders(source))
+
+    def _placeholders(self, source: str) -> list[str]:
+        """Return those placeholders of a source that are written as a piece each."""
+        return placeholders.find(normalize(source))[: self.placeholders] if self.placeholders else []
 
     def exceeds(self, text: str, pieces: int) -> bool:
         """Return whether a text has more than so many pieces; a short one is not encoded for the answer."""
@@ -93,13 +109,22 @@ class Vocab:
     def encode_all(self, texts: list[str]) -> list[list[int]]:
         return [self.encode(text) for text in texts]
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of piece ids in its normal form. Raise InputError for an id beyond the vocabulary."""
-        return normalize(self._decode(list(ids)))
+    def decode(self, ids: Iterable[int], source: str) -> str:
+        """Return the text of piece ids in its normal form, with the placeholders of the source that it translates.
 
-    def decode_all(self, many: Sequence[Sequence[int]]) -> list[str]:
+        A number that the source does not have goes. Raise InputError for an id beyond the vocabulary.
+        """
+        return self._restored(self._decode(list(ids)), source)
+
+    def decode_all(self, many: Sequence[Sequence[int]], sources: Sequence[str]) -> list[str]:
         """Decode many sentences in one call: far faster than one by one, but slower for a single one."""
-        return list(map(normalize, self._decode([list(ids) for ids in many]))) if many else []
+        texts = self._decode([list(ids) for ids in many]) if many else []
+        return [self._restored(*each) for each in zip(texts, sources, strict=True)]
+
+    def _restored(self, text: str, source: str) -> str:
+        if any(sign in text for sign in placeholders.SIGNS[: self.placeholders]):
+            text = placeholders.restore(text, self._placeholders(source))
+        return normalize(text)
 
     def _decode(self, ids: list[int] | list[list[int]]) -> Any:
         try:
@@ -143,9 +168,13 @@ def train(
     character_coverage: the fraction of all characters of the texts that are pieces; the rarest ones are not. auto:
     those that stand too seldom to be worth a piece are not; without bytes, all are.
     byte_fallback: 256 of the pieces are bytes, which write every other character.
+    Where texts hold placeholders, as many pieces are reserved for their numbers as a single text needs, at most 9.
     Raise InputError where the text is too small for so many pieces, or the size for its characters.
     """
     lines = list(map(normalize, texts))
+    found = list(map(placeholders.find, lines))
+    lines = list(map(placeholders.mask, lines, found))
+    signs = placeholders.SIGNS[: max(map(len, found), default=0)]
     if character_coverage == "auto":
         character_coverage = _coverage(lines, size) if byte_fallback else 1.0
     model = io.BytesIO()
@@ -163,6 +192,7 @@ def train(
             unk_id=UNK,
             bos_id=BOS,
             eos_id=EOS,
+            user_defined_symbols=list(signs),
             num_threads=1,
             max_sentence_length=1 << 20,
             minloglevel=2,
@@ -179,6 +209,8 @@ def _coverage(lines: Sequence[str], size: int) -> float:
     counts: Counter[str] = Counter()
     for line in lines:
         counts.update(f" {line}")  # sentencepiece sets a space before each line
+    for sign in placeholders.SIGNS:  # pieces in any case
+        counts.pop(sign, None)
     total = counts.total()
     return sum(count for count in counts.values() if count * size >= RARE * total) / max(1, total)
 

@@ -51,10 +51,10 @@ class Answerer:
         self._waiting = self._executor.submit(_translate, self._job._replace(beam=beam, sources=[text]))
         return self._waiting
 
-    def answer(self, timed: Timed) -> Answer:
-        """Return what to show of a process's answer."""
+    def answer(self, timed: Timed, text: str) -> Answer:
+        """Return what to show of a process's answer to a text."""
         score = hypotheses.normalized_score(timed.best, LENGTH_PENALTY) if timed.best.ids else 0.0
-        return Answer(self.vocab.decode(timed.best.ids), score, 1000 * timed.seconds)
+        return Answer(self.vocab.decode(timed.best.ids, text), score, 1000 * timed.seconds)
 
     @classmethod
     @contextmanager

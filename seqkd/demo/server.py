@@ -81,7 +81,7 @@ def make_app(answerers: Sequence[Answerer], *, languages: Sequence[str], example
             return JSONResponse({"error": "A newer text came first."}, status_code=409, headers=HEADERS)
         except BrokenExecutor:
             return JSONResponse({"error": "This model's process has ended; start the demo anew."}, 500, headers=HEADERS)
-        return JSONResponse(answerer.answer(timed)._asdict(), headers=HEADERS)
+        return JSONResponse(answerer.answer(timed, question.text)._asdict(), headers=HEADERS)
 
     routes = [Route("/", page), Route("/translate", translate, methods=["POST"])]
     trusted = Middleware(TrustedHostMiddleware, allowed_hosts=NAMES, www_redirect=False)

@@ -100,7 +100,7 @@ def _train(pieces: Vocab, params: Params, machine: Machine, *, role: str, text: 
 def _translate(model: Path, machine: Machine, sources: Sequence[str]) -> list[str]:
     job = DecodingJob(model.absolute(), machine, beam=5, length_penalty=1.0, sources=sources)
     best = translator.best_hypotheses(job, label=f"{model.name} translates")
-    return checkpoint.load(model).vocab.decode_all([hypothesis.ids for hypothesis in best])
+    return checkpoint.load(model).vocab.decode_all([hypothesis.ids for hypothesis in best], sources)
 
 
 def _distill(params: Params, machine: Machine) -> None:

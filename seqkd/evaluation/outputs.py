@@ -24,7 +24,7 @@ def translated(folder: Path, model: Path, sources: Sequence[str], *, beam: int) 
         return Output(model.name, beam, texts, [False] * len(texts))
     pieces = vocab.load(model / checkpoint.VOCAB)
     limits = [beam_search.max_length(min(len(each), MAX_LINE_PIECES)) for each in pieces.encode_all(list(sources))]
-    lengths = [len(each) for each in pieces.encode_all(texts)]
+    lengths = [len(pieces.encode(*pair)) for pair in zip(texts, sources, strict=True)]
     return Output(model.name, beam, texts, [length >= limit for length, limit in zip(lengths, limits, strict=True)])
 
 
@@ -35,7 +35,7 @@ def decode(jobs: Iterable[DecodingJob], machine: Machine) -> list[Output]:
 
 def _decode(job: DecodingJob) -> Output:
     best = [hypotheses[0] for hypotheses in translator.run(job)]
-    texts = vocab.load(job.model / checkpoint.VOCAB).decode_all([each.ids for each in best])
+    texts = vocab.load(job.model / checkpoint.VOCAB).decode_all([each.ids for each in best], job.sources)
     return Output(job.model.name, job.beam, texts, [not each.finished for each in best])
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from importlib import resources
 from typing import NamedTuple
 
+from seqkd.data import placeholders
 from seqkd.data.scripts import letters_by_script
 from seqkd.evaluation.breakdown import DIGITS
 
@@ -13,6 +14,7 @@ FAULTS = {
     "repeated": "a phrase stands twice in a row, which the source does not do",
     "copied": "the output is the source",
     "numbers": "the output's numbers are not those of the source",
+    "placeholders": "the output's placeholders, such as {name}, are not those of the source",
     "empty": "no output for a source",
     "at_limit": "the output is as long as the search allows, so its end is missing",
     "script": "letters of a script that neither the references nor the source use",
@@ -45,6 +47,7 @@ def faults(source: str, output: str, *, at_limit: bool = False, scripts: frozens
         "repeated": repeats(output) and not repeats(source),
         "copied": output.strip() == source.strip() and any(map(str.isalpha, output)),
         "numbers": Counter(DIGITS.findall(source)) != Counter(DIGITS.findall(output)),
+        "placeholders": placeholders.differ(source, output),
         "empty": not output.strip() and bool(source.strip()),
         "at_limit": at_limit,
         "script": not set(letters_by_script(output)) <= scripts | set(letters_by_script(source)),

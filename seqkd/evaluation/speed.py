@@ -48,6 +48,7 @@ def _seconds(model: Model, sources: Sequence[str], *, beam: int, length_penalty:
     """Translate the sources and return how long it took."""
     began = time.perf_counter()
     encoded = [model.vocab.encode(source) for source in sources]
-    for best, *_ in beam_search.decode(model.network, encoded, beam=beam, length_penalty=length_penalty):
-        model.vocab.decode(best.ids)
+    lists = beam_search.decode(model.network, encoded, beam=beam, length_penalty=length_penalty)
+    for (best, *_), source in zip(lists, sources, strict=True):
+        model.vocab.decode(best.ids, source)
     return time.perf_counter() - began

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from seqkd.data import bitext
+from seqkd.data import bitext, placeholders
 from seqkd.data.batches import MAX_LINE_PIECES
 from seqkd.data.vocab import BOS, EOS
 from seqkd.decoding import beam_search
@@ -67,6 +67,10 @@ def _values(model: Model, card: Card, found: Sequence[TestScores], *, examples: 
         "pieces": [piece.text for piece in pieces],
         "scores_of_pieces": [piece.score for piece in pieces],
         "kinds": "".join(piece.kind[0] for piece in pieces),
+        "placeholders": {
+            "pattern": placeholders.PATTERN.pattern,
+            "signs": placeholders.SIGNS[: model.vocab.placeholders],
+        },
         "tensors": tensors,
         "weights": base64.b64encode(weights).decode(),
     }

@@ -1,22 +1,21 @@
 """A folder for onnxruntime: the graph, the sentencepiece model, the card and an example that translates."""
 
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
 from seqkd.data.vocab import Vocab
-from seqkd.export import onnx_graph, scores
+from seqkd.export import onnx_graph, pages, scores
 from seqkd.export.card import Card, describe
 from seqkd.models import checkpoint
 from seqkd.models.checkpoint import Model, WeightPrecision
 from seqkd.utils import atomic, links
 from seqkd.utils.errors import InputError
 
-GRAPH, EXAMPLE = "model.onnx", "translate.py"
-FILES = {GRAPH, EXAMPLE, checkpoint.VOCAB, checkpoint.CARD}
+GRAPH, EXAMPLE, PLACEHOLDERS = "model.onnx", "translate.py", "placeholders.py"
+FILES = {GRAPH, EXAMPLE, PLACEHOLDERS, checkpoint.VOCAB, checkpoint.CARD}
 
 
 def write(folder: Path, model: Model, card: Card, *, precision: WeightPrecision, test: Path | None = None) -> None:
@@ -34,7 +33,10 @@ def write(folder: Path, model: Model, card: Card, *, precision: WeightPrecision,
         (partial / GRAPH).write_bytes(graph)
         (partial / checkpoint.VOCAB).write_bytes(model.vocab.model)
         (partial / checkpoint.CARD).write_text(card.render(), encoding="utf-8")
-        (partial / EXAMPLE).write_bytes(resources.files("seqkd.export").joinpath("onnx_example.py").read_bytes())
+        example = pages.read("seqkd.export", "onnx_example.py")
+        example = example.replace("from seqkd.data import placeholders", "import placeholders")  # it needs no seqkd
+        (partial / EXAMPLE).write_text(example, encoding="utf-8")
+        (partial / PLACEHOLDERS).write_text(pages.read("seqkd.data", PLACEHOLDERS), encoding="utf-8")
 
 
 def translate(graph: bytes, vocab: Vocab, texts: Sequence[str]) -> list[str]:
@@ -44,4 +46,4 @@ def translate(graph: bytes, vocab: Vocab, texts: Sequence[str]) -> list[str]:
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     sources = vocab.encode_all(list(texts))
     targets = [session.run(None, {onnx_graph.SOURCE: np.array(ids)})[0].tolist() if ids else [] for ids in sources]
-    return vocab.decode_all(targets)
+    return vocab.decode_all(targets, texts)

@@ -68,6 +68,6 @@ def searcher(model: Model) -> Translate:
     def translate(texts: Sequence[str], beam: int) -> Sequence[str]:
         sources = model.vocab.encode_all(list(texts))
         lists = beam_search.decode(model.network, sources, beam=beam, length_penalty=LENGTH_PENALTY)
-        return model.vocab.decode_all([nbest[0].ids for nbest in lists])
+        return model.vocab.decode_all([nbest[0].ids for nbest in lists], texts)
 
     return translate

@@ -60,7 +60,7 @@ class Sample:
     @cached_property
     def text(self) -> TokenizedCorpus:
         """Return those of the pairs that are short enough to train on."""
-        encoded = [[self.vocab.encode(side) for side in pair[1:]] for pair in self.pairs]
+        encoded = [[self.vocab.encode(side, pair.source) for side in pair[1:]] for pair in self.pairs]
         kept = [pair for pair in encoded if all(0 < len(ids) <= self.params.data.max_length for ids in pair)]
         if not kept:
             raise InputError("no pair is left to train on; raise data.max_length in params.yaml or check the corpus.")
@@ -259,7 +259,7 @@ def decode_slice(sample: Sample, lines: int, *, network: NetworkSettings, beam: 
 def select_slice(sample: Sample, lines: int, *, settings: SelectSettings, beam: int) -> int:
     """Select from lists of so many lines in each process; return the lines. Hypotheses: the target, turned round."""
     processes, pairs = sample.machine.processes, _spread(sample.pairs, lines)
-    targets = [sample.vocab.encode(pair.target) or [vocab.UNK] for pair in pairs]
+    targets = [sample.vocab.encode(pair.target, pair.source) or [vocab.UNK] for pair in pairs]
     turned = [[(*ids[turn % len(ids) :], *ids[: turn % len(ids)]) for turn in range(beam)] for ids in targets]
     lists = [[nbest.Hypothesis(ids, -1.0, True) for ids in texts] for texts in turned]
     with TemporaryDirectory() as name:

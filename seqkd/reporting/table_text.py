@@ -20,6 +20,7 @@ FAULT_HEADINGS = {
     "repeated": "repeats",
     "copied": "copies",
     "numbers": "numbers",
+    "placeholders": "placeholders",
     "empty": "empty",
     "at_limit": "cut off",
     "script": "script",

@@ -110,7 +110,9 @@ def choose(
     lines = [hypotheses for _, hypotheses in nbest.read_part(part.path, part.pairs)]
     owners = list_origin.read_part(part.path, [len(hypotheses) for hypotheses in lines])
     try:
-        decoded = iter(_vocab(model).decode_all([hypothesis.ids for hypotheses in lines for hypothesis in hypotheses]))
+        sources = [pair.source for pair, hypotheses in zip(part.pairs, lines, strict=True) for _ in hypotheses]
+        ids = [hypothesis.ids for hypotheses in lines for hypothesis in hypotheses]
+        decoded = iter(_vocab(model).decode_all(ids, sources))
     except InputError as error:
         raise InputError(f"{part.path}: {error}") from None
     lists = [[next(decoded) for _ in hypotheses] for hypotheses in lines]

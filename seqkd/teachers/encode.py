@@ -56,7 +56,8 @@ def _write_part(part: _Part, *, folder: Path, vocabulary: Path, most: int | None
     owners, entries, changed = list[list[int]](), list[tuple[Pair, list[Hypothesis]]](), list[tuple[str, str]]()
     for pair, *lists in zip(part.pairs, *columns, strict=True):
         joined = list(_interleaved([hypotheses[:most] for _, hypotheses in lists]))
-        encoded, differ = text_lists.encode([hypothesis for _, hypothesis in joined], _vocab(vocabulary))
+        hypotheses = [hypothesis for _, hypothesis in joined]
+        encoded, differ = text_lists.encode(hypotheses, _vocab(vocabulary), source=pair.source)
         owners.append([teacher for teacher, _ in joined])
         entries.append((pair, encoded))
         changed += differ

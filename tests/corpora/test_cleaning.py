@@ -35,14 +35,27 @@ def test_key_ignores_case_punctuation_and_spaces() -> None:
     assert cleaning.key("!?") == "!?"
 
 
+def test_key_ignores_the_names_of_placeholders_but_not_that_they_are_there() -> None:
+    assert cleaning.key("Delete {name} ({size})?") == cleaning.key("delete %s %d") != cleaning.key("Delete")
+    assert cleaning.key("{a} of {b}") == cleaning.key("%s of {a}") != cleaning.key("{a} of {a}")
+
+
 @pytest.mark.parametrize(
     ("source", "target", "cause"),
     [
         ("Open the door", "Öffne die Tür", None),
         ("Open the door", "", "an empty side"),
-        ("Open {name} now", "Öffne die Tür", "address, template or code"),
+        ("Open {name} now", "Öffne {name} jetzt", None),
+        ("{count, number} of {total} doors", "{total} Türen, {count, number} davon", None),
+        ("Open {name} now", "Öffne die Tür", cleaning.DIFFERENT),
+        ("Open the door", "Öffne %s", cleaning.DIFFERENT),
+        ("Open %s and %s", "Öffne %s", cleaning.DIFFERENT),
+        ("Open {{ states('x') }}", "Öffne {{ states('x') }}", "address, template or code"),
+        ("Open `{name}` now", "Öffne `{name}` jetzt", "address, template or code"),
+        ("{0}{1}{2}{3}{4}{5}{6}{7}{8}{9} now", "{0}{1}{2}{3}{4}{5}{6}{7}{8}{9} da", "address, template or code"),
+        ("{name} ({count})", "{name}: {count}", "not translated"),
+        ("{name} or {count} or {size}", "{name} oder {count} oder {size}", "mostly codes and values"),
         ("Open the door", "Siehe www.example.org dort", "address, template or code"),
-        ("Open the %s", "Öffne die Tür", "address, template or code"),
         ("Open the door", "open the door!", "not translated"),
         ("Open", "Öffne", "source too short or too long"),
         ("a b c d e f g", "Öffne die Tür", "source too short or too long"),
@@ -62,6 +75,27 @@ def test_clean_keeps_a_pair_once_and_a_numbered_pair_as_often_as_allowed() -> No
     assert [line.source for line in kept] == ["Open the door", "Button 0 was pressed", "Button 1 was pressed"]
     assert drops == {"repeated": 1, "repeated with other numbers": 3}
     assert len(kept) + drops.total() == len(lines)
+
+
+def test_clean_counts_different_placeholders_and_keeps_a_pair_once_whatever_they_are_called() -> None:
+    lines = [_line(f"Open {name} now", f"Öffne {name} jetzt") for name in ("{door}", "%s", "{window}")]
+    lines += [_line("Shut {name} now", "Schließe {nome} jetzt")]
+    kept, drops = cleaning.clean(lines, LIMITS)
+    assert kept == lines[:1]
+    assert drops == {"repeated": 2, cleaning.DIFFERENT: 1}
+
+
+def test_source_alone_may_have_placeholders_but_no_code() -> None:
+    assert cleaning.source_drop_reason("Open %(name)s now", LIMITS) is None
+    assert cleaning.source_drop_reason("Open {name now", LIMITS) == "address, template or code"
+
+
+def test_clean_given_split_drops_different_placeholders_from_train_alone() -> None:
+    odd = [_line("Open {name} now", "Öffne die Tür"), _line("Open it", "Öffne %s")]
+    kept = [_line("{a} and {b}", "{b} und {a}")]
+    parts, drops = cleaning.clean_given_split(Split([*odd, *kept], odd[:1], odd[1:]))
+    assert parts == Split(kept, odd[:1], odd[1:])
+    assert drops == {f"train, {cleaning.DIFFERENT}": 2}
 
 
 def _many() -> list[Line]:

@@ -1,8 +1,10 @@
 """Batches of similar length, bounded in pieces."""
 
+from pathlib import Path
+
 import torch
 
-from seqkd.data import batches
+from seqkd.data import batches, bitext, vocab
 from seqkd.data.batches import MAX_BATCH_PIECES, MAX_LINE_PIECES, TokenizedCorpus
 
 
@@ -34,3 +36,11 @@ def test_longest_counts_the_end_of_a_target() -> None:
     text = corpus((3, 3), (5, 2), (1, 9))
     assert [text.longest([row]) for row in range(3)] == [4, 5, 10]
     assert text.longest([0, 1, 2]) == 10
+
+
+def test_tokenize_numbers_the_placeholders_of_a_target_as_its_source_does(tmp_path: Path) -> None:
+    pair = bitext.Pair(0, "{a} of %s", "von %s der {a}")
+    bitext.write(tmp_path / "text.tsv", [pair])
+    pieces = vocab.train([*pair[1:], "b c"] * 9, tmp_path / "joint.model", size=25)
+    text = batches.tokenize(tmp_path / "text.tsv", pieces)
+    assert [[id for id in ids if id in (4, 5)] for ids in (text.sources[0], text.targets[0])] == [[4, 5], [5, 4]]

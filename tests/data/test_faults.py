@@ -4,6 +4,7 @@ from seqkd.data import faults
 
 FAULTY = {
     "empty": ("a house", ""),
+    "placeholders": ("move {name} to %s", "verschiebe {name}"),
     "copy": ("this is one whole sentence", "This is one whole sentence"),
     "script": ("the house is very old", "Дом очень старый и красивый"),
     "repetition": ("the house is very old indeed", "das Haus das Haus das Haus das Haus ist"),
@@ -16,6 +17,7 @@ SOUND = {
     "a source that repeats": ("no no no no no, I said", "nein nein nein nein nein, sagte ich"),
     "a short text of another length": ("Try", "Versuche es"),
     "a number": ("12345 67890", "12345 67890"),
+    "placeholders in another order": ("move {name} to %s", "nach %s verschiebe {name}"),
 }
 
 

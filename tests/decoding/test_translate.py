@@ -9,7 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from networks import save_untrained_model
+from networks import PLACEHOLDERS, save_untrained_model, untrained_model
+from networks import TEXT as PIECES
 from source_tree import ROOT
 
 from seqkd.config.machine import Machine
@@ -47,7 +48,7 @@ def test_translate_writes_lines_in_order_with_any_number_of_processes(folder: Pa
         DecodingJob(folder, Machine(processes=1), 5, length_penalty=1.0, sources=TEXT), label="test"
     )
     pieces = checkpoint.load(folder).vocab
-    assert lines == [pieces.decode(hypothesis.ids) for hypothesis in expected]
+    assert lines == [pieces.decode(hypothesis.ids, "") for hypothesis in expected]
 
 
 def test_translate_reads_every_line_in_its_normal_form(folder: Path) -> None:
@@ -63,6 +64,19 @@ def test_translate_gives_canonically_equal_spellings_one_translation(folder: Pat
     lines = translate_bytes(folder, "\n".join(spellings).encode()).stdout.splitlines()
     assert len(lines) == 4
     assert len(set(lines)) == 1
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_translate_gives_each_line_its_own_placeholders_back(tmp_path: Path, processes: str) -> None:
+    model = untrained_model(tmp_path, texts=[*PIECES, PLACEHOLDERS])
+    checkpoint.save(tmp_path / "m", model, card="")
+    count = 600  # more than a job holds
+    lines = "".join(f"{PLACEHOLDERS.replace('}', f'of{number}}}')}\n" for number in range(count))
+    done = translate_bytes(tmp_path / "m", lines.encode(), "--beam", "1", "--processes", processes)
+    assert done.stderr == b""
+    first, *others = done.stdout.decode().splitlines()
+    assert "of0}" in first
+    assert others == [first.replace("of0}", f"of{number}}}") for number in range(1, count)]
 
 
 def test_translate_counts_characters_that_are_no_pieces_on_stderr(folder: Path) -> None:

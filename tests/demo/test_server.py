@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from networks import TEXT, untrained_model
+from networks import PLACEHOLDERS, TEXT, untrained_model
 from source_tree import ROOT
 
 import seqkd
+from seqkd.data import placeholders
 from seqkd.models import checkpoint
 
 pytest.importorskip("starlette", reason="needs the extra demo")
@@ -30,7 +31,8 @@ HOSTILE = "<script>alert(1)</script>"
 def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("models")
     for layers, name in ((1, "student"), (2, "teacher")):
-        checkpoint.save(folder / name, untrained_model(folder, layers=layers), card=f"# {HOSTILE}\n")
+        model = untrained_model(folder, layers=layers, texts=[*TEXT, PLACEHOLDERS])
+        checkpoint.save(folder / name, model, card=f"# {HOSTILE}\n")
     return [folder / "teacher", folder / "student"]
 
 
@@ -72,11 +74,12 @@ def ask(port: int, question: Any, **headers: str) -> tuple[int, Any]:
 def test_demo_answers_as_each_model_translates(port: int, folders: list[Path]) -> None:
     for index, folder in enumerate(folders):
         translator = seqkd.load(folder, device="cpu")
-        for text in (TEXT[0], HOSTILE, "", "two\nlines"):
+        for text in (TEXT[0], HOSTILE, "", "two\nlines", PLACEHOLDERS):
             status, answer = ask(port, {"model": index, "text": text, "beam": 5})
             assert status == 200
             [[best]] = translator.nbest([text], beam_size=5, n=1)
             assert answer["text"] == best.text
+            assert text != PLACEHOLDERS or placeholders.find(answer["text"])
             assert answer["score"] == pytest.approx(best.normalized_score, abs=1e-4)
 
 

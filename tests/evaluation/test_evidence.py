@@ -1,5 +1,6 @@
 """The evidence of two models and four lines, small enough to check by hand."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,7 @@ def test_kind_scores_are_those_of_the_lines_alone(measured: evidence.AllMeasured
 def test_fault_counts_stand_beside_those_of_the_references() -> None:
     counts = evidence.fault_counts(ROWS, SOURCES, REFERENCES)
     assert set(counts[evidence.HUMAN]["0"].values()) == {0}
-    assert counts["baseline"]["1"] == {"repeated": 0, "copied": 0, "numbers": 1, "empty": 1, "at_limit": 1, "script": 0}
+    assert +Counter(counts["baseline"]["1"]) == {"numbers": 1, "empty": 1, "at_limit": 1}
     assert counts["whole"]["5"] == {**counts["baseline"]["5"], "repeated": 1, "empty": 0, "at_limit": 0}
 
 

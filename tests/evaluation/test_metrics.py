@@ -120,7 +120,7 @@ def test_perfect_translation_scores_100_in_every_language(language: str, tmp_pat
     references = [PERFECT[language], normalize(PERFECT[language][::2])]
     size = 4 + 256 + len(set("▁".join(references))) + 1  # special pieces, bytes, characters, a pair of characters
     pieces = vocab.train(references, tmp_path / "joint.model", size=size, byte_fallback=True)
-    answers = [pieces.decode(pieces.encode(text)) for text in references]
+    answers = [pieces.decode(pieces.encode(text), text) for text in references]
     tokenizer = metrics.tokenizer_name(language)
     found = metrics.bleu(answers, references, tokenizer=tokenizer)
     assert answers == references

@@ -22,6 +22,9 @@ LATIN = frozenset({"LATIN"})
         ("Wait 30 s", "Warte 31 s", ["numbers"]),
         ("Wait 30 s", "Warte", ["numbers"]),
         ("Wait", "Warte 3", ["numbers"]),
+        ("Wait for {name}", "{name} abwarten", []),
+        ("Wait for {name}", "Warte auf Name", ["placeholders"]),
+        ("Wait for {name}", "{name}, warte auf {name}", ["placeholders"]),
         ("Wait", " ", ["empty"]),
         ("", "", []),
         ("Wait", "Подожди", ["script"]),
@@ -62,4 +65,4 @@ def test_hard_lines_are_there_for_english_alone_and_hold_what_they_say() -> None
 
 def test_count_faults_counts_lines() -> None:
     counts = robustness.count_faults([["empty"], ["numbers", "script"], [], ["numbers"]])
-    assert counts == {"repeated": 0, "copied": 0, "numbers": 2, "empty": 1, "at_limit": 0, "script": 1}
+    assert counts == dict.fromkeys(robustness.FAULTS, 0) | {"numbers": 2, "empty": 1, "script": 1}

@@ -14,8 +14,14 @@ vm.runInThisContext(`${block("translator")}
     const steps = search(network, source, { ...model.search, beam, limit });
     let step;
     while (!(step = steps.next()).done);
-    return vocabulary.decode(step.value.ids);
+    return vocabulary.decode(step.value.ids, text);
   }
-  const functions = { normalize, encode: (text) => vocabulary.encode(text), decode: (ids) => vocabulary.decode(ids), translate };
+  const functions = {
+    normalize,
+    translate,
+    encode: (text) => vocabulary.encode(text),
+    decode: ([ids, source]) => vocabulary.decode(ids, source),
+    placeholders: (text) => vocabulary.placeholders(text),
+  };
   globalThis.call = ([name, argument]) => functions[name](argument);`);
 process.stdout.write(JSON.stringify(JSON.parse(fs.readFileSync(0, "utf8")).map(call)));

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import sentencepiece
 from browsers import CHROMIUM, IN_BROWSER
-from networks import TEXT, untrained_model
+from networks import PLACEHOLDERS, TEXT, untrained_model
 from playwright.sync_api import sync_playwright
 
-from seqkd.data import bitext
+from seqkd.data import bitext, placeholders, vocab
 from seqkd.data.bitext import Pair
 from seqkd.data.normalization import normalize
 from seqkd.data.vocab import Vocab
@@ -30,7 +30,9 @@ from seqkd.utils.errors import InputError
 RUNNER = Path(__file__).with_name("run_page.js")
 HOSTILE = "</script><script>document.title = 'hacked'</script><img src=x onerror=\"document.title='hacked'\">"
 CARD = Card({"language": ["en", "de"]}, f"# small {HOSTILE}\n")
+INTERFACE = ["{name}", "%s", "({{b}})", "{n, number}", "%(a)d%%", "100 %", "{", "%1$s", "$1"]  # placeholders, and none
 LINES = ["a cat", "", "the dog sat on a mat, and ran 🐈", "Matte " * 12, "\u00ad", HOSTILE, "ש\u200f שלום", "a\u0308 x"]
+LINES += ["the %s of {b}{a}", PLACEHOLDERS + "{9}"]
 # Code points on both sides of every rule of the normal form, and some of many scripts.
 ALPHABET = [
     *map(chr, (*range(0x250), *range(0x2000, 0x2070), *range(0x2580, 0x2584), 0x3000, 0x3164, 0xD800, 0xDFFF)),
@@ -42,7 +44,7 @@ needs_node = pytest.mark.skipif(not shutil.which("node"), reason="needs node")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return untrained_model(tmp_path_factory.mktemp("made"))
+    return untrained_model(tmp_path_factory.mktemp("made"), texts=[*TEXT, PLACEHOLDERS])
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,7 @@ def in_node(page: Path, calls: Sequence[tuple[str, Any]]) -> list[Any]:
 def fuzzed(count: int) -> Iterator[str]:
     """Strings of any characters, and sentences with some of these among them."""
     rng = random.Random(7)
-    words = " ".join(TEXT).split()
+    words = [*" ".join(TEXT).split(), *INTERFACE]
     for _ in range(count):
         characters = list(" ".join(rng.choices(words, k=rng.randrange(9)))) if rng.random() < 0.6 else []
         for _ in range(rng.randrange(8)):
@@ -77,7 +79,7 @@ def expected(model: Model, name: str, argument: Any) -> Any:
     """What Python computes where the page calls this function."""
     if name == "normalize":
         return normalize(argument)
-    return model.vocab.encode(argument) if name == "encode" else model.vocab.decode(argument)
+    return model.vocab.encode(argument) if name == "encode" else model.vocab.decode(*argument)
 
 
 def differing(model: Model, calls: Sequence[tuple[str, Any]], found: Sequence[Any]) -> list[tuple[str, Any]]:
@@ -86,8 +88,8 @@ def differing(model: Model, calls: Sequence[tuple[str, Any]], found: Sequence[An
 
 def text_calls(model: Model, count: int) -> list[tuple[str, Any]]:
     rng = random.Random(8)
-    ids = [rng.choices(range(model.vocab.size), k=rng.randrange(12)) for _ in range(count)]
     texts = [*LINES, *fuzzed(count)]
+    ids = [[rng.choices(range(model.vocab.size), k=rng.randrange(12)), text] for text in texts]
     return [(name, text) for text in texts for name in ("normalize", "encode")] + [("decode", each) for each in ids]
 
 
@@ -100,10 +102,29 @@ def test_page_has_the_normal_form_and_the_pieces_of_python_for_10000_fuzzed_stri
 
 @needs_node
 def test_page_writes_a_run_of_unknown_characters_as_one_piece_where_there_are_no_bytes(tmp_path: Path) -> None:
-    model = untrained_model(tmp_path, byte_fallback=False)
+    model = untrained_model(tmp_path, byte_fallback=False, texts=[*TEXT, PLACEHOLDERS])
     browser_page.write(tmp_path / "page.html", model, CARD)
     calls = text_calls(model, 2000)
     assert differing(model, calls, in_node(tmp_path / "page.html", calls)) == []
+
+
+@needs_node
+def test_page_finds_the_placeholders_that_python_finds(page: Path) -> None:
+    rng = random.Random(9)
+    parts = [*"{}{}{}%%%%()[]$ .,:!#+-_0123456789sdiufxé日ж", "name", "number", "count", "{a}", *INTERFACE]
+    texts = ["".join(rng.choices(parts, k=rng.randrange(1, 12))) for _ in range(20_000)]
+    found = in_node(page, [("placeholders", text) for text in texts])
+    expected = [placeholders.find(normalize(text))[:9] for text in texts]
+    assert [text for text, own, other in zip(texts, found, expected, strict=True) if own != other] == []
+    assert sum(map(bool, found)) > 5000
+
+
+@needs_node
+def test_page_leaves_placeholders_to_a_vocabulary_that_has_no_pieces_for_them(made: Model, tmp_path: Path) -> None:
+    plain = made._replace(vocab=vocab.train(TEXT * 3, tmp_path / "joint.model", size=300, byte_fallback=True))
+    browser_page.write(tmp_path / "page.html", plain, CARD)
+    calls = [("encode", "the {name} sat"), ("decode", [plain.vocab.encode("the %s"), "the {name}"])]
+    assert in_node(tmp_path / "page.html", calls) == [plain.vocab.encode("the {name} sat"), "the %s"]
 
 
 @needs_node
@@ -114,6 +135,7 @@ def test_page_translates_as_the_search_does_with_the_weights_that_it_holds(made:
     lines = [*LINES, *fuzzed(60)]
     found = in_node(page, [("translate", [line, beam]) for line in lines])
     assert found == scores.searcher(sent)(lines, beam)
+    assert any(map(placeholders.find, found))
 
 
 @needs_node
@@ -183,10 +205,14 @@ def test_page_translates_what_is_typed_and_shows_markup_as_text(tab: Any, made: 
     sent.network.int8 = False
     for beam, name in ((1, "greedy"), (5, "beam of 5")):
         tab.get_by_label(name).check()
-        for line in (LINES[0], LINES[2], HOSTILE):
+        for line in (LINES[0], LINES[2], HOSTILE, *LINES[-2:]):
             tab.get_by_label("English").fill(line)
             (translation,) = scores.searcher(sent)([line], beam)
             tab.wait_for_function("text => document.getElementById('target').textContent === text", arg=translation)
+    tab.get_by_label("English").fill("the %s of {b}")
+    tab.wait_for_function("() => document.getElementById('attention').textContent.includes('of')")
+    assert "{b}" in tab.locator("#attention").text_content()
+    assert "Characters that the model hardly knows" not in tab.locator("#note").text_content()
     assert HOSTILE in tab.locator("#card").text_content()
     assert tab.title() == "English to German"
     assert tab.locator("#scores tbody tr").count() == 4
@@ -196,7 +222,7 @@ def test_page_translates_what_is_typed_and_shows_markup_as_text(tab: Any, made: 
 @in_browser
 @needs_browser
 def test_page_tells_a_words_probability_by_keyboard_alone(tab: Any) -> None:
-    tab.get_by_label("English").fill("\n".join(TEXT))
+    tab.get_by_label("English").fill("\n".join(LINES))
     tab.locator(".word").nth(1).wait_for()
     tab.locator(".word").first.focus()
     first = tab.locator("#word").text_content()
@@ -213,7 +239,7 @@ def test_page_computes_in_a_browser_what_python_does_for_10000_fuzzed_strings(ta
     calls = text_calls(made, 10_000)
     found = tab.evaluate(
         """text => JSON.parse(text).map(([name, argument]) =>
-        name === "normalize" ? normalize(argument) : vocabulary[name](argument))""",
+        name === "normalize" ? normalize(argument) : vocabulary[name](...[argument].flat()))""",
         json.dumps(calls),
     )
     assert differing(made, calls, found) == []

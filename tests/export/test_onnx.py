@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from networks import untrained_model
+from networks import PLACEHOLDERS, TEXT, untrained_model
 
+from seqkd.data import placeholders
 from seqkd.data.normalization import normalize
 from seqkd.decoding import beam_search
 from seqkd.export import card
@@ -19,12 +20,12 @@ np = pytest.importorskip("numpy")
 onnx = pytest.importorskip("onnx", reason="needs the extra onnx")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra onnx")
 
-LINES = ["a cat", "", "the dog sat on a mat, and ran 🐈", "Matte " * 30, "\u00ad"]
+LINES = ["a cat", "", "the dog sat on a mat, and ran 🐈", "the %s of {b}", PLACEHOLDERS, "Matte " * 30, "\u00ad"]
 
 
 @pytest.fixture(scope="module", params=[1, 2])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return untrained_model(tmp_path_factory.mktemp("made"), layers=request.param)
+    return untrained_model(tmp_path_factory.mktemp("made"), layers=request.param, texts=[*TEXT, PLACEHOLDERS])
 
 
 def greedy(model: Model, lines: list[str]) -> list[list[int]]:
@@ -71,11 +72,12 @@ def test_export_to_onnx_writes_a_folder_whose_example_translates_as_greedy_searc
     checkpoint.save(tmp_path / "m", made, card="# m\n\nUse: `seqkd translate`.\n")
     export.main(model=tmp_path / "m", to="onnx", out=tmp_path / "sent")
     names = sorted(path.name for path in (tmp_path / "sent").iterdir())
-    assert names == ["README.md", "model.onnx", "translate.py", "vocab.model"]
+    assert names == ["README.md", "model.onnx", "placeholders.py", "translate.py", "vocab.model"]
     command = [sys.executable, str(tmp_path / "sent/translate.py")]
-    done = subprocess.run(command, input="\n".join(LINES[:4]), capture_output=True, text=True, check=True)
+    done = subprocess.run(command, input="\n".join(LINES[:5]), capture_output=True, text=True, check=True)
     printed = [normalize(line) for line in done.stdout.split("\n")[:-1]]  # the example leaves controls in
-    assert printed == made.vocab.decode_all(greedy(made, LINES[:4]))
+    assert printed == made.vocab.decode_all(greedy(made, LINES[:5]), LINES[:5])
+    assert any(map(placeholders.find, printed))
     assert "Use: `python translate.py < text.txt`" in (tmp_path / "sent/README.md").read_text()
 
 

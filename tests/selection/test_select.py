@@ -147,11 +147,27 @@ def test_choose_takes_the_hypothesis_that_is_the_human_line(
     assert metrics.bleu_from_counts(stats.chosen, tokenizer=tokenizer).value == pytest.approx(100)
 
 
+def test_choose_compares_and_writes_the_placeholders_of_each_source(tmp_path: Path) -> None:
+    pairs = [Pair(0, "{a} of %s", "von %s der {a}"), Pair(1, "%d of {{b}}", "von {{b}} der %d")]
+    pieces = vocab.train([side for pair in pairs for side in pair[1:]] * 9, tmp_path / "joint.model", size=22)
+    entries = []
+    for pair in pairs:
+        texts = (f"{' '.join(reversed(pair.target.split()))}", pair.target)
+        ids = [tuple(pieces.encode(text, pair.source)) for text in texts]
+        entries.append((pair, [Hypothesis(each, -1.0, True) for each in ids]))
+    path = nbest.write_part(tmp_path, 0, entries)
+    chosen, stats = select.choose(
+        select.Part(path, pairs), model=tmp_path / "joint.model", settings=BLEU, tokenizer="13a"
+    )
+    assert chosen == pairs
+    assert not stats.causes
+
+
 def test_decode_all_gives_what_decode_gives_for_each_line(lists: tuple[Path, Path, list[Pair]]) -> None:
     pieces = vocab.load(lists[1])
     many = [pieces.encode(pair.target) for pair in lists[2][:50]] + [[], [vocab.UNK, vocab.EOS, 7], [vocab.PAD]]
-    assert pieces.decode_all(many) == [pieces.decode(ids) for ids in many]
-    assert pieces.decode_all([]) == []
+    assert pieces.decode_all(many, [""] * 53) == [pieces.decode(ids, "") for ids in many]
+    assert pieces.decode_all([], []) == []
 
 
 def test_choose_refuses_a_list_of_another_text(lists: tuple[Path, Path, list[Pair]]) -> None:

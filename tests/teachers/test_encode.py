@@ -66,6 +66,18 @@ def test_texts_that_the_vocabulary_changes_are_counted_and_shown(project: Path) 
     assert "1,100 do not come back the same" in encode.describe(origin)
 
 
+def test_hypotheses_have_the_numbers_of_their_sources_placeholders(tmp_path: Path) -> None:
+    pair = Pair(0, "{a} of %s", "%s hat {a}")
+    bitext.write(tmp_path / "text.tsv", [pair])
+    pieces = vocab.train([*pair[1:], "b c"] * 9, tmp_path / "vocab.model", size=22)
+    hypotheses = [TextHypothesis(text, None) for text in ("%s hat {a}", "{a} hat {a}")]
+    nbest.write_part(tmp_path / "own", 0, [(pair, text_lists.to_nbest(hypotheses))])
+    assert write(tmp_path, "own").changed == 0
+    ((_, lists),) = nbest.read_part(nbest.part_path(tmp_path / "nbest", 0), [pair])
+    assert [[id for id in each.ids if id in (4, 5)] for each in lists] == [[5, 4], [4, 4]]
+    assert pieces.decode(lists[0].ids, "%d of {x}") == "{x} hat %d"
+
+
 def test_lists_of_several_teachers_are_joined_line_by_line_and_the_audit_says_whose_were_taken(project: Path) -> None:
     assert write(project, "bad", "good").hypotheses == 3300
     chosen, by_metric = choose(project)

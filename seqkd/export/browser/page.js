@@ -53,7 +53,7 @@ async function translate(line, beam, isNewest) {
     since = performance.now();
   }
   worked += performance.now() - since;
-  return { ids: [], ...step.value, source, isCut: whole.length > pieces, milliseconds: worked };
+  return { ids: [], ...step.value, text: line, source, isCut: whole.length > pieces, milliseconds: worked };
 }
 
 async function update() {
@@ -69,7 +69,7 @@ async function update() {
   $("word").textContent = lines.some((line) => line.ids.length) ? HINT : "";
   const milliseconds = lines.reduce((sum, line) => sum + line.milliseconds, 0);
   $("time").textContent = text.trim() ? `${milliseconds.toFixed(milliseconds < 10 ? 1 : 0)} ms` : "";
-  showNote(text, lines);
+  showNote(lines);
   showAttention(lines.find((line) => line.ids.length));
 }
 
@@ -80,8 +80,8 @@ function showLine(line) {
     if (!words.length || vocabulary.pieces[id].startsWith(MARK)) words.push([]);
     words.at(-1).push(index);
   });
-  const textOf = (indices) => vocabulary.decode(indices.map((index) => line.ids[index]));
-  const seen = words.filter(textOf), whole = vocabulary.decode(line.ids);
+  const textOf = (indices) => vocabulary.decode(indices.map((index) => line.ids[index]), line.text);
+  const seen = words.filter(textOf), whole = vocabulary.decode(line.ids, line.text);
   if (seen.map(textOf).join(" ") !== whole) return [showWord(line, words.flat(), whole)]; // half characters in between
   return seen.flatMap((word, at) => [at ? " " : "", showWord(line, word, textOf(word))]);
 }
@@ -89,7 +89,7 @@ function showLine(line) {
 function showWord(line, indices, text) {
   const probability = Math.exp(indices.reduce((sum, index) => sum + line.logProbabilities[index], 0));
   const percents = indices.map((index) => percent(Math.exp(line.logProbabilities[index])));
-  const pieces = indices.map((index, at) => `${pieceText(line.ids[index])} ${percents[at]}`);
+  const pieces = indices.map((index, at) => `${pieceText(line.ids[index], line)} ${percents[at]}`);
   const detail = `${text}: ${percent(probability)}${indices.length > 1 ? ` (${pieces.join(", ")})` : ""}`;
   const word = element("span", { class: "word", tabindex: "-1", title: percent(probability) }, text);
   word.style.setProperty("--doubt", `${Math.round(100 * (1 - probability))}%`);
@@ -114,9 +114,10 @@ function moveFocus(event) {
 }
 
 // Say what makes a translation a guess.
-function showNote(text, lines) {
+function showNote(lines) {
   const isKnown = (character) => character === " " || vocabulary.ids.has(character);
-  const unseen = new Set([...normalize(text)].filter((character) => !isKnown(character)));
+  const characters = lines.flatMap((line) => [...vocabulary.mask(line.text)]);
+  const unseen = new Set(characters.filter((character) => !isKnown(character)));
   const notes = [];
   if (unseen.size) notes.push(`Characters that the model hardly knows: ${[...unseen].slice(0, 10).join(" ")}`);
   if (lines.some((line) => line.isCut)) notes.push("Of a long line only the beginning is translated; break it up.");
@@ -128,8 +129,8 @@ function showAttention(line) {
   const small = line && line.source.length <= MOST_PIECES && line.attention.length <= MOST_PIECES;
   $("attention-section").hidden = !small;
   if (!small) return;
-  const columns = line.source.map(pieceText);
-  const rows = line.attention.map((_, index) => (index < line.ids.length ? pieceText(line.ids[index]) : "(end)"));
+  const columns = line.source.map((id) => pieceText(id, line));
+  const rows = line.attention.map((_, index) => (index < line.ids.length ? pieceText(line.ids[index], line) : "(end)"));
   const left = LETTER * Math.max(...rows.map((text) => text.length)) + 10;
   const top = LETTER * Math.max(...columns.map((text) => text.length)) + 10;
   const width = left + CELL * columns.length + 60, height = top + CELL * rows.length;
@@ -151,8 +152,8 @@ function showAttention(line) {
   $("attention").replaceChildren(svg);
 }
 
-function pieceText(id) {
-  return vocabulary.pieces[id].replaceAll(MARK, "\u00b7"); // a dot begins a word
+function pieceText(id, line) {
+  return vocabulary.restore(vocabulary.pieces[id], line.text).replaceAll(MARK, "\u00b7"); // a dot begins a word
 }
 
 function percent(probability) {

@@ -1,5 +1,5 @@
 "use strict";
-// Text to piece ids and back, as seqkd.data.vocab does it: the normal form, then sentencepiece's BPE.
+// Text to piece ids and back, as seqkd.data.vocab does it: the normal form, placeholders, then sentencepiece's BPE.
 
 const SPACE = "\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000";
 const SPACES = new RegExp(`[${SPACE}]+`, "u");
@@ -21,7 +21,8 @@ function normalize(text) {
 
 class Vocabulary {
   // pieces: texts by id; scores: what merges first; kinds: a letter each, n(ormal), u(nknown), c(ontrol), b(yte).
-  constructor({ pieces, scores_of_pieces: scores, kinds }) {
+  // placeholders: their regular expression, and the signs of those that are written as a piece each.
+  constructor({ pieces, scores_of_pieces: scores, kinds, placeholders: { pattern, signs } }) {
     this.pieces = pieces;
     this.scores = scores;
     this.kinds = kinds;
@@ -30,11 +31,29 @@ class Vocabulary {
     this.bytes = new Map();
     pieces.forEach((piece, id) => kinds[id] === "b" && this.bytes.set(byteOf(piece), id));
     this.words = new Map(); // of words seen before
+    this.pattern = new RegExp(pattern, "gu");
+    this.signs = [...signs];
+  }
+
+  // Return those placeholders of a text that are written as a piece each.
+  placeholders(text) {
+    return [...new Set(normalize(text).match(this.pattern))].slice(0, this.signs.length);
+  }
+
+  // Return the text's normal form with signs in place of its placeholders, as seqkd.data.placeholders.mask does.
+  mask(text) {
+    const found = this.placeholders(text);
+    return normalize(text).replace(this.pattern, (own) => this.signs[found.indexOf(own)] ?? own);
+  }
+
+  // Return the text with the source's placeholders in place of signs.
+  restore(text, source) {
+    return this.placeholders(source).reduce((made, own, index) => made.split(this.signs[index]).join(own), text);
   }
 
   // Return the piece ids of a text.
   encode(text) {
-    const marked = MARK + normalize(text).replaceAll(" ", MARK);
+    const marked = MARK + this.mask(text).replaceAll(" ", MARK);
     if (marked === MARK) return [];
     const ids = marked.match(/\u2581[^\u2581]*/gu).flatMap((word) => this.encodeWord(word)); // no piece spans two words
     return ids.filter((id, index) => id !== this.unknown || ids[index - 1] !== id); // a run of unknown ones is one
@@ -67,8 +86,8 @@ class Vocabulary {
     return this.bytes.size ? [...new TextEncoder().encode(symbol)].map((byte) => this.bytes.get(byte)) : [this.unknown];
   }
 
-  // Return the text of piece ids in its normal form.
-  decode(ids) {
+  // Return the text of piece ids in its normal form, with the placeholders of the source that it translates.
+  decode(ids, source) {
     let text = "", bytes = [];
     for (const id of ids) {
       if (this.kinds[id] === "b") {
@@ -78,7 +97,7 @@ class Vocabulary {
       text += decodeBytes(bytes) + this.show(id);
       bytes = [];
     }
-    return normalize(text + decodeBytes(bytes));
+    return normalize(this.restore(text + decodeBytes(bytes), source));
   }
 
   show(id) {
