@@ -31,6 +31,6 @@ def main(
     bounds.require_network(row, params.student, vocab.size)
     model = run.init_model(vocab, params.student, seed=params.seed, device=device)
     paths = {"texts": texts, "corpus": corpus, "teacher": teacher}
-    spec = run.TrainingRun.of_row(row, settings, optim="student", init_from=run.RANDOM, **paths)
+    spec = run.TrainingRun.of_row(row, settings, params.word_teacher, optim="student", init_from=run.RANDOM, **paths)
     outs = {"out": models / row, "curve_out": curves / f"{row}.csv"}
     run.train_and_save(model, [spec], params, machine, check=bounds.require_training, **outs, live=live)

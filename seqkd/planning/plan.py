@@ -136,7 +136,7 @@ def _train(sample: Sample, stage: str, model: str, *, settings: OptimizerSetting
     new = max(0, sample.train - len(sample.pairs)) * sample.machine.processes  # pairs that no slice held
     memory = cost.memory + bounds.text_bytes(new, new * 2 * sample.tokens)
     seconds = settings.epochs * cost.per_token * (tokens + FORWARD * sample.dev * sample.tokens)
-    if top_k is not None:
+    if top_k is not None and params.trains_teacher:  # how fast another's teacher is cannot be measured here
         stored = (vectors := bounds.FLOAT * tokens * params.teacher.hidden) <= teacher.MAX_STORE_BYTES
         memory += vectors * (stored and not top_k)
         passes = 1 if stored or top_k else settings.epochs
