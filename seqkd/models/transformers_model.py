@@ -46,9 +46,17 @@ def inputs(tokenizer: Any, sources: Sequence[str], teacher: TransformersTeacher)
 
 
 def forced_bos(tokenizer: Any, teacher: TransformersTeacher) -> int | None:
-    """Return the id of the target language with which a translation begins; None: the row of teachers has none."""
+    """Return the id of the target language with which a translation begins; None: the row of teachers has none.
+
+    Raise InputError for a language that the model does not know.
+    """
     code = teacher.target_code
-    return int(tokenizer.convert_tokens_to_ids(code)) if code and not _is_tag(code) else None
+    if not code or _is_tag(code):
+        return None
+    id = tokenizer.convert_tokens_to_ids(code)
+    if id is None or id == tokenizer.unk_token_id:
+        raise InputError(f"{teacher.model} has no language {code!r}; write target_code as the model calls it.")
+    return int(id)
 
 
 def _is_tag(code: str) -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import marian
 import pytest
+import sentencepiece
 import torch
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from seqkd.teachers import vocabulary
 from seqkd.utils.errors import InputError
 
 pytestmark = pytest.mark.slow
-pytest.importorskip("transformers", reason="needs seqkd[transformers]")
+transformers = pytest.importorskip("transformers", reason="needs seqkd[transformers]")
 
 SOURCES = ["the old house is red", "a cat", "the cat sat on the mat and the house is old"]
 TARGETS = ["das alte Haus ist rot", "die Katze saß auf der Matte und das Haus ist alt", "Haus"]
@@ -138,6 +139,38 @@ def test_padding_that_a_model_never_writes_takes_no_probability(copied: Path) ->
 def test_language_stands_before_the_target_and_is_not_predicted(folder: Path) -> None:
     decoder, vocab = loaded(folder, target_code="t")  # any piece does
     compare(stored(decoder, vocab), plain(decoder, vocab, first="t"))
+
+
+def test_language_that_the_model_does_not_know_is_refused(folder: Path) -> None:
+    decoder, vocab = loaded(folder, target_code="deu_Latn")
+    with pytest.raises(InputError, match="has no language 'deu_Latn'; write target_code as the model calls it"):
+        stored(decoder, vocab)
+
+
+def test_model_with_other_special_ids_and_a_padded_output_has_the_same_order(tmp_path: Path) -> None:
+    t5(tmp_path)
+    decoder, vocab = loaded(tmp_path)
+    assert decoder.vocab_size == 64 > vocab.size
+    pieces = [vocab.pieces()[id].text for id in vocab.encode(TARGETS[0])]
+    assert pieces == decoder.tokenizer.tokenize(TARGETS[0])
+    compare(stored(decoder, vocab), plain(decoder, vocab))
+
+
+def t5(folder: Path) -> None:
+    """Write the folder of a random T5 model: padding 0, end 1, unknown 2, no start, more ids than pieces."""
+    with (folder / "spiece.model").open("wb") as file:
+        sentencepiece.SentencePieceTrainer.Train(
+            sentence_iterator=iter([*SOURCES, *TARGETS] * 20), model_writer=file, vocab_size=60, minloglevel=2,
+            hard_vocab_limit=False, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
+        )  # fmt: skip
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
+    config = transformers.T5Config(vocab_size=64, decoder_start_token_id=0, **sizes)
+    model = transformers.T5ForConditionalGeneration(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())))
+    model.save_pretrained(folder)
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "T5Tokenizer", "extra_ids": 0}))
 
 
 def test_line_that_is_too_long_for_the_model_is_refused(folder: Path) -> None:
