@@ -10,7 +10,7 @@ import pytest
 import sentencepiece
 import torch
 
-JOINT = 60  # pieces of a model that is learnt from texts, at most
+JOINT = 200  # pieces of a model that is learnt from texts, at most
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -42,6 +42,23 @@ def make(folder: Path, texts: Sequence[str] = ()) -> None:
     model.save_pretrained(folder)
     files = (str(folder / name) for name in ("source.spm", "target.spm", "vocab.json"))
     transformers.MarianTokenizer(*files, source_lang="en", target_lang="de").save_pretrained(folder)
+
+
+def train(folder: Path, pairs: Sequence[tuple[str, str]], *, updates: int) -> None:
+    """Train a model that `make` wrote, so that its translations end and depend on their sources."""
+    transformers = pytest.importorskip("transformers", reason="needs seqkd[transformers]")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder).train()
+    sources, targets = map(list, zip(*pairs, strict=True))
+    batch = tokenizer(sources, text_target=targets, return_tensors="pt", padding=True)
+    batch["labels"] = batch["labels"].masked_fill(batch["labels"] == tokenizer.pad_token_id, -100)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    torch.manual_seed(1)
+    for _ in range(updates):
+        optimizer.zero_grad()
+        model(**batch).loss.backward()
+        optimizer.step()
+    model.save_pretrained(folder)
 
 
 def _joint_pieces(folder: Path, texts: Sequence[str]) -> None:
