@@ -57,7 +57,9 @@ def learnt(parts: Prepared, size: int) -> Vocab:
     """Return the vocabulary that the stage vocab would learn with its default settings."""
     sides = [side for pair in parts.train for side in (pair.source, pair.target)]
     with TemporaryDirectory() as folder:
-        return vocab.train(sides, Path(folder, "joint.model"), **schema.VocabSettings(size=size).model_dump())
+        return vocab.train(
+            sides, Path(folder, "joint.model"), **schema.VocabSettings(size=size).model_dump(exclude={"teacher"})
+        )
 
 
 def ceiling(lines: list[str], pieces: Vocab, *, tokenizer: str) -> tuple[int, float, int, float, str]:

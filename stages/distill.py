@@ -34,6 +34,6 @@ def main(
     bounds.require_network(row, student, vocab.size)
     model = run.init_model(vocab, student, seed=params.seed, device=device)
     paths = {"texts": texts, "corpus": corpus, "teacher": teacher}
-    spec = run.TrainingRun.of_row(row, settings, optim="student", init_from=run.RANDOM, **paths)
+    spec = run.TrainingRun.of_row(row, settings, params.word_teacher, optim="student", init_from=run.RANDOM, **paths)
     train = partial(run.train_and_save, check=bounds.require_training, search=beam_search.greedy, live=live)
     train(model, [spec], params, machine, out=models / row, curve_out=curves / f"{row}.csv")

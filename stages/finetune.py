@@ -31,6 +31,8 @@ def main(
     settings = schema.row(params.finetune, row, section="finetune")
     model = checkpoint.load(models / settings.init_from, devices.configure(machine, params.precision))
     paths = {"texts": texts, "corpus": corpus, "teacher": teacher}
-    spec = run.TrainingRun.of_row(row, settings, optim="finetune", init_from=settings.init_from, **paths)
+    spec = run.TrainingRun.of_row(
+        row, settings, params.word_teacher, optim="finetune", init_from=settings.init_from, **paths
+    )
     train = partial(run.train_and_save, check=bounds.require_training, search=beam_search.greedy, live=live)
     train(model, [spec], params, machine, out=models / row, curve_out=curves / f"{row}.csv")

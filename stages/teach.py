@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from seqkd.config import load, schema
-from seqkd.config.teachers import TrainedTeacher
+from seqkd.config.teachers import ModelTeacher, TrainedTeacher
 from seqkd.corpora import monolingual
+from seqkd.data import text_lists
 from seqkd.decoding import corpus_decoder
-from seqkd.teachers import translate
+from seqkd.teachers import translate, vocabulary
 from seqkd.teachers.translate import Request
 from seqkd.utils import atomic
 from seqkd.utils.progress import Progress
@@ -30,8 +31,13 @@ def main(row: Row, *, text: Text, test: Test, out: Out) -> None:
         rows = {name: each for name, each in params.decode.items() if each.teacher == row}
         file = monolingual.file(params.data)
         requests = translate.requests(row, teacher, rows, machine=machine, text=text, test=test, lines=file)
+    pieces = None
+    if params.vocab.teacher == row and isinstance(teacher, ModelTeacher):
+        pieces = vocabulary.of_teacher(row, teacher, params.vocab)
     with atomic.atomic_write(out / row) as folder:
         folder.mkdir()
+        if pieces is not None:
+            (folder / text_lists.VOCAB).write_bytes(pieces.model)
         for name, request in requests.items():
             cache = translate.open_cache(request)
             lines, new = corpus_decoder.count(cache, request.text)

@@ -1,4 +1,4 @@
-"""vocab: learn one joint sentencepiece vocabulary from the text that the students will read."""
+"""vocab: one joint sentencepiece vocabulary, learnt from the text that the students will read, or a teacher's."""
 
 from collections import Counter
 from itertools import chain
@@ -9,6 +9,7 @@ import typer
 
 from seqkd.config import load
 from seqkd.data import bitext, text_lists, vocab
+from seqkd.utils import atomic
 
 Text = Annotated[Path, typer.Option(help="The training pairs.")]
 External = Annotated[Path, typer.Option(help="The folder of external teachers' lists.")]
@@ -17,18 +18,26 @@ WRITES = "{out}"
 
 
 def main(*, text: Text, external: External = Path("data/external"), out: Out) -> None:
-    """Learn the joint vocabulary from both sides of the pairs, and from what external teachers wrote."""
+    """Learn the joint vocabulary from both sides of the pairs, and from what external teachers wrote.
+
+    With vocab.from it is that of a teacher, which the stage `teach` has found.
+    """
     params = load.params()
     lists = [external / owner / row for row, each in params.decode.items() if (owner := params.teacher_of(each))]
     human = (side for pair in bitext.stream(text) for side in (pair.source, pair.target) if side)
     written = chain.from_iterable(text_lists.sound(folder, text) for folder in lists)
     sides = vocab.sample(chain(human, written))
-    joint = vocab.train(sides, out, **params.vocab.model_dump())
+    if params.vocab.teacher is None:
+        joint = vocab.train(sides, out, **params.vocab.model_dump(exclude={"teacher"}))
+    else:
+        joint = vocab.load(external / params.vocab.teacher / text_lists.VOCAB)
+        with atomic.atomic_write(out) as partial:
+            partial.write_bytes(joint.model)
     encoded = joint.encode_all(sides)
     changed = sum(text != side for text, side in zip(joint.decode_all(encoded, sides), sides, strict=True))
     rare = Counter(character for side in sides for character in joint.rare_characters(side))
     print(f"{joint.size:,} pieces; a sentence has {sum(map(len, encoded)) / len(sides):.1f} on average")
     print(
-        f"{len(rare):,} characters are too rare to be pieces and stand {rare.total():,} times in the text; "
+        f"{len(rare):,} characters are no pieces and stand {rare.total():,} times in the text; "
         f"{changed:,} of {len(sides):,} sentences do not come back from their pieces as they were"
     )

@@ -30,9 +30,9 @@ TORCHLESS_STAGES = {"validate", "preprocess", "vocab", "select", "score", "repor
 HOMES = {  # library: the files of seqkd/ that may import it; stages/ may import typer alone
     "dvc": set[str](),
     "typer": {"cli"},
-    "sentencepiece": {"data/vocab", "export/onnx_example", "teachers/ctranslate2_teacher"},
+    "sentencepiece": {"data/vocab", "export/onnx_example", "teachers/ctranslate2_teacher", "teachers/vocabulary"},
     "ctranslate2": {"teachers/ctranslate2_teacher"},
-    "transformers": {"teachers/transformers_teacher"},
+    "transformers": {"models/transformers_model"},
     "onnx": {"export/onnx_graph"},
     "onnxruntime": {"export/onnx_example", "export/onnx_folder", "export/onnx_graph"},
     "sacrebleu": {"evaluation/metrics", "evaluation/significance"},

@@ -1,7 +1,7 @@
 """Names of rows in params.yaml: that each is there, none twice, and none leads back to itself."""
 
 from seqkd.config.schema import OWN, REFERENCE, DecodeSettings, Params, RowSettings
-from seqkd.config.teachers import OWN_BEAM
+from seqkd.config.teachers import OWN_BEAM, ModelTeacher
 from seqkd.utils.errors import InputError
 
 
@@ -60,13 +60,47 @@ def _check_teachers(params: Params, where: str) -> None:
             raise InputError(f"{key}.teacher is {row.teacher!r}; it must be a row of teachers (now: {known}).")
         elif row.beam is None and _searches(params, row):
             raise InputError(f"{key}.beam is missing; add it.")
-    for name, student in _students(params).items():
-        if student.alpha and not params.trains_teacher:
-            others = ", ".join(params.external)
+    _check_vocabulary(params, where)
+    _check_word_kd(params, where)
+
+
+def _check_vocabulary(params: Params, where: str) -> None:
+    """Raise InputError where the vocabulary shall be that of a teacher which can have none."""
+    owner = params.vocab.teacher
+    if owner is None:
+        return
+    allowed = [name for name, row in params.external.items() if isinstance(row, ModelTeacher)]
+    if owner not in allowed:
+        listed = ", ".join(allowed) or "none"
+        raise InputError(
+            f"{where}: vocab.from is {owner!r}; it must be a teacher of kind transformers or ctranslate2 ({listed})."
+        )
+    for key in sorted({"character_coverage", "byte_fallback"} & params.vocab.model_fields_set):
+        raise InputError(f"{where}: vocab.{key} is for a vocabulary that is learnt; remove it, or vocab.from.")
+
+
+def _check_word_kd(params: Params, where: str) -> None:
+    """Raise InputError where no teacher can give the distribution that a row's loss needs."""
+    words = {name: row for name, row in _students(params).items() if row.alpha and not params.trains_teacher}
+    teacher, owner = params.word_teacher, params.vocab.teacher
+    for name, row in words.items():
+        if teacher is not None and row.top_k:
+            continue
+        key = f"{where}: {name}.alpha is {row.alpha:g}"
+        if teacher is not None:
             raise InputError(
-                f"{where}: {name}.alpha is {student.alpha:g}, but Word-KD needs a teacher of the students' vocabulary, "
-                f"and {others} has another; set it to 0, or train a teacher too (a row of decode without teacher)."
+                f"{key}, but of {teacher.name}'s distribution only the likeliest pieces are stored; add top_k to the "
+                "row, such as top_k: 16."
             )
+        if owner is not None:
+            raise InputError(
+                f"{key}, but CTranslate2 gives no distribution of {owner}; set it to 0, or name the same model as a "
+                "teacher of kind transformers."
+            )
+        raise InputError(
+            f"{key}, but Word-KD needs a teacher of the students' vocabulary, and {', '.join(params.external)} has "
+            "another; set it to 0, or train a teacher too (a row of decode without teacher)."
+        )
 
 
 def _students(params: Params) -> dict[str, RowSettings]:

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from seqkd.config import old_names
 from seqkd.config.old_names import OldNames
 from seqkd.config.records import Fraction, Language, Members, Name, Positive, Range, Ratio, Record, Size, distinct, some
-from seqkd.config.teachers import ExternalTeacher, TeacherSettings, TrainedTeacher
+from seqkd.config.teachers import ExternalTeacher, TeacherSettings, TrainedTeacher, TransformersTeacher, WordTeacher
 from seqkd.utils.errors import InputError
 
 T = TypeVar("T")
@@ -29,6 +29,7 @@ class DataSettings(Record):
 
 class VocabSettings(Record):
     size: Annotated[int, Field(ge=MIN_VOCAB_SIZE, le=1_000_000)]  # joint pieces of both languages
+    teacher: Annotated[Name | None, Field(alias="from")] = None  # whose sentencepiece model it is; None: it is learnt
     # The fraction of the text's characters that are pieces; rarer ones are bytes. auto: as many as are worth a piece.
     character_coverage: Literal["auto"] | Annotated[float, Field(ge=0.9, le=1)] = "auto"
     byte_fallback: bool = True  # 256 of the pieces are bytes; false: a character that is no piece is unknown
@@ -155,6 +156,14 @@ class Params(Record):
         """Whether a teacher is trained: a row names it, a list is decoded by it, or there is no other."""
         own = any(self.teacher_of(row) is None and not row.join for row in self.decode.values())
         return own or not self.external or len(self.external) < len(self.teachers)
+
+    @property
+    def word_teacher(self) -> WordTeacher | None:
+        """The external teacher whose distribution Word-KD matches; None: the trained one's, or there is none."""
+        owner = self.external.get(self.vocab.teacher or "")
+        if self.trains_teacher or self.vocab.teacher is None or not isinstance(owner, TransformersTeacher):
+            return None
+        return WordTeacher(self.vocab.teacher, owner)
 
     def untrained(self, role: str) -> str | None:
         """Return why no network of this role is trained on human text; None: one is."""

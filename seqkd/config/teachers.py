@@ -1,6 +1,6 @@
 """The kinds of teachers, as rows of teachers in params.yaml."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -52,4 +52,12 @@ TeacherSettings = Annotated[
     Field(discriminator="kind"),
 ]
 ExternalTeacher = FilesTeacher | CommandTeacher | CTranslate2Teacher | TransformersTeacher
+ModelTeacher = CTranslate2Teacher | TransformersTeacher  # these may have a sentencepiece model
 OWN_BEAM = (TrainedTeacher, CTranslate2Teacher, TransformersTeacher)  # these search with the row's beam
+
+
+class WordTeacher(NamedTuple):
+    """An external teacher that gives a distribution over the students' vocabulary."""
+
+    name: str  # its row
+    settings: TransformersTeacher

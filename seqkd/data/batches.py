@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seqkd.data import bitext
+from seqkd.data.bitext import Pair
 from seqkd.data.vocab import BOS, EOS, PAD, Vocab
 from seqkd.utils.errors import InputError
 
@@ -71,12 +72,20 @@ def tokenize(path: Path, vocab: Vocab, *, max_length: int | None = None) -> Toke
 
     Raise InputError where no pair is left.
     """
-    lines = bitext.stream(path, repeats=True)
-    pairs = [(vocab.encode(pair.source), vocab.encode(pair.target, pair.source)) for pair in lines]
-    pairs = [pair for pair in pairs if all(0 < len(ids) <= (max_length or len(ids)) for ids in pair)]
+    pairs = list(tokenized_pairs(path, vocab, max_length=max_length))
     if not pairs:
         raise InputError(f"{path}: no pair is left; raise data.max_length in params.yaml or check the corpus.")
-    return TokenizedCorpus([source for source, _ in pairs], [target for _, target in pairs])
+    return TokenizedCorpus([source for _, source, _ in pairs], [target for *_, target in pairs])
+
+
+def tokenized_pairs(
+    path: Path, vocab: Vocab, *, max_length: int | None = None
+) -> Iterator[tuple[Pair, list[int], list[int]]]:
+    """Yield the pairs of a corpus file that `tokenize` keeps, each with the pieces of its source and target."""
+    for pair in bitext.stream(path, repeats=True):
+        sides = vocab.encode(pair.source), vocab.encode(pair.target, pair.source)
+        if all(0 < len(ids) <= (max_length or len(ids)) for ids in sides):
+            yield pair, *sides
 
 
 def tokenize_sources(path: Path, vocab: Vocab, *, max_length: int) -> TokenizedCorpus:

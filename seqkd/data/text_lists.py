@@ -14,7 +14,9 @@ from seqkd.data.nbest import Hypothesis
 from seqkd.data.normalization import normalize
 from seqkd.data.vocab import Vocab
 
-TEST = "test.set"  # the folder of a teacher's lists of the test set, beside those of its rows; no row has such a name
+# Beside the folders of a teacher's rows, none of which has such a name:
+TEST = "test.set"  # the folder of its lists of the test set
+VOCAB = "vocab.model"  # its sentencepiece model with the students' special pieces, where vocab.from names the teacher
 
 
 class TextHypothesis(NamedTuple):

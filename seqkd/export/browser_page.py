@@ -33,7 +33,12 @@ def write(path: Path, model: Model, card: Card, *, test: Path | None = None) -> 
     if not isinstance(model.network, LSTMNetwork):
         raise InputError("only a single LSTM can be exported to a page; export this model to a folder.")
     if not model.vocab.keeps_text:
-        raise InputError("the model's vocabulary was made by an earlier version; train it anew.")
+        raise InputError(
+            "the model's vocabulary folds characters (an earlier version made it, or a teacher of others), which a page"
+            " cannot do; export this model to a folder."
+        )
+    if any(not piece.score.is_integer() for piece in model.vocab.pieces()):  # BPE numbers its merges
+        raise InputError("the model's vocabulary is not of BPE, as a page needs it; export this model to a folder.")
     sent = checkpoint.rounded(model)
     sent.network.int8 = False  # the page multiplies floats
     found = scores.measure(scores.searcher(sent), test, language=card.target)

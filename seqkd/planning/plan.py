@@ -152,7 +152,7 @@ def _train(
     memory = cost.memory + bounds.text_bytes(new, new * 2 * sample.tokens)
     each = settings.epochs * cost.per_token * (tokens + FORWARD * sample.dev * sample.tokens)
     seconds = network.members * each
-    if top_k is not None:
+    if top_k is not None and params.trains_teacher:  # how fast another's teacher is cannot be measured here
         size = params.teacher.members * params.teacher.hidden
         stored = (vectors := bounds.FLOAT * tokens * size) <= teacher.MAX_STORE_BYTES
         memory += vectors * (stored and not top_k)

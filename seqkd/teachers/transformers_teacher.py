@@ -10,9 +10,9 @@ from seqkd.config.machine import Machine
 from seqkd.config.schema import DecodeSettings
 from seqkd.config.teachers import TransformersTeacher
 from seqkd.data.text_lists import TextHypothesis
+from seqkd.models import transformers_model
 from seqkd.teachers import ranking
 from seqkd.utils import cache_dir, fingerprint
-from seqkd.utils.errors import InputError
 
 BATCH_PIECES = 8192  # of sources, padded, times the beam: what one batch may hold in memory
 MAX_PIECES = 256  # of a translation
@@ -20,7 +20,7 @@ MAX_PIECES = 256  # of a translation
 
 def key(teacher: TransformersTeacher, settings: DecodeSettings) -> str:
     """Return the key of the cache: the library and this code, the model's files or name, the languages, the search."""
-    folder, library = Path(teacher.model), _library().__version__
+    folder, library = Path(teacher.model), transformers_model.version()
     model = folder if folder.is_dir() else teacher.model
     return cache_dir.key(library, torch.__version__, fingerprint.of(__name__), repr((teacher, settings)), model)
 
@@ -31,35 +31,13 @@ def translate(
 ) -> Iterator[list[tuple[str, list[TextHypothesis]]]]:
     """Yield the sources of each chunk with their n-best lists; scores are summed log-probabilities."""
     torch.set_num_threads(machine.processes)
-    tokenizer, model = _load(teacher, machine)
+    tokenizer, model = transformers_model.load(teacher, machine)
     for chunk in chunks:
         lists: dict[int, list[TextHypothesis]] = {}
         for rows in _batches(tokenizer, chunk, beam=settings.beam or 1):
             results = _search(tokenizer, model, [chunk[row] for row in rows], teacher=teacher, settings=settings)
             lists |= dict(zip(rows, results, strict=True))
         yield [(source, lists[row]) for row, source in enumerate(chunk)]
-
-
-def _load(teacher: TransformersTeacher, machine: Machine) -> tuple[Any, Any]:
-    library = _library()
-    library.logging.set_verbosity_error()
-    library.logging.disable_progress_bar()
-    languages = {"src_lang": teacher.source_code, "tgt_lang": teacher.target_code}
-    given = {name: code for name, code in languages.items() if code and not code.startswith(">>")}
-    common = {"local_files_only": not machine.allow_download, "trust_remote_code": False}
-    try:
-        tokenizer = library.AutoTokenizer.from_pretrained(teacher.model, **given, **common)
-        model = library.AutoModelForSeq2SeqLM.from_pretrained(
-            teacher.model, use_safetensors=True, dtype=torch.float32, **common
-        )
-    except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
-        reason = (str(error).strip().splitlines() or ["no reason given"])[0].rstrip(".")
-        wish = "" if machine.allow_download else ", or set allow_download: true in machine.yaml to fetch it by name"
-        raise InputError(
-            f"{teacher.model}: transformers cannot load it ({reason}); name the folder of an encoder-decoder model with"
-            f" safetensors{wish}."
-        ) from None
-    return tokenizer, model.eval()
 
 
 def _batches(tokenizer: Any, chunk: list[str], *, beam: int) -> Iterator[list[int]]:
@@ -79,12 +57,9 @@ def _search(
     tokenizer: Any, model: Any, sources: list[str], *, teacher: TransformersTeacher, settings: DecodeSettings
 ) -> list[list[TextHypothesis]]:
     """Return the n-best list of each source."""
-    beam, code = settings.beam or 1, teacher.target_code
-    is_tag = bool(code and code.startswith(">>"))  # it stands before the source, as >>pt_br<< of the OPUS models does
-    inputs = tokenizer(
-        [f"{code} {source}" if is_tag else source for source in sources], return_tensors="pt", padding=True
-    )
-    forced = {"forced_bos_token_id": tokenizer.convert_tokens_to_ids(code)} if code and not is_tag else {}
+    beam, first = settings.beam or 1, transformers_model.forced_bos(tokenizer, teacher)
+    inputs = transformers_model.inputs(tokenizer, sources, teacher)
+    forced = {} if first is None else {"forced_bos_token_id": first}
     found = model.generate(
         **inputs,
         **forced,
@@ -110,11 +85,3 @@ def _scores(model: Any, found: Any, *, beam: int) -> list[float]:
         return list(map(float, found.sequences_scores))
     steps = model.compute_transition_scores(found.sequences, found.scores, normalize_logits=True)
     return list(map(float, steps.masked_fill(found.sequences[:, 1:] == model.config.pad_token_id, 0.0).sum(1)))
-
-
-def _library() -> Any:
-    try:
-        import transformers
-    except ModuleNotFoundError:
-        raise InputError("a teacher of kind transformers needs its library; install seqkd[transformers].") from None
-    return transformers

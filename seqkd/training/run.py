@@ -11,13 +11,14 @@ import torch
 
 from seqkd.config.machine import Machine
 from seqkd.config.schema import OWN, NetworkSettings, OptimizerSettings, Params, RowSettings
+from seqkd.config.teachers import WordTeacher
 from seqkd.data import batches, bitext
 from seqkd.data.vocab import Vocab
 from seqkd.models import checkpoint, ensemble, perplexity
 from seqkd.models.checkpoint import Model
 from seqkd.models.interface import Network, NetworkShape
 from seqkd.ops import devices
-from seqkd.training import curve, model_card, trainer
+from seqkd.training import curve, external_teacher, model_card, trainer
 from seqkd.training.curve import Epoch
 from seqkd.training.on_policy import Search
 from seqkd.training.teacher import TopKCache
@@ -42,16 +43,19 @@ class TrainingRun:
     top_k: int = 0  # words of the teacher's distribution to keep; 0: all
     epochs: int | None = None  # passes over the text; None: those of optim
     member: int = 0  # of an ensemble; each has its own seed
+    external: WordTeacher | None = None  # gives the distribution; teacher then has the vocabulary alone
 
     @classmethod
     def of_row(
-        cls, name: str, row: RowSettings, *, optim: str, init_from: str, texts: Path, corpus: Path, teacher: Path
-    ) -> Self:
-        """Return the specification of a row of distill or finetune. texts: the folder of all texts."""
-        text = texts / f"{row.train_text}.tsv"
-        return cls(
-            name, optim, text, corpus, init_from, row.alpha, teacher if row.alpha else None, row.top_k, row.epochs
-        )
+        cls, name: str, row: RowSettings, external: WordTeacher | None = None, /, *, optim: str, init_from: str,
+        texts: Path, corpus: Path, teacher: Path,
+    ) -> Self:  # fmt: skip
+        """Return the specification of a row of distill or finetune.
+
+        external: a teacher whose distribution Word-KD matches; texts: the folder of all texts.
+        """
+        own = cls(name, optim, texts / f"{row.train_text}.tsv", corpus, init_from, row.alpha, epochs=row.epochs)
+        return replace(own, teacher=teacher, top_k=row.top_k, external=external) if row.alpha else own
 
     @property
     def on_policy(self) -> bool:
@@ -123,7 +127,7 @@ def prepare(
         seed=spec.seed(params),
         alpha=spec.alpha,
         teacher=_load_teacher(spec, model),
-        top_k_cache=_top_k_cache(spec, params),
+        top_k_cache=_top_k_cache(spec, params, model.vocab),
         mask=model.mask,
         label=spec.label,
         optim=spec.optim,
@@ -202,6 +206,7 @@ def train_and_save(
                 member, own, params, machine, search=search, live=live and live / own.label.replace(" ", "-")
             )
             check(prepared.job, prepared.network, machine)
+            _ask_external_teacher(prepared, params, machine, model.vocab)
             results.append(train(prepared, machine))
         trainings.append(results)
     save(model, *trainings, out=out, curve_out=curve_out)
@@ -232,10 +237,22 @@ def _resume_folder(model: Model, spec: TrainingRun, params: Params, machine: Mac
     return cache_dir.path(key)
 
 
-def _top_k_cache(spec: TrainingRun, params: Params) -> TopKCache | None:
+def _ask_external_teacher(prepared: PreparedTraining, params: Params, machine: Machine, vocab: Vocab) -> None:
+    """Store what is missing of an external teacher's distribution over the text."""
+    spec, job = prepared.spec, prepared.job
+    if spec.external is not None and job.top_k_cache is not None:
+        kept = batches.tokenized_pairs(spec.text, vocab, max_length=params.data.max_length)
+        sources = (pair.source for pair, *_ in kept)
+        external_teacher.write(spec.external, vocab, job.top_k_cache, job.text, sources=sources, machine=machine)
+
+
+def _top_k_cache(spec: TrainingRun, params: Params, vocab: Vocab) -> TopKCache | None:
     """Return where all trainings on this text with this teacher and top_k keep the teacher's top-k targets."""
     if spec.teacher is None or not spec.top_k:
         return None
+    if spec.external is not None:
+        sizes = {"top_k": spec.top_k, "max_length": params.data.max_length}
+        return external_teacher.cache(spec.external.settings, vocab, spec.text, **sizes)
     key = cache_dir.key(
         fingerprint.of("seqkd.training.teacher"),
         repr((spec.top_k, params.data.max_length, params.precision)),
@@ -246,13 +263,23 @@ def _top_k_cache(spec: TrainingRun, params: Params) -> TopKCache | None:
 
 
 def _load_teacher(spec: TrainingRun, model: Model) -> Network | None:
-    """Return the network whose distribution the loss needs. Raises InputError where its vocabulary is another one."""
+    """Return the network whose distribution the loss needs; an external teacher has none here.
+
+    Raises InputError where its vocabulary is another one.
+    """
     if spec.teacher is None:
         return None
+    if spec.external is not None:
+        _require_vocab(spec, checkpoint.load_vocab(spec.teacher), model)
+        return None
     teacher = checkpoint.load(spec.teacher, model.network.device)
-    if teacher.vocab.model != model.vocab.model:
-        raise InputError(f"{spec.teacher}: its vocabulary is not that of {spec.name}; train both anew.")
+    _require_vocab(spec, teacher.vocab, model)
     return teacher.network
+
+
+def _require_vocab(spec: TrainingRun, vocab: Vocab, model: Model) -> None:
+    if vocab.model != model.vocab.model:
+        raise InputError(f"{spec.teacher}: its vocabulary is not that of {spec.name}; train both anew.")
 
 
 def without_targets(text: Path) -> str | None:
@@ -267,7 +294,8 @@ def card_fields(spec: TrainingRun, params: Params, *, used: int) -> dict[str, ob
     if used < pairs:
         count = f"{used:,} of {pairs:,}; the others have more than {limit} pieces (data.max_length) or an empty side"
         log(f"{spec.name}: pairs: {count}")
-    word_kd = {"teacher": spec.teacher.name, "top_k": spec.top_k} if spec.teacher else {}
+    name = spec.external.name if spec.external else spec.teacher.name if spec.teacher else None
+    word_kd = {"teacher": name, "top_k": spec.top_k} if name else {}
     return {
         "train_text": spec.text.stem,
         "pairs": count,

@@ -80,9 +80,10 @@ class TopKTargets:
     exists is not computed again.
     """
 
-    def __init__(self, network: Network, text: TokenizedCorpus, cache: TopKCache) -> None:
-        self.network, self.text, self.folder = network, text, cache.folder
-        self.top_k = min(cache.top_k, network.shape.vocab - 1)  # TopK keeps at least one word out of the list
+    def __init__(self, network: Network | None, text: TokenizedCorpus, cache: TopKCache) -> None:
+        self.network, self.text, self.cache = network, text, cache
+        # TopK keeps at least one word out of the list
+        self.top_k = cache.top_k if network is None else min(cache.top_k, network.shape.vocab - 1)
         lengths = torch.tensor([len(target) + 1 for target in text.targets])
         starts = lengths.cumsum(0) - lengths
         first_rows = torch.arange(len(lengths)) // LINES_PER_FILE * LINES_PER_FILE
@@ -92,7 +93,7 @@ class TopKTargets:
     @torch.no_grad()
     def precompute(self, group: DataParallelGroup) -> None:
         """Compute this process's part of the files that are missing, wait for the others, and open all files."""
-        paths = [self.folder / f"{first:08}" for first in range(0, len(self.text.targets), LINES_PER_FILE)]
+        paths = [file_path(self.cache, first) for first in range(0, len(self.text.targets), LINES_PER_FILE)]
         missing = [path for path in paths if not path.exists()]
         group.barrier()
         for path in missing[group.rank :: group.world_size]:
@@ -101,29 +102,20 @@ class TopKTargets:
         group.barrier()
         self.files = [checkpoint.read_tensors(path) for path in paths]
         if group.rank == 0:
-            self.folder.touch()
-            _evict(self.folder.parent)
+            self.cache.folder.touch()
+            _evict(self.cache.folder.parent)
 
     def _compute_file(self, first: int) -> dict[str, Tensor]:
         """Return the targets of LINES_PER_FILE lines from row first on: ids (tokens, k), probs (tokens, k + 1)."""
+        assert self.network is not None, "an external teacher's files are written before the training"
         lines = slice(first, first + LINES_PER_FILE)
         text = TokenizedCorpus(self.text.sources[lines], self.text.targets[lines])
         tokens, vocab = text.count_target_tokens(range(len(text.targets))), self.network.shape.vocab
         ids = torch.empty(tokens, self.top_k, dtype=torch.int16 if vocab <= 1 << 15 else torch.int32)
         probs = torch.empty(tokens, self.top_k + 1, dtype=torch.float16)
-        for indices, batch_ids, batch_probs in self._top_k(text, self.starts[lines]):
+        for indices, batch_ids, batch_probs in _top_k(self.network, text, self.starts[lines], top_k=self.top_k):
             ids[indices], probs[indices] = batch_ids.to("cpu", ids.dtype), batch_probs.to("cpu", probs.dtype)
         return {"ids": ids, "probs": probs}
-
-    def _top_k(self, text: TokenizedCorpus, starts: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield, for each batch, the indices of its tokens, their top-k ids, and the probs of these and of the rest."""
-        for rows in batches.make_batches(text, BATCH_SIZE):
-            batch = batches.collate(text, rows).to(self.network.device)
-            logits = self.network.logits(_vectors(self.network, batch))
-            values, ids = logits.topk(self.top_k, -1)
-            probs = (values - logits.logsumexp(-1, keepdim=True)).exp()
-            rest = (1.0 - probs.sum(-1, keepdim=True)).clamp(min=0.0)
-            yield _token_indices(batch, starts).cpu(), ids, torch.cat((probs, rest), 1)
 
     def targets(self, batch: Batch) -> TopK:
         """Return the targets in the order of batch.labels[batch.labels != PAD]; probs are float32 and sum to 1."""
@@ -142,20 +134,39 @@ TeacherTargets = FullTargets | TopKTargets
 
 
 def make_targets(
-    network: Network,
+    network: Network | None,
     text: TokenizedCorpus,
     group: DataParallelGroup,
     cache: TopKCache | None,
     *,
     changing: bool = False,
-) -> TeacherTargets:
+) -> TeacherTargets | None:
     """Return the targets of word-level KD: the top-k targets of a cache, without one the full distribution.
 
-    changing: whether batches hold other targets than text, so that nothing can be stored.
+    network: None where an external teacher's targets are in the cache, or where there is no teacher at all; changing:
+    whether batches hold other targets than text, so that nothing can be stored.
     """
-    if cache is None:
-        return FullTargets(network, text, group, changing=changing)
-    return TopKTargets(network, text, cache)
+    if cache is not None:
+        return TopKTargets(network, text, cache)
+    return None if network is None else FullTargets(network, text, group, changing=changing)
+
+
+def file_path(cache: TopKCache, first: int) -> Path:
+    """Return the file of the LINES_PER_FILE lines from row first on."""
+    return cache.folder / f"{first:08}"
+
+
+def _top_k(
+    network: Network, text: TokenizedCorpus, starts: Tensor, *, top_k: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield, for each batch, the indices of its tokens, their top-k ids, and the probs of these and of the rest."""
+    for rows in batches.make_batches(text, BATCH_SIZE):
+        batch = batches.collate(text, rows).to(network.device)
+        logits = network.logits(_vectors(network, batch))
+        values, ids = logits.topk(top_k, -1)
+        probs = (values - logits.logsumexp(-1, keepdim=True)).exp()
+        rest = (1.0 - probs.sum(-1, keepdim=True)).clamp(min=0.0)
+        yield _token_indices(batch, starts).cpu(), ids, torch.cat((probs, rest), 1)
 
 
 def _vectors(network: Network, batch: Batch) -> Tensor:

@@ -53,7 +53,7 @@ class TrainingJob:
     settings: OptimizerSettings
     seed: int
     alpha: float = 0.0  # weight of word-level KD
-    teacher: Network | None = None  # needed where alpha > 0
+    teacher: Network | None = None  # needed where alpha > 0; None: an external teacher's top-k targets are stored
     top_k_cache: TopKCache | None = None  # keep only the teacher's top-k targets, there; None: its full distribution
     mask: Tensor | None = None  # (parameters,) bool in the order of network.parameters(); False stays exactly zero
     label: str = "train"  # of the progress bar and of messages
@@ -72,7 +72,7 @@ def train(network: Network, job: TrainingJob, machine: Machine) -> list[Epoch]:
     torch.set_num_threads(1)
     group = DataParallelGroup(network, machine.processes, shards=_shards(network, job.settings))
     teacher = None
-    if job.teacher is not None and job.alpha:
+    if job.alpha:
         teacher = make_targets(job.teacher, job.text, group, job.top_k_cache, changing=job.search is not None)
     state, tensors = TrainingState(), _new_tensors(group, job)
     if job.resume is not None and (checkpoint := training_state.latest(job.resume)) is not None:

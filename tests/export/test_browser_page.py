@@ -166,9 +166,22 @@ def test_page_refuses_a_vocabulary_that_rewrites_the_text(made: Model, tmp_path:
         pad_id=0, unk_id=1, bos_id=2, eos_id=3, minloglevel=2,
     )  # fmt: skip
     old = made._replace(vocab=Vocab((tmp_path / "old.model").read_bytes()))
-    with pytest.raises(InputError, match="made by an earlier version; train it anew"):
+    with pytest.raises(InputError, match=r"vocabulary folds characters .* export this model to a folder\."):
         browser_page.write(tmp_path / "page.html", old, CARD)
     assert not (tmp_path / "page.html").exists()
+
+
+def test_page_refuses_a_vocabulary_that_merges_no_pairs(made: Model, tmp_path: Path) -> None:
+    sentencepiece.SentencePieceTrainer.Train(
+        sentence_iterator=iter(TEXT * 3), model_prefix=str(tmp_path / "other"), model_type="unigram", vocab_size=40,
+        pad_id=0, unk_id=1, bos_id=2, eos_id=3, minloglevel=2, hard_vocab_limit=False,
+        normalization_rule_name="identity", remove_extra_whitespaces=False,
+    )  # fmt: skip
+    other = made._replace(vocab=Vocab((tmp_path / "other.model").read_bytes()))
+    with pytest.raises(
+        InputError, match=r"vocabulary is not of BPE, as a page needs it; export this model to a folder"
+    ):
+        browser_page.write(tmp_path / "page.html", other, CARD)
 
 
 # In a browser.

@@ -218,7 +218,7 @@ def project(tmp_path: Path, sample: Sample, monkeypatch: pytest.MonkeyPatch) -> 
     """What a user has before the corpus is made."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "machine.yaml").write_text("processes: 1\ndevice: cpu\n")
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(sample.params.model_dump(), sort_keys=False))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(sample.params.model_dump(by_alias=True), sort_keys=False))
     (tmp_path / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
     monkeypatch.setattr(plan, "ENOUGH", 0.05)
     return tmp_path
