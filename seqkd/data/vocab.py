@@ -209,8 +209,6 @@ def _coverage(lines: Sequence[str], size: int) -> float:
     counts: Counter[str] = Counter()
     for line in lines:
         counts.update(f" {line}")  # sentencepiece sets a space before each line
-    for sign in placeholders.SIGNS:  # pieces in any case
-        counts.pop(sign, None)
     total = counts.total()
     return sum(count for count in counts.values() if count * size >= RARE * total) / max(1, total)
 

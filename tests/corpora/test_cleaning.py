@@ -47,6 +47,7 @@ def test_key_ignores_the_names_of_placeholders_but_not_that_they_are_there() -> 
         ("Open the door", "", "an empty side"),
         ("Open {name} now", "Öffne {name} jetzt", None),
         ("{count, number} of {total} doors", "{total} Türen, {count, number} davon", None),
+        ("{a, number} {b, number} {c, date} doors are open", "{a, number} {b, number} {c, date} Türen sind auf", None),
         ("Open {name} now", "Öffne die Tür", cleaning.DIFFERENT),
         ("Open the door", "Öffne %s", cleaning.DIFFERENT),
         ("Open %s and %s", "Öffne %s", cleaning.DIFFERENT),

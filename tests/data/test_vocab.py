@@ -94,6 +94,13 @@ def test_vocabulary_reserves_as_many_pieces_as_a_line_has_different_placeholders
     assert vocab.train(many, tmp_path / "joint.model", size=300, byte_fallback=True).placeholders == 9
 
 
+def test_placeholders_make_no_rare_character_a_piece(tmp_path: Path) -> None:
+    texts = ["the cat sat on the mat"] * 3000 + ["кот 猫", "{a}" * 300_000]
+    pieces = vocab.train(texts, tmp_path / "joint.model", size=290, byte_fallback=True)
+    assert {"t", "\x91"} <= pieces.characters
+    assert not set("кот猫") & pieces.characters
+
+
 def test_placeholder_is_one_piece_whatever_it_is_called(interface_vocab: Vocab) -> None:
     ids = interface_vocab.encode("the {name}(%s)")
     assert ids == interface_vocab.encode("the {another_one}({0})")
