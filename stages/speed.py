@@ -55,4 +55,5 @@ def main(
     tables.write(tables.ladder_table(certain, speeds), reports, "ladder")
     charts.write_speed(own, model_scores, reports / "plots")
     shown = examples.build(pairs, params, translations=translations, folder=evidence, best=certain.best)
-    html_page.write(reports, Content(certain, shown, audits, corpus_folder / "about.json"))
+    chosen = [audits / f"{row}.json" for row in params.select]
+    html_page.write(reports, Content(certain, shown, chosen, corpus_folder / "about.json"))

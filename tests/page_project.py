@@ -77,7 +77,8 @@ class Page:
             folder=self.reports / "evidence",
             best=self.results.evidence.best,
         )
-        return Content(self.results.evidence, shown, self.reports / "audit", self.reports / "about.json")
+        audits = [self.reports / "audit" / f"{row}.json" for row in self.params.select]
+        return Content(self.results.evidence, shown, audits, self.reports / "about.json")
 
     def write(self) -> str:
         html_page.write(self.reports, self.content)

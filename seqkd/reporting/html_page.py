@@ -30,7 +30,7 @@ class Content(NamedTuple):
 
     evidence: Evidence
     examples: Mapping[str, Any]  # of examples.build
-    audits: Path  # the folder
+    audits: Sequence[Path]  # the files
     about: Path  # about.json of the corpus
 
 
@@ -48,7 +48,6 @@ def write(reports: Path, content: Content) -> None:
     shown = {name: table_text.to_page(tables.read(reports / f"{name}.csv")) for name in ("table2", "table3", "faults")}
     shown |= {"table1": table_text.to_page(methods), "ladder": table_text.to_page(ladder)}
     corpus = bitext.read_about(content.about)
-    texts = [text for text in dict.fromkeys(methods["text"]) if text not in ("human", "its own")]
     packed, lines = examples.pack(content.examples)
     script = (PAGE / "page.js").read_text(encoding="utf-8")
     text = _template("page.html").render(
@@ -59,7 +58,7 @@ def write(reports: Path, content: Content) -> None:
         kinds=_kinds(content.evidence, content.examples),
         hard=_hard(content.evidence),
         faults=robustness.FAULTS,
-        audits=[measurements.read(Audit, content.audits / f"{text}.json") for text in texts],
+        audits=[measurements.read(Audit, path) for path in content.audits],
         outside=outside,
         provenance=_provenance(corpus),
         chart=lambda name: _chart(reports / "plots" / f"{name}.svg"),

@@ -82,7 +82,7 @@ def _method(params: Params, model: str) -> dict[str, str]:
     weights = {"NLL": 1 - row.alpha, "Word-KD": row.alpha}
     loss = " + ".join(name if weight == 1 else f"{weight:g} {name}" for name, weight in weights.items() if weight)
     return {
-        "text": "human" if row.train_text == "reference" else row.train_text,
+        "text": {"reference": "human", "own": "its own"}.get(row.train_text, row.train_text),
         "loss": loss,
         "start": getattr(row, "init_from", "random"),
     }
