@@ -132,7 +132,7 @@ def test_prepare_refuses_a_broken_recipe_by_file_and_key(tmp_path: Path, text: s
 def test_preprocess_writes_what_the_next_stages_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = (ROOT / "params.yaml").read_text("utf-8").replace("corpora/homeassistant.yaml", "small.yaml")
+    text = (ROOT / "params.yaml").read_text("utf-8").replace("corpora/interface.yaml", "small.yaml")
     (tmp_path / "params.yaml").write_text(text)
     (tmp_path / "small.yaml").write_text(SMALL)
     shutil.copytree(ROOT / "corpora", tmp_path / "corpora")
@@ -152,7 +152,7 @@ def test_preprocess_writes_what_the_next_stages_read(
 def test_preprocess_tells_where_dev_and_test_come_from_and_what_it_does_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = (ROOT / "params.yaml").read_text("utf-8").replace("corpora/homeassistant.yaml", "own")
+    text = (ROOT / "params.yaml").read_text("utf-8").replace("corpora/interface.yaml", "own")
     (tmp_path / "params.yaml").write_text(text)
     (tmp_path / "own").mkdir()
     for name, count in (("train", 40), ("valid", 3), ("newstest", 2)):

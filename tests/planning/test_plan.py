@@ -44,7 +44,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory, params: Params) -> Sample:
     path = tmp_path_factory.mktemp("vocab") / "joint.model"
     pieces = vocab.train([side for pair in PAIRS for side in pair[1:]], path, size=200)
     small = {"teacher": "2x48", "student": "1x24"}
-    networks = {role: getattr(params, role).model_copy(update={"size": size}) for role, size in small.items()}
+    networks = {role: getattr(params, role).model_copy(update={"size": size, "members": 1}) for role, size in small.items()}
     others = {"vocab": schema.VocabSettings(size=200), "speed": params.speed.model_copy(update={"models": MODELS})}
     own = params.model_copy(update=networks | others)
     return Sample(own, Machine(processes=1, device="cpu"), pieces, PAIRS, len(PAIRS), 50, 40)
@@ -261,7 +261,7 @@ def test_plan_of_a_corpus_to_come_is_made_of_invented_text_and_refused_where_it_
         plan_stage.main(pairs=4_500_000)
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("A whole run over 4,500,000 pairs")
-    assert printed[1] == "corpora/homeassistant.yaml is not there yet: sentences as long as in news are assumed."
+    assert printed[1] == "corpora/interface.yaml is not there yet: sentences as long as in news are assumed."
     assert "day" in printed[-2]
 
 
@@ -281,7 +281,7 @@ def test_plan_takes_the_corpus_that_is_there(sample: Sample, monkeypatch: pytest
 
 
 def test_plan_does_not_take_another_corpus_for_that_of_the_settings(sample: Sample, corpus: Path) -> None:
-    corpus.write_text(corpus.read_text().replace("homeassistant", "another"))
+    corpus.write_text(corpus.read_text().replace("interface", "another"))
     with pytest.raises(InputError, match=r"is not there yet; run dvc repro vocab, or give its size with --pairs\.$"):
         read_sample(sample)
     own, assumed = read_sample(sample, 1000)

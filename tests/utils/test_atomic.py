@@ -232,7 +232,7 @@ def _project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.mkdir()
     (folder / "own.yaml").write_text("kind: grammar\npairs: 3000\ndev: 30\ntest: 30\n")
     (folder / "none.yaml").write_text("kind: none\n")
-    settings = SETTINGS.replace("corpora/homeassistant.yaml", "own.yaml").replace("{size: 2000}", "{size: 700}")
+    settings = SETTINGS.replace("corpora/interface.yaml", "own.yaml").replace("{size: 4000}", "{size: 700}")
     settings = settings.replace("corpora/none.yaml", "none.yaml")
     (folder / "params.yaml").write_text(settings)
     (folder / "machine.yaml").write_text("processes: 1\ndevice: cpu\n")
