@@ -36,7 +36,7 @@ TINY: dict[str, Any] = {  # with methods that the project does not know: a metho
     "teacher": {"size": "1x16", "dropout": 0.1, "members": 2},
     "student": {"size": "1x8", "dropout": 0.1},
     "optim": dict.fromkeys(("teacher", "student", "finetune", "retrain"), EPOCH),
-    "decode": {"k5": {"beam": 2}, "k35": {"beam": 3}},
+    "decode": {"k5": {"beam": 2}, "k16": {"beam": 3}},
     "mix": {"both": {"reference": 1, "seq_inter": 2}},
     "distill": {
         "words": {"train_text": "reference", "alpha": 0.5},

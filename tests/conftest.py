@@ -11,7 +11,7 @@ from page_project import PAIRS, Page
 from source_tree import ROOT
 
 from seqkd.config import load
-from seqkd.config.schema import DistillSettings, FinetuneSettings, Params, PruneSettings, SelectSettings
+from seqkd.config.schema import DecodeSettings, DistillSettings, FinetuneSettings, Params, PruneSettings, SelectSettings
 from seqkd.reporting import results
 from seqkd.reporting.results import Results
 
@@ -25,7 +25,8 @@ settings.load_profile("short")
 @pytest.fixture(scope="session")
 def params() -> Params:
     """The project's settings with rows of the tests' own: five methods, two pruned models."""
-    rows = {
+    rows: dict[str, Any] = {
+        "decode": {f"k{beam}": DecodeSettings(beam=beam, length_penalty=1.0) for beam in (5, 35)},
         "select": {
             "mode": SelectSettings(nbest="k5", metric="score"),
             "near": SelectSettings(nbest="k35", metric="bleu"),

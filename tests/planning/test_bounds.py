@@ -285,13 +285,13 @@ def test_decode_refuses_a_list_that_no_disk_could_hold_before_it_begins(
     sides = " ".join(WORDS[:9]), " ".join(WORDS[9:18])
     bitext.write(tmp_path / "reference.tsv", [Pair(line, *sides) for line in range(2000)])
     checkpoint.save(tmp_path / "teacher", checkpoint.Model(network(1, 8, pieces.size), pieces, None), card="")
-    command = [sys.executable, "-m", "seqkd", "decode", "k35", "--teacher", "teacher", "--text", "reference.tsv"]
+    command = [sys.executable, "-m", "seqkd", "decode", "k16", "--teacher", "teacher", "--text", "reference.tsv"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([*command, "--out", "lists"], cwd=tmp_path, env=environment, check=False,
                           capture_output=True, text=True)  # fmt: skip
     assert done.returncode == 1
     assert re.fullmatch(
-        r"seqkd decode: decode k35 needs about \d+ MB on the disk of .*, and 1 MB is free;"
+        r"seqkd decode: decode k16 needs about \d+ MB on the disk of .*, and 1 MB is free;"
         r" lower processes in machine.yaml, or the beam in params.yaml\.\n",
         done.stderr,
     )
