@@ -44,7 +44,9 @@ def sample(tmp_path_factory: pytest.TempPathFactory, params: Params) -> Sample:
     path = tmp_path_factory.mktemp("vocab") / "joint.model"
     pieces = vocab.train([side for pair in PAIRS for side in pair[1:]], path, size=200)
     small = {"teacher": "2x48", "student": "1x24"}
-    networks = {role: getattr(params, role).model_copy(update={"size": size, "members": 1}) for role, size in small.items()}
+    networks = {
+        role: getattr(params, role).model_copy(update={"size": size, "members": 1}) for role, size in small.items()
+    }
     others = {"vocab": schema.VocabSettings(size=200), "speed": params.speed.model_copy(update={"models": MODELS})}
     own = params.model_copy(update=networks | others)
     return Sample(own, Machine(processes=1, device="cpu"), pieces, PAIRS, len(PAIRS), 50, 40)
