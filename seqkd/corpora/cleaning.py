@@ -6,7 +6,7 @@ import random
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, NamedTuple, Self
 
 from pydantic import Field, model_validator
@@ -186,13 +186,16 @@ def clean(lines: list[Line], limits: Cleaning) -> tuple[list[Line], Counter[str]
     return kept, drops
 
 
-def split(lines: list[Line], *, seed: int, dev: int, test: int) -> tuple[Split, Counter[str]]:
+def split(
+    lines: list[Line], *, seed: int, dev: int, test: int, train_only: Collection[str] = ()
+) -> tuple[Split, Counter[str]]:
     """Hold out whole groups of about dev and test lines, without the lines that train has too.
 
     The part of a group depends only on the seed and the group's name. A group of more than a tenth of dev or test
-    stays in train, so that dev and test have many groups. Train is shuffled. Raise InputError for too few lines.
+    stays in train, so that dev and test have many groups; so do the groups of train_only. Train is shuffled. Raise
+    InputError for too few lines.
     """
-    part_of = _hold_out_groups(lines, seed=seed, dev=dev, test=test)
+    part_of = _hold_out_groups(lines, seed=seed, dev=dev, test=test, train_only=train_only)
     parts: dict[str, list[Line]] = {"train": [], "dev": [], "test": []}
     for line in lines:
         parts[part_of.get(line.group, "train")].append(line)
@@ -204,9 +207,11 @@ def split(lines: list[Line], *, seed: int, dev: int, test: int) -> tuple[Split, 
     return Split(parts["train"], kept_dev, kept_test), +drops
 
 
-def _hold_out_groups(lines: list[Line], *, seed: int, dev: int, test: int) -> dict[str, str]:
+def _hold_out_groups(
+    lines: list[Line], *, seed: int, dev: int, test: int, train_only: Collection[str]
+) -> dict[str, str]:
     """Return the held-out groups and the part of each, dev or test."""
-    sizes = _count_unshared(lines)
+    sizes = {group: count for group, count in _count_unshared(lines).items() if group not in train_only}
     order = sorted(sizes, key=lambda group: hashlib.sha256(f"{seed}/{group}".encode()).digest())
     smallest = min((count for count in sizes.values() if count), default=1)
     part_of: dict[str, str] = {}

@@ -130,9 +130,9 @@ def _clean_and_split(given: dict[str, list[Line]], origin: dict[str, object], *,
     if absent:
         count = min(HELD_OUT, max(1, len(cleaned.train) // 10))
         lines = [line._replace(group=cleaning.key(line.source)) for line in cleaned.train]
-        counts = {part: count * (part in absent) for part in ("dev", "test")}
+        dev, test = (count * (part in absent) for part in ("dev", "test"))
         try:
-            parts, more = cleaning.split(lines, seed=seed, **counts)
+            parts, more = cleaning.split(lines, seed=seed, dev=dev, test=test)
         except InputError:
             raise InputError(
                 f"{where}: too few pairs share neither side with another to split off {' and '.join(absent)}; "

@@ -43,6 +43,7 @@ class Package(Record):
     version: Annotated[str, Field(pattern=r"^[A-Za-z0-9.!+]+$")]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None  # of the wheel; another one is refused
     files: Files  # path inside the wheel, .json, .po or .mo; {language}, and * for any name
+    train_only: bool = False  # no text of it is held out, so none stands in reports, whatever its licence
 
 
 class WheelsRecipe(Record):
@@ -59,6 +60,7 @@ def prepare(recipe: WheelsRecipe, *, source: str, target: str, seed: int, downlo
     Raise InputError for a language that none of the wheels has.
     """
     lines: list[Line] = []
+    train_only: set[str] = set()
     origin: list[dict[str, object]] = []
     available: Counter[str] = Counter()
     for package in recipe.packages:
@@ -66,6 +68,7 @@ def prepare(recipe: WheelsRecipe, *, source: str, target: str, seed: int, downlo
         pairs = texts(wheel, package, source=source, target=target)
         available.update(languages(wheel, package))
         lines += pairs
+        train_only.update(line.group for line in pairs if package.train_only)
         release = {"package": package.name, "version": package.version, "licence": licence(wheel)}
         file = {"file": wheel.name, "sha256": fingerprint.file_sha256(wheel)}
         origin.append({**release, **file, "texts in both languages": len(pairs)})
@@ -73,7 +76,7 @@ def prepare(recipe: WheelsRecipe, *, source: str, target: str, seed: int, downlo
         most = ", ".join(name for name, _ in available.most_common(12))
         raise InputError(f"the wheels have no texts in both {source!r} and {target!r}; they have {most}, and others.")
     kept, drops = cleaning.clean(lines, recipe.cleaning)
-    parts, more = cleaning.split(kept, seed=seed, dev=recipe.dev, test=recipe.test)
+    parts, more = cleaning.split(kept, seed=seed, dev=recipe.dev, test=recipe.test, train_only=train_only)
     return Cleaned(parts, drops + more, {"packages": origin})
 
 

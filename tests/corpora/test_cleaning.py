@@ -150,3 +150,14 @@ def test_clean_given_split_keeps_test_and_removes_the_overlap_from_train() -> No
         "train, repeated": 1,
         "train, seen in dev or test": 2,
     }
+
+
+def test_split_holds_out_no_group_that_is_for_training_alone() -> None:
+    lines = [Line(f"group {row % 20}", f"source {row}", f"target {row}") for row in range(400)]
+    free, _ = cleaning.split(lines, seed=3, dev=40, test=40)
+    held_out = {line.group for line in (*free.dev, *free.test)}
+    bound, _ = cleaning.split(lines, seed=3, dev=40, test=40, train_only=held_out)
+    assert held_out
+    assert not held_out & {line.group for line in (*bound.dev, *bound.test)}
+    assert bound.dev
+    assert bound.test
