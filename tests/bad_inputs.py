@@ -116,7 +116,7 @@ KEYS = [
 YAML = [
     Case("a key twice", settings("seed: 1", "seed: 1\nseed: 2"), VALIDATE, "params.yaml, line 2: not valid YAML; a ke"),
     Case("a tab", settings("  k5:", "\tk5:"), VALIDATE, "params.yaml, line 14: not valid YAML; indent with spaces"),
-    Case("an open bracket", settings("[0.5]", "[0.5"), VALIDATE, "params.yaml, line 21: not valid YAML; correct the"),
+    Case("an open bracket", settings("[0.5]", "[0.5"), VALIDATE, "params.yaml, line 22: not valid YAML; correct the"),
     Case("not UTF-8", file("params.yaml", b"seed: \xff\n"), VALIDATE, "params.yaml: not UTF-8; convert the file."),
     Case("a date that is none", settings("seed: 1", "seed: 2026-13-45"), VALIDATE, "params.yaml: not valid YAML; corr"),
     Case("a number of 5000 digits", settings("seed: 1", f"seed: {'9' * 5000}"), VALIDATE, "params.yaml: not valid YAM"),

@@ -24,6 +24,7 @@ ROWS = {
         "first": {"nbest": "vendor", "metric": "score", "drop": ["copy", "length"]},
         "near": {"nbest": "both", "metric": "bleu"},
     },
+    "mix": {},
     "distill": {"whole": {"train_text": "first", "alpha": 0.0}},
     "finetune": {"whole-near": {"train_text": "near", "alpha": 0.0, "init_from": "whole"}},
     "prune": {"model": "whole", "ratios": [], "retrain": "first", "finetune": "first"},

@@ -26,6 +26,7 @@ ROWS = {
         "first": {"nbest": "marian", "metric": "score"},
         "near": {"nbest": "opus", "metric": "chrf"},
     },
+    "mix": {},
     "distill": {
         "whole": {"train_text": "near", "alpha": 0.0},
         "words": {"train_text": "first", "alpha": 0.5, "top_k": 8},

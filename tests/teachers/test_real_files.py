@@ -36,7 +36,7 @@ def project(lines: tuple[list[str], list[str]], tmp_path: Path, monkeypatch: pyt
     select = {"first": {"nbest": "base", "metric": "score"}}
     distill = {"whole": {"train_text": "first", "alpha": 0.0}}
     prune = {"model": "whole", "ratios": [], "retrain": "first", "finetune": "first"}
-    rest = {"select": select, "distill": distill, "finetune": {}, "prune": prune}
+    rest = {"select": select, "mix": {}, "distill": distill, "finetune": {}, "prune": prune}
     speed = {"models": ["whole"], "sentences": 1, "rounds": 1}
     (tmp_path / "params.yaml").write_text(json.dumps(values | rows | rest | {"speed": speed}))
     (tmp_path / "machine.yaml").write_text("processes: 1\n")
