@@ -105,8 +105,6 @@ HARMLESS = [  # for a training
     "reporting/tables.py",
     "corpora/wheels.py",
     "selection/select.py",
-    "decoding/beam_search.py",
-    "decoding/beam_search_cuda.py",
     "evaluation/metrics.py",
     "utils/pool.py",
 ]
@@ -118,9 +116,11 @@ def edited(project: Project, *names: str) -> Iterator[None]:
     before = {path: path.read_text() for path in (project.folder / "seqkd" / name for name in names)}
     for path, text in before.items():
         path.write_text(f"{text}\n# another look\n")
-    yield
-    for path, text in before.items():
-        path.write_text(text)
+    try:
+        yield
+    finally:
+        for path, text in before.items():
+            path.write_text(text)
 
 
 def test_edit_of_a_plot_reruns_the_report_alone(project: Project) -> None:
@@ -132,6 +132,15 @@ def test_edit_of_what_no_training_uses_leaves_every_training_as_it_is(project: P
     with edited(project, *HARMLESS):
         assert project.stale()
         assert not [stage for stage in project.stale() if stage.startswith(TRAININGS)]
+
+
+def test_edit_of_the_search_makes_no_training_stale_but_those_that_may_read_the_students_own_text(
+    project: Project,
+) -> None:
+    with edited(project, "decoding/beam_search.py"):
+        stale = {stage for stage in project.stale() if stage.startswith(TRAININGS)}
+    assert stale
+    assert all(stage.startswith(("distill@", "finetune@")) for stage in stale)
 
 
 def test_edit_of_the_optimizer_makes_every_training_stale(project: Project) -> None:
