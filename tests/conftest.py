@@ -1,6 +1,7 @@
 """Made-up rows and results for the tests of seqkd.reporting, and the profiles of hypothesis."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from source_tree import ROOT
 
 from seqkd.config import load
 from seqkd.config.schema import DecodeSettings, DistillSettings, FinetuneSettings, Params, PruneSettings, SelectSettings
+from seqkd.ops import matmul
 from seqkd.reporting import results
 from seqkd.reporting.results import Results
 
@@ -20,6 +22,13 @@ _QUIET: dict[str, Any] = {"deadline": None, "database": None, "suppress_health_c
 settings.register_profile("short", max_examples=30, derandomize=True, **_QUIET)
 settings.register_profile("minute", max_examples=200, **_QUIET)
 settings.load_profile("short")
+
+
+@pytest.fixture(autouse=True)
+def _fp32() -> Iterator[None]:
+    """Take back the precision that a stage has set in this process, whatever the order of the tests."""
+    yield
+    matmul.set_backend("auto", "fp32")
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ TEXT = ["the cat sat on the mat", "der Kater saß auf der Matte", "a dog ran"]
 PLACEHOLDERS = "{0}{1}{2}{3}{4}{5}{6}{7}{8}"  # as many as a vocabulary has pieces for
 SOURCES = [[4, 5, 6], [5], [6, 4], [4, 4, 5, 6, 6], [5, 6]]
 MANY = [[4 + (7 * row + column) % 30 for column in range(1 + row % 9)] for row in range(60)]
+ALIKE = [[4 + (7 * row + column) % 30 for column in range(5)] for row in range(60)]
 
 
 def random_network(*, vocab_size: int = 7, layers: int = 2, hidden: int = 8, init_range: float = 12.0) -> LSTMNetwork:

@@ -1,7 +1,7 @@
 """params.yaml as frozen records: a record for each section and each row."""
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, ConfigDict, Field
 
@@ -41,6 +41,16 @@ class NetworkSettings(Record):
     init_range: Range = 0.1  # weights start uniform in (-init_range, init_range); the paper: 0.1
     embedding_init_range: Range = 0.1  # the same for the two embeddings
     members: Members = 1  # networks of this size, each from its own seed, whose probabilities are averaged
+
+    @property
+    def member(self) -> Self:
+        """Return one network of an ensemble."""
+        return self.model_copy(update={"members": 1})
+
+    @property
+    def described(self) -> str:
+        """Return the size, of an ensemble such as 2 x 2x256."""
+        return self.size if self.members == 1 else f"{self.members} x {self.size}"
 
     @property
     def layers(self) -> int:

@@ -138,7 +138,10 @@ def read_sentences(path: Path, columns: Sequence[str], *, lines: int) -> dict[st
 
 
 def best_student(params: Params, measured: AllMeasured) -> str:
-    """Return the student of the baseline's size, unpruned, with the best BLEU at the smallest beam size."""
+    """Return the unpruned student of the baseline's size with the best BLEU at the smallest beam size.
+
+    Where there is none, return the baseline.
+    """
     bleu = {model: beams[min(beams)].samples["bleu"].score for model, beams in measured.items()}
     students = [model for model in params.networks if params.role(model) == "student" and model != "baseline"]
     students = [model for model in students if params.network_of(model) == params.student]

@@ -5,7 +5,7 @@ A search, Word-KD, perplexity and a model's folder take it as any other network.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from seqkd.models.interface import Continuations, InferenceModel, Network, NetworkShape
 from seqkd.models.lstm import CompiledInference, LSTMNetwork
 from seqkd.ops.cpu import lstm as lstm_cpu
+from seqkd.ops.matmul import PackedWeight
 
 
 class EnsembleOutput(NamedTuple):
@@ -73,7 +74,7 @@ class Ensemble(Network):
 
     def logits(self, vectors: Tensor) -> Tensor:
         parts = vectors.chunk(self.shape.members, -1)
-        return average([member.logits(part) for member, part in zip(self.networks, parts, strict=True)])
+        return average(member.logits(part) for member, part in zip(self.networks, parts, strict=True))
 
     def probabilities(self, vectors: Tensor) -> Tensor:
         parts = vectors.chunk(self.shape.members, -1)
@@ -86,10 +87,13 @@ class Ensemble(Network):
         return EnsembleInference(self)
 
 
-def average(logits: Sequence[Tensor]) -> Tensor:
+def average(logits: Iterable[Tensor]) -> Tensor:
     """Return the logarithms of the mean of the probabilities that each of these logits (..., V) stand for."""
-    logprobs = [each.log_softmax(-1) for each in logits]
-    return torch.stack(logprobs).logsumexp(0) - math.log(len(logprobs))
+    total, count = torch.empty(0), 0
+    for each in logits:  # one after the other, so that a few are held at most
+        logprobs = each.log_softmax(-1)
+        total, count = torch.logaddexp(total, logprobs) if count else logprobs, count + 1
+    return total - math.log(count)
 
 
 def make(shape: NetworkShape) -> Network:
@@ -112,7 +116,7 @@ class EnsembleInference(InferenceModel[EnsembleOutput, EnsembleState]):
             self.members.append(member.make_inference_model())
         super().__init__(network.device, self.members[0].dtype)
         compiled = [member for member in self.members if isinstance(member, CompiledInference)]
-        self.outputs = lstm_cpu.stack_weights([member.output for member in compiled]) if compiled else None
+        self.outputs = PackedWeight.stack([member.output for member in compiled]) if compiled else None
         self.vocab = network.shape.vocab
 
     def encode(self, source: Tensor) -> EnsembleOutput:
@@ -129,7 +133,7 @@ class EnsembleInference(InferenceModel[EnsembleOutput, EnsembleState]):
         return EnsembleState(tuple(member.step(words, output, each, parents) for member, output, each in triples))
 
     def logits(self, state: EnsembleState) -> Tensor:
-        return average([member.logits(each) for member, each in zip(self.members, state.members, strict=True)])
+        return average(member.logits(each) for member, each in zip(self.members, state.members, strict=True))
 
     def top_k(
         self, state: EnsembleState, scores: Tensor, open_slots: Tensor, *, forbidden_ids: tuple[int, ...]
@@ -137,6 +141,5 @@ class EnsembleInference(InferenceModel[EnsembleOutput, EnsembleState]):
         if self.outputs is None:
             return None
         vectors = torch.stack([each.attn_vector for each in state.members])
-        return lstm_cpu.mean_top_k(
-            vectors, self.outputs, scores, open_slots, size=self.vocab, forbidden_ids=forbidden_ids
-        )
+        size = self.vocab
+        return lstm_cpu.beam_top_k(vectors, self.outputs, scores, open_slots, size=size, forbidden_ids=forbidden_ids)

@@ -14,6 +14,7 @@
 The choice follows the processor and the sizes, never a timing, so that a run repeats bit for bit.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
@@ -184,6 +185,11 @@ class PackedWeight(NamedTuple):
         if bias is not None:
             scale[1, :out] = bias.detach().numpy()
         return cls(panels, -(packing.INT8_MAX + 1) * columns.sum(1, dtype=np.int32), scale)
+
+    @classmethod
+    def stack(cls, weights: Sequence[Self]) -> Self:
+        """Stack the fields of packed weights of one size."""
+        return cls(*map(np.stack, zip(*weights, strict=True)))
 
     def apply(self, x: Tensor, columns: int) -> Tensor:
         """Return x weight^T + bias (rows, columns); x: (rows, in), each row contiguous; columns: out."""

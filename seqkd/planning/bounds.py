@@ -43,7 +43,7 @@ PIECE_NUMBERS = 50  # that a piece of a line takes in lists and in tensors of id
 def require_network(name: str, settings: NetworkSettings, vocab_size: int) -> None:
     """Raise InputError where the weights of a network alone do not fit in memory."""
     size = FLOAT * parameter_count(settings, vocab_size)
-    require(f"{name}: a network of {settings.size}", size, lower="its size in params.yaml")
+    require(f"{name}: a network of {settings.described}", size, lower="its size in params.yaml")
 
 
 def require_training(job: TrainingJob, network: Network, machine: Machine) -> None:
@@ -109,11 +109,9 @@ def search_bytes(job: DecodingJob, network: Network, *, lines: int, longest: int
     shape, longest = network.shape, min(longest, MAX_LINE_PIECES)
     rows = min(max(job.beam, job.machine.max_batch_hypotheses), job.beam * min(CHUNK_SIZE, lines))
     vectors = 4 * shape.layers + 2 + 2 * beam_search.MAX_PIECES_PER_ROW  # of a row: states, encoder output
-    several = (shape.members > 1) * (shape.members + 2) * rows * shape.vocab  # logits of all rows, to be averaged
-    numbers = rows * (network.vector_size * vectors + 2 * beam_search.max_length(longest)) + several
-    numbers += (
-        BLOCK_ROWS * shape.vocab + 2 * network.vector_size * longest
-    )  # of a source that has more pieces than the rows of its beam allow
+    blocks = BLOCK_ROWS * shape.vocab * (1 if shape.members == 1 else 2)  # logits; of an ensemble, their mean too
+    numbers = rows * (network.vector_size * vectors + 2 * beam_search.max_length(longest)) + blocks
+    numbers += 2 * network.vector_size * longest  # of a source that has more pieces than the rows of its beam allow
     return FLOAT * (_packed_numbers(network) + ALLOCATOR * numbers) + PROCESS
 
 
@@ -129,7 +127,8 @@ def perplexity_numbers(network: Network, text: TokenizedCorpus) -> float:
 
 def _token_numbers(shape: NetworkShape, longest: int) -> float:
     """Return how many numbers a pass without gradient holds of a token: activations, attention weights or logits."""
-    return max((8 * shape.layers + 12) * shape.hidden + longest, 1.25 * (2 * shape.members - 1) * shape.vocab)
+    logits = 1.25 if shape.members == 1 else 5.0  # of an ensemble: two members', their softmax and the mean
+    return max((8 * shape.layers + 12) * shape.hidden + longest, logits * shape.vocab)
 
 
 def _packed_numbers(network: Network) -> int:

@@ -20,7 +20,7 @@ import psutil
 import torch
 
 from seqkd.config.machine import Machine
-from seqkd.config.schema import NetworkSettings, OptimizerSettings, Params, RowSettings, SelectSettings
+from seqkd.config.schema import OWN, NetworkSettings, OptimizerSettings, Params, RowSettings, SelectSettings
 from seqkd.data import batches, bitext, nbest, vocab
 from seqkd.data.batches import TokenizedCorpus
 from seqkd.decoding import translator
@@ -102,7 +102,8 @@ def stages(sample: Sample) -> Iterator[Stage]:
     for name, each in params.decode.items():
         if each.beam is None or params.owners(name):  # how fast another's teacher is cannot be measured here
             continue
-        stage = _decode(sample, f"decode@{name}", "teacher", beams=[each.beam], lines=pairs, precision=params.precision)
+        search = sample, f"decode@{name}", params.teacher
+        stage = _decode(*search, beams=[each.beam], lines=pairs, precision=params.precision)
         yield stage._replace(disk=bounds.nbest_bytes(pairs, sample.tokens, beam=each.beam))
     for name, settings in params.select.items():
         beam, most = params.decode[settings.nbest].beam or 1, min(nbest.LINES_PER_PART, len(sample.pairs))
@@ -115,16 +116,15 @@ def stages(sample: Sample) -> Iterator[Stage]:
         yield _train(sample, f"prune@{ratio}", params.prune.model, settings=twice)
     models = [*params.networks, *[params.prune.model] * len(params.prune.ratios)]
     for network, count in Counter(map(params.network_of, models)).items():
-        named = f"evaluate, {count} of {network.members} x {network.size}".replace(" 1 x", "")
-        model = next(name for name in models if params.network_of(name) == network)
-        stage = _decode(sample, named, model, beams=beams, lines=sample.test)
+        stage = _decode(sample, f"evaluate, {count} of {network.described}", network, beams=beams, lines=sample.test)
         yield stage._replace(seconds=count * stage.seconds)
     scored = SCORED * sample.test * len(models) * len(beams) / sample.machine.processes
     resamples = bounds.FLOAT * 2 * significance.RESAMPLES * sample.test  # bytes
     yield Stage("evidence", 2 * SHORT + scored, 1e6, 6 * BARE + resamples)
     yield Stage("report", SHORT + DRAWING, 4e6, 3 * BARE)
     lines = params.speed.rounds * params.speed.sentences * sample.machine.processes  # all in one process
-    timed = [_decode(sample, "speed", model, beams=beams, lines=lines) for model in params.speed.models]
+    networks = map(params.network_of, params.speed.models)
+    timed = [_decode(sample, "speed", network, beams=beams, lines=lines) for network in networks]
     yield timed[0]._replace(seconds=sum(stage.seconds for stage in timed) - (len(timed) - 1) * _start(sample)[0])
 
 
@@ -134,30 +134,43 @@ def _row(sample: Sample, name: str) -> Stage:
     row: RowSettings = getattr(sample.params, section)[name]
     settings: OptimizerSettings = getattr(sample.params.optim, optim)
     settings = settings.model_copy(update={"epochs": row.epochs or settings.epochs})
-    word_kd, copies = {"top_k": row.top_k if row.alpha else None}, sample.params.copies(row.train_text)
-    return _train(sample, f"{section}@{name}", name, settings=settings, **word_kd, copies=copies)
+    word_kd, copies = row.top_k if row.alpha else None, sample.params.copies(row.train_text)
+    own, stage = row.train_text == OWN, f"{section}@{name}"
+    training = _train(sample, stage, name, settings=settings, top_k=word_kd, copies=copies, changing=own)
+    if not own:
+        return training
+    greedy = _decode(sample, stage, sample.params.network_of(name), beams=[1], lines=sample.train)
+    return training._replace(seconds=training.seconds + settings.epochs * (greedy.seconds - _start(sample)[0] - DVC))
 
 
 def _train(
-    sample: Sample, stage: str, model: str, *, settings: OptimizerSettings, top_k: int | None = None, copies: int = 1
+    sample: Sample,
+    stage: str,
+    model: str,
+    *,
+    settings: OptimizerSettings,
+    top_k: int | None = None,
+    copies: int = 1,
+    changing: bool = False,
 ) -> Stage:
     """Return the stage of a training.
 
-    top_k: of the teacher's distribution, for word-level KD; None: no teacher; copies: lines of the text for each pair.
+    top_k: of the teacher's distribution, for word-level KD; None: no teacher; copies: lines of the text for each pair;
+    changing: whether the text is another one in each epoch.
     """
     params, tokens = sample.params, copies * sample.train * sample.tokens
     network = params.network_of(model)
-    cost = _update(sample, network.model_copy(update={"members": 1}), settings, top_k)
+    cost = _update(sample, network.member, settings, top_k)
     new = max(0, sample.train - len(sample.pairs)) * sample.machine.processes  # pairs that no slice held
     memory = cost.memory + bounds.text_bytes(new, new * 2 * sample.tokens)
     each = settings.epochs * cost.per_token * (tokens + FORWARD * sample.dev * sample.tokens)
     seconds = network.members * each
     if top_k is not None and params.trains_teacher:  # how fast another's teacher is cannot be measured here
         size = params.teacher.members * params.teacher.hidden
-        stored = (vectors := bounds.FLOAT * tokens * size) <= teacher.MAX_STORE_BYTES
+        stored = (vectors := bounds.FLOAT * tokens * size) <= teacher.MAX_STORE_BYTES and not changing
         memory += vectors * (stored and not top_k)
         passes = 1 if stored or top_k else settings.epochs
-        one = _update(sample, params.teacher.model_copy(update={"members": 1}), params.optim.teacher)
+        one = _update(sample, params.teacher.member, params.optim.teacher)
         seconds += passes * FORWARD * tokens * params.teacher.members * one.per_token
     disk = 2 * bounds.FLOAT * bounds.parameter_count(network, params.vocab.size)
     return Stage(stage, _start(sample)[1] + DVC + cost.fixed + seconds, disk, memory)
@@ -170,10 +183,16 @@ def _update(sample: Sample, network: NetworkSettings, settings: OptimizerSetting
 
 
 def _decode(
-    sample: Sample, stage: str, model: str, *, beams: Sequence[int], lines: int, precision: Precision = "fp32"
+    sample: Sample,
+    stage: str,
+    network: NetworkSettings,
+    *,
+    beams: Sequence[int],
+    lines: int,
+    precision: Precision = "fp32",
 ) -> Stage:
     """Return a stage that decodes so many lines with each beam."""
-    kind = {"network": sample.params.network_of(model), "precision": precision}
+    kind = {"network": network, "precision": precision}
     costs = {beam: _cost(decode_slice, sample, translator.CHUNK_SIZE, beam=beam, **kind) for beam in beams}
     seconds = [cost.fixed + cost.per_token * lines * beam * SEARCHED * sample.tokens for beam, cost in costs.items()]
     return Stage(stage, _start(sample)[0] + DVC + sum(seconds), 0.0, max(cost.memory for cost in costs.values()))
@@ -235,8 +254,7 @@ def train_slice(
     with TemporaryDirectory() as folder:
         if top_k is not None:
             cache = teacher.TopKCache(top_k, Path(folder, "top_k")) if top_k else None
-            one = sample.params.teacher.model_copy(update={"members": 1})
-            word_kd = {"alpha": 0.5, "teacher": make(one).network, "top_k_cache": cache}
+            word_kd = {"alpha": 0.5, "teacher": make(sample.params.teacher.member).network, "top_k_cache": cache}
         settings = settings.model_copy(update={"epochs": epochs})
         job = trainer.TrainingJob(text, dev, settings, seed=1, resume=Path(folder, "state"), **word_kd)
         trainer.train(make(network).network, job, sample.machine)

@@ -122,10 +122,12 @@ def choose(
             stats.without_target += 1
             continue
         rank = scored.best_rank
-        fault = faults.fault(pair.source, texts[rank], script=script)
-        stats.count_choice(fault, teacher=teachers[rank])
-        for place, count in zip(scored.ranking(texts), settings.times or [1], strict=False):
-            if faults.fault(pair.source, texts[place], script=script) not in (settings.drop or ()):
+        places = scored.ranking(texts) if settings.times else [rank]  # the best one first
+        for place, count in zip(places, settings.times or [1], strict=False):
+            fault = faults.fault(pair.source, texts[place], script=script)
+            if place == rank:
+                stats.count_choice(fault, teacher=teachers[rank])
+            if fault not in (settings.drop or ()):
                 chosen += [pair._replace(target=texts[place])] * count
         stats.count_line(hypotheses, texts, rank)
         if not pair.target:

@@ -174,18 +174,18 @@ from seqkd.config.schema import OptimizerSettings
 from seqkd.data.batches import TokenizedCorpus
 from seqkd.decoding import beam_search
 from seqkd.decoding.translator import DecodingJob
-from seqkd.models import perplexity
-from seqkd.models.lstm import LSTMNetwork, NetworkShape
+from seqkd.models import ensemble, perplexity
+from seqkd.models.interface import NetworkShape
 from seqkd.ops import devices
 from seqkd.planning import bounds
 from seqkd.training import trainer
 
-work, vocab, layers, hidden, longest = sys.argv[1], *map(int, sys.argv[2:])
+work, vocab, layers, hidden, longest, members = sys.argv[1], *map(int, sys.argv[2:])
 peak = lambda: 1024 * int(re.search("VmHWM:(.*) kB", open("/proc/self/status").read())[1])  # not its parent's
 machine = Machine(processes=1, device="cpu")
 devices.configure(machine)
 before = peak()
-network = LSTMNetwork(NetworkShape(vocab, layers, hidden, 0.3))
+network = ensemble.make(NetworkShape(vocab, layers, hidden, 0.3, members))
 network.init_weights(torch.Generator().manual_seed(1))
 lengths = [longest] if longest > 1000 else range(3, longest + 1)
 lines = [[4 + (at * length) % (vocab - 4) for at in range(length)] for length in lengths] * 12
@@ -202,7 +202,8 @@ elif work == "train":
     bounds.require_training(job, network, machine)
     trainer.train(network, job, machine)
 else:
-    network.output_bias.data[3] = -1e4
+    for member in ensemble.members(network):
+        member.output_bias.data[3] = -1e4
     sources = ["x" * round(bounds.PIECE_CHARACTERS * longest)] * 2 * longest
     job = DecodingJob(Path("teacher"), machine, 20)
     bounds.require_decoding("k20", job, network, sources=sources, lines_left=0, cache_folder=Path())
@@ -216,18 +217,20 @@ print(peak() - before, round(asked[0]))
 @pytest.mark.parametrize(
     ("work", "shape"),
     [
-        ("train", (8000, 2, 128, 30)),
-        ("train", (20_000, 2, 400, 12)),
-        ("search", (8000, 2, 128, 30)),
-        ("search", (20_000, 2, 400, 12)),
-        ("perplexity", (8000, 2, 128, 30)),
-        ("perplexity", (2000, 4, 128, 200)),
-        ("perplexity", (2000, 2, 128, 1500)),
+        ("train", (8000, 2, 128, 30, 1)),
+        ("train", (20_000, 2, 400, 12, 1)),
+        ("search", (8000, 2, 128, 30, 1)),
+        ("search", (20_000, 2, 400, 12, 1)),
+        ("search", (8000, 2, 128, 30, 3)),
+        ("perplexity", (8000, 2, 128, 30, 1)),
+        ("perplexity", (8000, 2, 128, 30, 3)),
+        ("perplexity", (2000, 4, 128, 200, 1)),
+        ("perplexity", (2000, 2, 128, 1500, 1)),
     ],
     ids=str,
 )
 def test_bound_of_a_process_covers_its_peak_and_is_at_most_twice_that(
-    work: str, shape: tuple[int, int, int, int], tmp_path: Path
+    work: str, shape: tuple[int, int, int, int, int], tmp_path: Path
 ) -> None:
     command = [sys.executable, "-c", PEAK, work, *map(str, shape)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

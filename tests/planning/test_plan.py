@@ -22,7 +22,7 @@ from source_tree import ROOT
 
 from seqkd.config import schema
 from seqkd.config.machine import Machine
-from seqkd.config.schema import NetworkSettings, Params
+from seqkd.config.schema import DistillSettings, FinetuneSettings, NetworkSettings, Params
 from seqkd.data import bitext, vocab
 from seqkd.data.batches import TokenizedCorpus
 from seqkd.data.bitext import Pair
@@ -118,6 +118,29 @@ def test_word_kd_reads_its_text_once_or_in_every_epoch_where_it_is_too_large_to_
 def test_pruned_model_is_trained_for_the_epochs_of_both_its_trainings(sample: Sample) -> None:
     epochs = sample.params.optim.retrain.epochs + sample.params.optim.finetune.epochs
     assert seconds(sample)["prune@0.5"] == pytest.approx(epochs * (600 + 50 / 3) * sample.tokens)
+
+
+@pytest.mark.usefixtures("costs")
+def test_on_policy_training_translates_and_asks_the_teacher_anew_in_every_epoch(sample: Sample) -> None:
+    before, epochs = seconds(sample), sample.params.optim.finetune.epochs
+    row = FinetuneSettings(train_text="own", init_from="whole", alpha=1.0)
+    own = sample.params.model_copy(update={"finetune": {**sample.params.finetune, "own": row, "plain": row}})
+    plain = row.model_copy(update={"train_text": "reference", "alpha": 0.0})
+    own = own.model_copy(update={"finetune": {**own.finetune, "plain": plain}})
+    found = seconds(sample, params=own)
+    assert set(found) - set(before) == {"finetune@own", "finetune@plain", "evaluate, 8 of 1x24"}
+    read, search = 600 * sample.tokens / 3, 600 * sample.tokens * plan.SEARCHED * 0.01
+    assert found["finetune@own"] - found["finetune@plain"] == pytest.approx(epochs * (read + search))
+
+
+@pytest.mark.usefixtures("costs")
+def test_training_time_of_an_ensemble_and_of_a_longer_text_is_a_multiple(sample: Sample) -> None:
+    several = sample.params.teacher.model_copy(update={"members": 3})
+    mixed = DistillSettings(train_text="twice", alpha=0.0, epochs=4)
+    rows = {"teacher": several, "mix": {"twice": {"reference": 2}}, "distill": {**sample.params.distill, "x": mixed}}
+    found, before = seconds(sample, params=sample.params.model_copy(update=rows)), seconds(sample)
+    assert found["train@teacher"] == pytest.approx(3 * before["train@teacher"])
+    assert found["distill@x"] == pytest.approx(4 * (2 * 600 + 50 / 3) * sample.tokens)
 
 
 @pytest.mark.usefixtures("costs")

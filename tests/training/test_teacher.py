@@ -8,6 +8,8 @@ import torch
 from trainings import TEXT, network
 
 from seqkd.data import batches
+from seqkd.models import ensemble
+from seqkd.models.interface import NetworkShape
 from seqkd.training import teacher
 from seqkd.training.data_parallel import DataParallelGroup
 from seqkd.training.teacher import FullTargets, TopKCache, TopKTargets
@@ -75,3 +77,24 @@ def test_top_k_folders_used_longest_ago_are_removed(tmp_path: Path, monkeypatch:
     _top_4(tmp_path / "a")
     _top_4(tmp_path / "c")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]
+
+
+@pytest.mark.parametrize("bytes_kept", [0, 1 << 30])
+def test_full_targets_of_an_ensemble_are_the_mean_of_its_members(
+    bytes_kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teacher, "MAX_STORE_BYTES", bytes_kept)
+    several = ensemble.make(NetworkShape(12, 2, 16, 0.2, 3))
+    several.init_weights(torch.Generator().manual_seed(4), init_range=1.0)
+    group = DataParallelGroup(network(), 1)
+    targets = FullTargets(several, TEXT, group)
+    targets.precompute(group)
+    batch = batches.collate(TEXT, [7, 3, 50])
+    with torch.no_grad():
+        alone = [
+            member.logits(member(batch.source, batch.decoder_input)[batch.labels != 0]).double().softmax(-1)
+            for member in ensemble.members(several)
+        ]
+    found = targets.targets(batch)
+    torch.testing.assert_close(found.double(), sum(alone[1:], alone[0]) / 3, rtol=1e-5, atol=1e-7)
+    assert float((alone[0] - found).abs().max()) > 0.01

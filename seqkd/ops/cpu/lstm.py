@@ -24,7 +24,6 @@ from seqkd.ops.lstm_records import (
 from seqkd.ops.matmul import PackedWeight, pack_panels
 
 Array = NDArray[Any]
-StackedWeights = tuple[Array, Array, Array]  # the fields of several packed weights, stacked
 EMPTY: Array = np.empty((0, 0), np.float32)
 
 
@@ -168,42 +167,10 @@ def beam_top_k(
     """Return the best continuations of each sentence's beam: log-probabilities, parents and words, each (B, W).
 
     The same as beam search's `top_k_continuations` of the logits (B x R, size) that output makes of vectors (B x R, H),
-    without holding them all.
+    without holding them all. For vectors (M, B x R, H) and a stack of M outputs: of the mean of M networks'
+    probabilities.
     """
-    return _top_k(softmax.project_top_k, vectors, tuple(output), scores, open_slots, size, forbidden_ids)
-
-
-def mean_top_k(
-    vectors: Tensor,
-    outputs: StackedWeights,
-    scores: Tensor,
-    open_slots: Tensor,
-    *,
-    size: int,
-    forbidden_ids: tuple[int, ...],
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what `beam_top_k` returns, of the mean of M networks' probabilities.
-
-    vectors: (M, B x R, H); outputs: the fields of each network's packed output layer, stacked.
-    """
-    return _top_k(softmax.project_mean_top_k, vectors, outputs, scores, open_slots, size, forbidden_ids)
-
-
-def stack_weights(weights: Sequence[PackedWeight]) -> StackedWeights:
-    """Return the fields of packed weights of one size, each stacked."""
-    panels, biases, scales = map(np.stack, zip(*weights, strict=True))
-    return panels, biases, scales
-
-
-def _top_k(
-    kernel: Any,
-    vectors: Tensor,
-    output: tuple[Array, ...],
-    scores: Tensor,
-    open_slots: Tensor,
-    size: int,
-    forbidden_ids: tuple[int, ...],
-) -> tuple[Tensor, Tensor, Tensor]:
+    kernel = softmax.project_top_k if vectors.ndim == 2 else softmax.project_mean_top_k
     width = min(int(open_slots.max()), scores.shape[1] * (size - len(forbidden_ids)))
     best = scores.new_empty(scores.shape[0], width)
     parents, words = torch.empty(best.shape, dtype=torch.int64), torch.empty(best.shape, dtype=torch.int64)

@@ -124,12 +124,12 @@ def beam_top_k(logits, scores, open_slots, forbidden_ids, best, parents, words):
     sentences, rows = scores.shape
     size, blocks = logits.shape[1], logits.shape[1] // BLOCK
     block = np.empty(blocks, np.float32)
+    best[:] = -np.inf
+    parents[:] = 0
+    words[:] = 0
     for b in range(sentences):
         slots, taken, last = open_slots[b], 0, np.float32(-np.inf)
         value, parent, word = best[b], parents[b], words[b]
-        value[:] = -np.inf
-        parent[:] = 0
-        word[:] = 0
         for r in range(rows):
             if scores[b, r] <= last:
                 break
@@ -183,12 +183,12 @@ def beam_top_k_of_probs(probs, scores, open_slots, forbidden_ids, best, parents,
     """Find what `beam_top_k` finds of logits; probs: (B x R, V) probabilities."""
     sentences, rows = scores.shape
     size, blocks = probs.shape[1], probs.shape[1] // BLOCK
+    best[:] = -np.inf
+    parents[:] = 0
+    words[:] = 0
     for b in range(sentences):
         slots, taken, last = open_slots[b], 0, np.float32(-np.inf)
         value, parent, word = best[b], parents[b], words[b]
-        value[:] = -np.inf
-        parent[:] = 0
-        word[:] = 0
         for r in range(rows):
             if scores[b, r] <= last:
                 break
