@@ -25,6 +25,8 @@ class DataSettings(Record):
     max_length: Positive  # pieces a side; longer training pairs are left out
     tidy: bool  # takes tags, entities and a tokenizer's marks out of one's own text, and mtdata's
     monolingual: Annotated[str, Field(min_length=1)] | None = None  # source lines without target: a file, or a recipe
+    max_pairs: Annotated[int, Field(ge=0)] = 0  # a sample of so many training pairs; 0: all
+    seed: int | None = None  # of the split into train, dev and test, and of the sample; None: the seed of all else
 
 
 class VocabSettings(Record):

@@ -4,14 +4,12 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from seqkd.corpora import cleaning, folder, text_file, tmx
-from seqkd.corpora.cleaning import CHANGED, Cleaned, CountedForm, Line, Split
+from seqkd.corpora import cleaning, folder, splitting, text_file, tmx
+from seqkd.corpora.cleaning import CHANGED, Cleaned, CountedForm, Line
 from seqkd.data.normalization import normalize
 from seqkd.utils import fingerprint
 from seqkd.utils.errors import InputError
 
-HELD_OUT = 1000  # lines split off for dev, and for test, where none are given; of fewer than 10 000 lines a tenth
-WORD = re.compile(r"\w")
 # What the cells of a header are made of, besides codes of languages. One pair too few does no harm; it is told.
 HEADER_WORD = re.compile(
     "source|src|target|tgt|trg|translation|reference|original|text|sentence|segment|string|phrase|language|lang|[12]|"
@@ -42,7 +40,7 @@ def prepare(
         f"{where}: not read: {folder.listed(found.unread)}; name what you need like train.{source} or dev.{target}."
     )
     notes = (unread,) * bool(found.unread) + cleaning.note_marks(given, tidied=tidy)
-    return _clean_and_split(given, origin, seed=seed, where=where)._replace(notes=notes)
+    return splitting.clean_and_split(given, origin, seed=seed, where=where)._replace(notes=notes)
 
 
 def prepare_file(path: Path, *, source: str, target: str, seed: int, tidy: bool = False) -> Cleaned:
@@ -65,7 +63,7 @@ def prepare_file(path: Path, *, source: str, target: str, seed: int, tidy: bool 
             notes = (f"{path}, line 1: {header.source} and {header.target} are taken for a header, not for a pair.",)
     origin: dict[str, object] = {"files": {path.name: fingerprint.file_sha256(path)}, CHANGED: form.changed}
     notes += cleaning.note_marks({"train": lines}, tidied=tidy)
-    cleaned = _clean_and_split({"train": lines}, origin, seed=seed, where=path)
+    cleaned = splitting.clean_and_split({"train": lines}, origin, seed=seed, where=path)
     return cleaned._replace(drops=cleaned.drops + drops, notes=notes)
 
 
@@ -115,44 +113,3 @@ def _is_header(line: Line, source: str, target: str) -> bool:
     words = [re.findall(r"[^\W_]+", side.casefold()) for side in (line.source, line.target)]
     known = all(word in codes or HEADER_WORD.fullmatch(word) for side in words for word in side)
     return known and all(words) and words[0] != words[1]
-
-
-def _clean_and_split(given: dict[str, list[Line]], origin: dict[str, object], *, seed: int, where: Path) -> Cleaned:
-    """Remove repeats and overlap, and split the absent parts off from train; a source sentence is in one part only.
-
-    Raise InputError for a text that cannot be trained on.
-    """
-    cleaned, drops = cleaning.clean_given_split(
-        Split(given.get("train", []), given.get("dev", []), given.get("test", []))
-    )
-    absent = [part for part in ("dev", "test") if part not in given]
-    _check_usable(given, cleaned, where, least=1 + len(absent))
-    if absent:
-        count = min(HELD_OUT, max(1, len(cleaned.train) // 10))
-        lines = [line._replace(group=cleaning.key(line.source)) for line in cleaned.train]
-        dev, test = (count * (part in absent) for part in ("dev", "test"))
-        try:
-            parts, more = cleaning.split(lines, seed=seed, dev=dev, test=test)
-        except InputError:
-            raise InputError(
-                f"{where}: too few pairs share neither side with another to split off {' and '.join(absent)}; "
-                "give dev and test files, beside train files, in a folder."
-            ) from None
-        cleaned = Split(parts.train, cleaned.dev or parts.dev, cleaned.test or parts.test)
-        drops += more
-        origin = origin | dict.fromkeys(absent, "split off from train by seed")
-    return Cleaned(cleaned, drops, origin)
-
-
-def _check_usable(given: dict[str, list[Line]], cleaned: Split, where: Path, *, least: int) -> None:
-    """Raise InputError for fewer than `least` different pairs, a part without words, an untranslated text."""
-    if "train" in given and len(cleaned.train) < least:
-        count = f"{len(cleaned.train)} of {len(given['train'])} training pairs are left"
-        raise InputError(
-            f"{where}: {count} without repeats, empty sides and what dev and test hold; give {least} or more."
-        )
-    for part in given:
-        if not any(WORD.search(line.source) and WORD.search(line.target) for line in getattr(cleaned, part)):
-            raise InputError(f"{where}: no pair of {part} has words on both sides; give it sentences.")
-    if cleaned.train and all(line.source == line.target for line in cleaned.train):
-        raise InputError(f"{where}: the target of every training pair is its source; give it the translations.")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from seqkd.config.records import Record
-from seqkd.corpora import cleaning, text_file
-from seqkd.corpora.cleaning import CHANGED, Cleaned, CountedForm, Line, Split
+from seqkd.corpora import cleaning, splitting, text_file
+from seqkd.corpora.cleaning import CHANGED, Cleaned, CountedForm, Line
 from seqkd.utils import fingerprint
 from seqkd.utils.errors import FULL, InputError
 
@@ -21,27 +21,32 @@ if TYPE_CHECKING:
 
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Address = Annotated[str, Field(pattern=r"^https?://\S+$")]
+Addresses = Annotated[list[Address], Field(min_length=2, max_length=2)]  # a file of lines for each language of the name
 
 
 class MtdataRecipe(Record):
     kind: Literal["mtdata"]
     train: Annotated[list[str], Field(min_length=1)]  # mtdata's names: GROUP-NAME-VERSION-LANGUAGE-LANGUAGE
-    dev: str
-    test: str
+    dev: str | None = None  # None: split off from train by seed
+    test: str | None = None
+    addresses: dict[str, Addresses] = Field(default_factory=dict)  # of corpora that are not in mtdata's index, by name
     sha256: dict[str, Digest] = Field(default_factory=dict)  # address -> checksum; another file is refused
     replace: dict[str, str] = Field(default_factory=dict)  # what the corpus writes -> what it means
 
 
-def prepare(recipe: MtdataRecipe, *, source: str, target: str, downloads: Path, tidy: bool = False) -> Cleaned:
-    """Return a recipe's corpora in their official split, tidied if asked to.
+def prepare(
+    recipe: MtdataRecipe, *, source: str, target: str, seed: int, downloads: Path, tidy: bool = False
+) -> Cleaned:
+    """Return a recipe's corpora in their official split, tidied if asked to; an absent part is split off by seed.
 
     Raise InputError for an unknown name or a failed download.
     """
     names = {"train": recipe.train, "dev": [recipe.dev], "test": [recipe.test]}
-    entries = {part: [find_entry(name) for name in group] for part, group in names.items()}
+    entries = {part: [find_entry(name, recipe.addresses) for name in group if name] for part, group in names.items()}
     form = CountedForm(tidied=tidy)
     parts: dict[str, list[Line]] = {}
-    origins: dict[str, list[dict[str, object]]] = {}
+    origins: dict[str, object] = {}
     for part, group in entries.items():
         for entry in group:
             files, origin = fetch(entry, downloads, recipe.sha256)
@@ -49,22 +54,28 @@ def prepare(recipe: MtdataRecipe, *, source: str, target: str, downloads: Path, 
             pairs = read(entry, files, source=source, target=target)
             lines = (Line("", *(form(_replaced(side, recipe.replace)) for side in pair)) for pair in pairs)
             parts.setdefault(part, []).extend(lines)
-    split, drops = cleaning.clean_given_split(Split(**parts))
-    return Cleaned(split, drops, {**origins, CHANGED: form.changed}, cleaning.note_marks(parts, tidied=tidy))
+    notes = cleaning.note_marks(parts, tidied=tidy)
+    cleaned = splitting.clean_and_split(parts, {**origins, CHANGED: form.changed}, seed=seed, where=recipe.train[0])
+    return cleaned._replace(notes=notes)
 
 
-def find_entry(name: str) -> "Entry":
-    """Return a corpus's entry in the index that comes with mtdata. Raise InputError for an unknown name."""
+def find_entry(name: str, addresses: Mapping[str, list[str]] | None = None) -> "Entry":
+    """Return a corpus's entry: of the addresses given for its name, or else of the index that comes with mtdata.
+
+    Raise InputError for an unknown name.
+    """
     import mtdata
 
     logging.getLogger().setLevel(logging.WARNING)  # mtdata sets the root logger to INFO
     # mtdata loads its index from a pickle. In a new folder there is none but the one that it writes itself.
     with tempfile.TemporaryDirectory() as folder:
         mtdata.cached_index_file = Path(folder) / "index.pkl"
-        from mtdata.entry import DatasetId
+        from mtdata.entry import DatasetId, Entry
         from mtdata.index import INDEX
 
     try:
+        if urls := (addresses or {}).get(name):
+            return Entry(DatasetId.parse(name), url=tuple(urls), ext="txt", in_ext="txt")
         return INDEX[DatasetId.parse(name)]
     except Exception:  # mtdata raises Exception itself for a malformed name
         names = [str(known) for known in INDEX.entries]

@@ -1,6 +1,8 @@
 """The corpus that data.corpus of params.yaml names, as numbered train, dev and test pairs with their origin."""
 
 import itertools
+import random
+from collections import Counter
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -33,9 +35,14 @@ class Prepared(NamedTuple):
 def prepare(data: schema.DataSettings, *, seed: int, downloads: Path) -> Prepared:
     """Return the pairs of the corpus that data.corpus names: a recipe (*.yaml), a folder or one file of pairs.
 
-    The ids count up through train, dev and test. Raise InputError for what cannot be read or downloaded.
+    seed: where data has none of its own. The ids count up through train, dev and test. Raise InputError for what cannot be read or downloaded.
     """
+    seed = seed if data.seed is None else data.seed
     parts, drops, origin, notes = _load(data, seed=seed, downloads=downloads)
+    if 0 < data.max_pairs < len(parts.train):
+        drops = drops + Counter({"train, not in the sample": len(parts.train) - data.max_pairs})
+        chosen = sorted(random.Random(seed).sample(range(len(parts.train)), data.max_pairs))
+        parts = parts._replace(train=[parts.train[index] for index in chosen])
     ids = itertools.count()
     train, dev, test = ([Pair(next(ids), line.source, line.target) for line in lines] for lines in parts)
     about: dict[str, object] = {
@@ -76,4 +83,6 @@ def _load_recipe(path: Path, data: schema.DataSettings, *, seed: int, downloads:
             return synthetic.prepare(grammar, source=source, target=target, seed=seed)
         case "mtdata":
             public = records.parse(mtdata.MtdataRecipe, values, where=where)
-            return mtdata.prepare(public, source=source, target=target, downloads=downloads, tidy=data.tidy)
+            return mtdata.prepare(
+                public, source=source, target=target, seed=seed, downloads=downloads, tidy=data.tidy
+            )

@@ -1,6 +1,8 @@
+import gzip
 import hashlib
 import pickle
 import tarfile
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 
@@ -28,9 +30,11 @@ def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _downloaded(name: str, downloads: Path, *contents: bytes) -> None:
+def _downloaded(
+    name: str, downloads: Path, *contents: bytes, addresses: Mapping[str, list[str]] | None = None
+) -> None:
     """Write a corpus's files where the library leaves its downloads."""
-    entry = mtdata_corpus.find_entry(name)
+    entry = mtdata_corpus.find_entry(name, addresses)
     cache = Cache(downloads / "mtdata")
     urls, file_name = ([entry.url], entry.filename) if isinstance(entry.url, str) else (entry.url, None)
     for url, content in zip(urls, contents, strict=True):
@@ -69,21 +73,24 @@ def test_fetch_refuses_a_file_with_another_checksum_than_the_pinned_one(download
 
 
 def test_recipes_of_public_corpora_exist() -> None:
-    assert {"wmt14-en-de.yaml", "ted-th-en.yaml"} <= {path.name for path in RECIPES}
+    assert {"wmt14-en-de.yaml", "ted-th-en.yaml", "multi30k.yaml", "tatoeba.yaml"} <= {path.name for path in RECIPES}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_recipes_name_corpora_of_the_librarys_own_index(path: Path, downloads: Path) -> None:
+def test_recipes_name_corpora_of_the_librarys_own_index_or_their_addresses(path: Path, downloads: Path) -> None:
     recipe = records.load(path, MtdataRecipe)
-    for name in (*recipe.train, recipe.dev, recipe.test):
-        assert str(mtdata_corpus.find_entry(name).did) == name
+    for name in filter(None, (*recipe.train, recipe.dev, recipe.test)):
+        entry = mtdata_corpus.find_entry(name, recipe.addresses)
+        assert str(entry.did) == name
+        assert set(recipe.addresses.get(name, [])) <= set(recipe.sha256)
 
 
 def test_overlays_of_public_corpora_name_their_languages(downloads: Path) -> None:
     for path in RECIPES:
         data = yaml.safe_load((ROOT / "configs" / path.name).read_text("utf-8"))["data"]
         assert data["corpus"] == f"corpora/{path.name}"
-        entry = mtdata_corpus.find_entry(records.load(path, MtdataRecipe).test)
+        recipe = records.load(path, MtdataRecipe)
+        entry = mtdata_corpus.find_entry(recipe.train[0], recipe.addresses)
         assert not list(mtdata_corpus.read(entry, [_empty(downloads)], source=data["source"], target=data["target"]))
 
 
@@ -97,9 +104,11 @@ def test_prepare_reads_two_plain_files_and_undoes_the_tokenisers_marks(downloads
     _downloaded(
         recipe.train[0], downloads, b"a well ##AT##-##AT## known &quot; R &amp; D &quot;\nyes\n", b"ein A\nja\n"
     )
+    assert recipe.dev
+    assert recipe.test
     _downloaded(recipe.dev, downloads, b"one\ntwo\n", b"eins\nzwei\n")
     _downloaded(recipe.test, downloads, b"Yes !\n", b"Doch !\n")
-    parts, drops, origin, _ = mtdata_corpus.prepare(recipe, source="en", target="de", downloads=downloads)
+    parts, drops, origin, _ = mtdata_corpus.prepare(recipe, source="en", target="de", seed=7, downloads=downloads)
     assert [(line.source, line.target) for line in parts.train] == [('a well-known " R & D "', "ein A")]
     assert [(line.source, line.target) for line in parts.dev] == [("one", "eins"), ("two", "zwei")]
     assert [(line.source, line.target) for line in parts.test] == [("Yes !", "Doch !")]
@@ -143,7 +152,7 @@ def test_prepare_swaps_an_archives_columns_and_leaves_out_missing_translations(d
             member.size = len(_talks(*rows))
             archive.addfile(member, BytesIO(_talks(*rows)))
     _downloaded(recipe.train[0], downloads, packed.getvalue())
-    parts, drops, _, _ = mtdata_corpus.prepare(recipe, source="th", target="en", downloads=downloads)
+    parts, drops, _, _ = mtdata_corpus.prepare(recipe, source="th", target="en", seed=7, downloads=downloads)
     pairs = [[(line.source, line.target) for line in part] for part in parts]
     assert pairs == [[("สวัสดี", "good day"), ("ผม", "it 's me")], [("หนึ่ง", "one")], [("สอง", "two")]]
     assert not drops
@@ -195,8 +204,36 @@ def test_prepare_tidies_if_asked_to_and_else_tells_how_many_pairs_have_marks(dow
     _downloaded(recipe.train[0], downloads, b"a well ##AT##-##AT## known &quot; dog\nyes\n", b"ein A\nja\n")
     for name in (recipe.dev, recipe.test):
         _downloaded(name, downloads, b"one\n", b"eins\n")
-    told = mtdata_corpus.prepare(recipe, source="en", target="de", downloads=downloads)
+    told = mtdata_corpus.prepare(recipe, source="en", target="de", seed=7, downloads=downloads)
     assert [note.split(" have ")[0] for note in told.notes] == ["1 pairs"]
-    tidied = mtdata_corpus.prepare(recipe, source="en", target="de", downloads=downloads, tidy=True)
+    tidied = mtdata_corpus.prepare(recipe, source="en", target="de", seed=7, downloads=downloads, tidy=True)
     assert [line.source for line in tidied.parts.train] == ['a well-known " dog', "yes"]
     assert not tidied.notes
+
+
+def test_prepare_reads_packed_files_of_given_addresses(downloads: Path) -> None:
+    recipe = _recipe("multi30k.yaml").model_copy(update={"sha256": {}})
+    for name, sides in zip(
+        (*recipe.train, recipe.dev, recipe.test),
+        [(b"a dog\n", b"ein Hund\n"), (b"a cat\n", b"eine Katze\n"), (b"a man\n", b"ein Mann\n")],
+        strict=True,
+    ):
+        assert name is not None
+        _downloaded(name, downloads, *map(gzip.compress, sides), addresses=recipe.addresses)
+    parts = mtdata_corpus.prepare(recipe, source="de", target="en", seed=7, downloads=downloads).parts
+    assert [(line.source, line.target) for part in parts for line in part] == [
+        ("ein Hund", "a dog"),
+        ("eine Katze", "a cat"),
+        ("ein Mann", "a man"),
+    ]
+
+
+def test_prepare_splits_off_by_seed_what_a_recipe_does_not_name(downloads: Path) -> None:
+    recipe = MtdataRecipe(kind="mtdata", train=["StanfordNLP-wmt14_train-1-eng-deu"])
+    sides = ("".join(f"{word} {number}\n" for number in range(40)).encode() for word in ("word", "Wort"))
+    _downloaded(recipe.train[0], downloads, *sides)
+    cleaned = mtdata_corpus.prepare(recipe, source="en", target="de", seed=7, downloads=downloads)
+    assert [len(part) for part in cleaned.parts] == [32, 4, 4]
+    assert cleaned.origin["dev"] == cleaned.origin["test"] == "split off from train by seed"
+    assert cleaned == mtdata_corpus.prepare(recipe, source="en", target="de", seed=7, downloads=downloads)
+    assert cleaned != mtdata_corpus.prepare(recipe, source="en", target="de", seed=8, downloads=downloads)

@@ -52,6 +52,22 @@ def pairs(tmp_path: Path) -> Path:
     return path
 
 
+def test_max_pairs_takes_a_sample_by_the_seed_of_data(pairs: Path) -> None:
+    data = DataSettings(corpus=str(pairs), source="en", target="de", max_length=50, tidy=False, seed=3)
+    whole = prepare.prepare(data, seed=7, downloads=pairs.parent)
+    sampled = prepare.prepare(data.model_copy(update={"max_pairs": 10}), seed=8, downloads=pairs.parent)
+    assert (sampled.dev, sampled.test) != (whole.dev, whole.test)  # the ids
+    texts = [[(pair.source, pair.target) for pair in part] for part in (sampled.dev, sampled.test)]
+    assert texts == [[(pair.source, pair.target) for pair in part] for part in (whole.dev, whole.test)]
+    assert len(sampled.train) == 10
+    order = [pair.source for pair in whole.train]
+    places = [order.index(pair.source) for pair in sampled.train]
+    assert places == sorted(places) != list(range(10))
+    assert [pair.id for pair in sampled.train] == list(range(10))
+    assert sampled.about["seed"] == 3
+    assert sampled.about["dropped"] == {"train, an empty side": 1, "train, not in the sample": 22}
+
+
 RECIPES = sorted(path for path in (ROOT / "corpora").glob("*.yaml") if path.stem != "none")  # of monolingual lines
 
 
