@@ -1,19 +1,23 @@
 # make repro   make the environment, run the whole pipeline, print the tables of results
 # make quick   ruff, mypy and the fast tests: under a minute once the environment is there
 # make test    every check and every test; what CI runs
+# make results CORPUS=multi30k   run the recipe on another corpus with three seeds; DATA=FOLDER: the text itself
 # make bench   every benchmark, in environments of its own for the other toolkits (2 GB); BENCH="--data FOLDER --quick"
 # Another interpreter: make repro PYTHON=python3.12. Options for pip: make repro PIP_ARGS="--proxy http://host:3128".
 
 PYTHON ?= python3
 PIP_ARGS ?=
 BENCH ?=
+CORPUS ?= default
+DATA ?=
+SEEDS ?= 17,18,19
 VENV := .venv
 BIN := $(VENV)/bin
 # --no-compile: Python compiles each module when it is first imported, which saves a third of the installation's time.
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile $(PIP_ARGS) -c constraints.txt
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: repro quick test check bench whole
+.PHONY: repro quick test check bench results whole
 
 # dvc starts each stage with `python -m seqkd`, so the environment's python must come first on PATH.
 # Table 2 holds timings of this machine, which DVC cannot see: the table that came with the clone is measured again.
@@ -36,6 +40,10 @@ check: $(VENV)/installed-dev
 bench: $(VENV)/installed
 	PYTHON=$(BIN)/python PIP_ARGS="$(PIP_ARGS)" benchmarks/peers.sh
 	$(BIN)/python -m benchmarks all $(BENCH)
+
+# Each run takes as long as make repro. They are made in clones under .results; docs/results.md gets their tables.
+results: whole $(VENV)/installed
+	$(BIN)/python -m benchmarks.results run $(CORPUS) --data "$(DATA)" --seeds $(SEEDS)
 
 # What DVC would refuse only after the installation, and with no word on what to do.
 whole:

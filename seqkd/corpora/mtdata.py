@@ -4,7 +4,7 @@ import difflib
 import logging
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -42,20 +42,21 @@ def prepare(
 
     Raise InputError for an unknown name or a failed download.
     """
-    names = {"train": recipe.train, "dev": [recipe.dev], "test": [recipe.test]}
+    names: dict[str, Sequence[str | None]] = {"train": recipe.train, "dev": [recipe.dev], "test": [recipe.test]}
     entries = {part: [find_entry(name, recipe.addresses) for name in group if name] for part, group in names.items()}
     form = CountedForm(tidied=tidy)
     parts: dict[str, list[Line]] = {}
-    origins: dict[str, object] = {}
+    origins: dict[str, list[dict[str, object]]] = {}
     for part, group in entries.items():
         for entry in group:
-            files, origin = fetch(entry, downloads, recipe.sha256)
-            origins.setdefault(part, []).append(origin)
+            files, facts = fetch(entry, downloads, recipe.sha256)
+            origins.setdefault(part, []).append(facts)
             pairs = read(entry, files, source=source, target=target)
             lines = (Line("", *(form(_replaced(side, recipe.replace)) for side in pair)) for pair in pairs)
             parts.setdefault(part, []).extend(lines)
     notes = cleaning.note_marks(parts, tidied=tidy)
-    cleaned = splitting.clean_and_split(parts, {**origins, CHANGED: form.changed}, seed=seed, where=recipe.train[0])
+    origin: dict[str, object] = {**origins, CHANGED: form.changed}
+    cleaned = splitting.clean_and_split(parts, origin, seed=seed, where=recipe.train[0])
     return cleaned._replace(notes=notes)
 
 

@@ -35,7 +35,8 @@ class Prepared(NamedTuple):
 def prepare(data: schema.DataSettings, *, seed: int, downloads: Path) -> Prepared:
     """Return the pairs of the corpus that data.corpus names: a recipe (*.yaml), a folder or one file of pairs.
 
-    seed: where data has none of its own. The ids count up through train, dev and test. Raise InputError for what cannot be read or downloaded.
+    seed: where data has none of its own. The ids count up through train, dev and test. Raise InputError for what
+    cannot be read or downloaded.
     """
     seed = seed if data.seed is None else data.seed
     parts, drops, origin, notes = _load(data, seed=seed, downloads=downloads)
@@ -83,6 +84,4 @@ def _load_recipe(path: Path, data: schema.DataSettings, *, seed: int, downloads:
             return synthetic.prepare(grammar, source=source, target=target, seed=seed)
         case "mtdata":
             public = records.parse(mtdata.MtdataRecipe, values, where=where)
-            return mtdata.prepare(
-                public, source=source, target=target, seed=seed, downloads=downloads, tidy=data.tidy
-            )
+            return mtdata.prepare(public, source=source, target=target, seed=seed, downloads=downloads, tidy=data.tidy)

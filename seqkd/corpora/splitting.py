@@ -11,7 +11,9 @@ HELD_OUT = 1000  # lines split off for dev, and for test, where none are given; 
 WORD = re.compile(r"\w")
 
 
-def clean_and_split(given: dict[str, list[Line]], origin: dict[str, object], *, seed: int, where: Path | str) -> Cleaned:
+def clean_and_split(
+    given: dict[str, list[Line]], origin: dict[str, object], *, seed: int, where: Path | str
+) -> Cleaned:
     """Remove repeats and overlap, and split the absent parts off from train; a source sentence is in one part only.
 
     Raise InputError for a text that cannot be trained on.

@@ -31,9 +31,10 @@ def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _downloaded(
-    name: str, downloads: Path, *contents: bytes, addresses: Mapping[str, list[str]] | None = None
+    name: str | None, downloads: Path, *contents: bytes, addresses: Mapping[str, list[str]] | None = None
 ) -> None:
     """Write a corpus's files where the library leaves its downloads."""
+    assert name
     entry = mtdata_corpus.find_entry(name, addresses)
     cache = Cache(downloads / "mtdata")
     urls, file_name = ([entry.url], entry.filename) if isinstance(entry.url, str) else (entry.url, None)
@@ -63,8 +64,8 @@ def test_find_entry_loads_no_pickled_index(downloads: Path) -> None:
 
 def test_fetch_refuses_a_file_with_another_checksum_than_the_pinned_one(downloads: Path) -> None:
     recipe = _recipe("wmt14-en-de.yaml")
-    _downloaded(recipe.test, downloads, b"one\n", b"eins\n")
-    entry = mtdata_corpus.find_entry(recipe.test)
+    _downloaded(recipe.train[0], downloads, b"one\n", b"eins\n")
+    entry = mtdata_corpus.find_entry(recipe.train[0])
     right = {entry.url[0]: _sha256(b"one\n")}
     assert mtdata_corpus.fetch(entry, downloads, right)[1]["sha256"] == {entry.url[1]: _sha256(b"eins\n"), **right}
     wrong = {entry.url[1]: "0" * 64}
@@ -104,8 +105,6 @@ def test_prepare_reads_two_plain_files_and_undoes_the_tokenisers_marks(downloads
     _downloaded(
         recipe.train[0], downloads, b"a well ##AT##-##AT## known &quot; R &amp; D &quot;\nyes\n", b"ein A\nja\n"
     )
-    assert recipe.dev
-    assert recipe.test
     _downloaded(recipe.dev, downloads, b"one\ntwo\n", b"eins\nzwei\n")
     _downloaded(recipe.test, downloads, b"Yes !\n", b"Doch !\n")
     parts, drops, origin, _ = mtdata_corpus.prepare(recipe, source="en", target="de", seed=7, downloads=downloads)
@@ -176,9 +175,9 @@ def test_find_entry_refuses_an_unknown_corpus_with_a_near_name(name: str, downlo
 @pytest.mark.parametrize("page", [b"<!DOCTYPE html>\n<html>", b"<html><head><title>Moved</title>"])
 def test_fetch_refuses_a_page_of_html_in_place_of_a_download(downloads: Path, page: bytes) -> None:
     recipe = _recipe("wmt14-en-de.yaml")
-    _downloaded(recipe.test, downloads, b"one\n", page)
+    _downloaded(recipe.train[0], downloads, b"one\n", page)
     with pytest.raises(InputError, match=r": a page of HTML in place of the download; delete it and run again\.$"):
-        mtdata_corpus.fetch(mtdata_corpus.find_entry(recipe.test), downloads, {})
+        mtdata_corpus.fetch(mtdata_corpus.find_entry(recipe.train[0]), downloads, {})
 
 
 def test_read_refuses_files_that_the_library_cannot_read_in_one_sentence(tmp_path: Path) -> None:
@@ -218,7 +217,6 @@ def test_prepare_reads_packed_files_of_given_addresses(downloads: Path) -> None:
         [(b"a dog\n", b"ein Hund\n"), (b"a cat\n", b"eine Katze\n"), (b"a man\n", b"ein Mann\n")],
         strict=True,
     ):
-        assert name is not None
         _downloaded(name, downloads, *map(gzip.compress, sides), addresses=recipe.addresses)
     parts = mtdata_corpus.prepare(recipe, source="de", target="en", seed=7, downloads=downloads).parts
     assert [(line.source, line.target) for part in parts for line in part] == [
