@@ -28,7 +28,7 @@ def main(row: Row, *, lists: Lists, reference: Reference, vocab: Vocab, dev: Dev
     params, machine = load.params(), load.machine()
     how = {"model": vocab, "tokenizer": metrics.tokenizer_name(params.data.target)}
     how |= {"script": faults.main_script(pair.target for pair in bitext.stream(dev))}
-    choose = partial(select.choose_all, lists, reference=reference, processes=machine.processes, how=how)
+    choose = partial(select.choose_all, lists, reference=reference, machine=machine, how=how)
     with TemporaryDirectory() as folder, atomic.atomic_write(texts / f"{row}.tsv") as partial_text:
         copies = {}
         for part, count in schema.row(params.mix, row, section="mix").items():

@@ -32,7 +32,7 @@ def main(
     stats = audit.SelectionStats()
     script = faults.main_script(pair.target for pair in bitext.stream(dev)) if dev else ""
     how, machine = {"model": vocab, "tokenizer": tokenizer, "script": script}, load.machine()
-    choices = select.choose_all(lists, settings, reference=reference, label=row, processes=machine.processes, how=how)
+    choices = select.choose_all(lists, settings, reference=reference, label=row, machine=machine, how=how)
 
     def chosen_pairs() -> Iterator[Pair]:
         for pairs, part_stats in choices:

@@ -1,13 +1,14 @@
 """machine.yaml as a frozen record."""
 
 import os
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field
 
 from seqkd.config import old_names
 from seqkd.config.old_names import OldNames
 from seqkd.config.records import Name, Positive, Record
+from seqkd.utils.cluster import Cluster
 
 
 def _cores() -> int:
@@ -36,7 +37,19 @@ class Machine(Record):
     matmul_backend: Literal["auto", "own", "torch"] = "auto"
     max_batch_hypotheses: Positive = 1500  # in one process's beam search at once; on a GPU up to ten times as many
     commands: dict[Name, Command] = Field(default_factory=dict)  # by the name of a teacher of kind command
+    cluster: Annotated[str, Field(min_length=1)] | None = None  # a Dask scheduler (tcp://host:8786) or scheduler file
+    mixed: bool = False  # workers of the cluster may have another version or processor; the last bits then differ
     allow_download: bool = False  # a teacher of kind transformers may fetch its model by name
+
+    @property
+    def workers(self) -> Cluster | None:
+        """Return the cluster, if there is one."""
+        return Cluster(self.cluster, self.mixed) if self.cluster else None
+
+    @property
+    def of_a_worker(self) -> Self:
+        """Return what a cluster's worker is told of this machine."""
+        return self.model_copy(update={"cluster": None, "commands": {}, "processes": 1})
 
     def __hash__(self) -> int:
         return hash(repr(self))  # a dict has none

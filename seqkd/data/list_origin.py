@@ -43,7 +43,7 @@ def read(folder: Path) -> ListOrigin | None:
 
 def write_part(folder: Path, index: int, owners: Iterable[Sequence[int]]) -> None:
     """Write, for each line of a part, the numbers of the teachers whose hypotheses it has, in their order."""
-    with atomic.open_text(_part_path(folder, index)) as file:
+    with atomic.open_text(owners_path(nbest.part_path(folder, index))) as file:
         file.writelines(f"{' '.join(map(str, line))}\n" for line in owners)
 
 
@@ -52,7 +52,7 @@ def read_part(path: Path, sizes: Sequence[int]) -> list[list[int]]:
 
     sizes: hypotheses of each line. A list of one teacher has no such files: all numbers are 0.
     """
-    owners = path.with_name(path.name.replace("part-", "teachers-", 1)).with_suffix("").with_suffix(".txt")
+    owners = owners_path(path)
     if not owners.exists():
         return [[0] * size for size in sizes]
     lines = [list(map(int, line.split())) for line in owners.read_text(encoding="ascii").splitlines()]
@@ -61,5 +61,6 @@ def read_part(path: Path, sizes: Sequence[int]) -> list[list[int]]:
     return lines
 
 
-def _part_path(folder: Path, index: int) -> Path:
-    return nbest.part_path(folder, index).with_name(f"teachers-{index:05d}.txt")
+def owners_path(path: Path) -> Path:
+    """Return where the numbers for a part of a list stand; a list of one teacher has no such file."""
+    return path.with_name(path.name.replace("part-", "teachers-", 1)).with_suffix("").with_suffix(".txt")

@@ -72,8 +72,10 @@ def missing(cache: NbestCache, text: Path) -> Iterator[list[str]]:
 
 def decode_missing(cache: NbestCache, text: Path, job: DecodingJob) -> Iterator[int]:
     """Decode the sources without a list, and yield the number of each chunk's; job: all but the sources."""
-    jobs = (job._replace(sources=chunk) for chunk in missing(cache, text))
-    for entries in pool.map_ordered(_decode, jobs, processes=translator.process_count(job.machine)):
+    machine = job.machine.of_a_worker if job.machine.workers else job.machine
+    jobs = (job._replace(machine=machine, sources=chunk) for chunk in missing(cache, text))
+    processes, shared = translator.process_count(job.machine), translator.shared(job)
+    for entries in pool.map_ordered(_decode, jobs, processes=processes, shared=shared):
         cache.add(entries)
         yield len(entries)
 

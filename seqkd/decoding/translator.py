@@ -17,6 +17,7 @@ from seqkd.models.checkpoint import Model
 from seqkd.ops import devices
 from seqkd.ops.matmul import Precision
 from seqkd.utils import pool
+from seqkd.utils.cluster import SharedWork
 from seqkd.utils.errors import InputError
 from seqkd.utils.progress import Progress
 
@@ -34,6 +35,16 @@ class DecodingJob(NamedTuple):
     length_penalty: float = 0.0
     precision: Precision = "fp32"
     sources: Sequence[str] = ()
+
+
+def shared(job: DecodingJob) -> SharedWork | None:
+    """Return what a cluster's workers need for jobs of a model; None: there is no cluster."""
+    cluster = job.machine.workers
+    return SharedWork(cluster, [job.model], describe=_described) if cluster else None
+
+
+def _described(job: DecodingJob) -> str:
+    return f"{len(job.sources):,} lines from {job.sources[0]!r} on"
 
 
 @cache
@@ -97,9 +108,10 @@ def best_hypotheses(job: DecodingJob, *, label: str) -> list[Hypothesis]:
     order = sorted(range(len(job.sources)), key=lambda row: (-len(job.sources[row]), row))
     size = chunk_size(job.machine)
     chunks = [order[start : start + size] for start in range(0, len(order), size)]
-    jobs = [job._replace(sources=[job.sources[row] for row in chunk]) for chunk in chunks]
+    machine = job.machine.of_a_worker if job.machine.workers else job.machine
+    jobs = [job._replace(machine=machine, sources=[job.sources[row] for row in chunk]) for chunk in chunks]
     best: list[Hypothesis] = [Hypothesis((), 0.0, True)] * len(order)
-    results = pool.map_ordered(run, jobs, processes=process_count(job.machine))
+    results = pool.map_ordered(run, jobs, processes=process_count(job.machine), shared=shared(job))
     with Progress(len(order), unit="sentences", label=label) as progress:
         for chunk, nbest_lists in zip(chunks, results, strict=True):
             for row, nbest_list in zip(chunk, nbest_lists, strict=True):

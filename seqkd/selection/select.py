@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from seqkd.config.machine import Machine
 from seqkd.config.schema import SelectSettings
 from seqkd.data import bitext, faults, list_origin, nbest, vocab
 from seqkd.data.bitext import Pair
@@ -16,6 +17,7 @@ from seqkd.evaluation import metrics
 from seqkd.selection import sentence_bleu
 from seqkd.selection.audit import SelectionStats
 from seqkd.utils import pool
+from seqkd.utils.cluster import SharedWork
 from seqkd.utils.errors import InputError
 from seqkd.utils.progress import Progress
 
@@ -82,18 +84,28 @@ def parts(folder: Path, pairs: Iterable[Pair], *, lines: int) -> Iterator[Part]:
 
 
 def choose_all(
-    lists: Path, settings: SelectSettings, *, reference: Path, label: str, processes: int, how: Mapping[str, Any]
+    lists: Path, settings: SelectSettings, *, reference: Path, label: str, machine: Machine, how: Mapping[str, Any]
 ) -> Iterator[tuple[list[Pair], SelectionStats]]:
     """Yield what `choose` returns of each part of a row's n-best list, with a progress bar.
 
     lists: the folder of all n-best lists; how: model, tokenizer and script, as `choose` takes them.
     """
     lines = bitext.count_pairs(reference)
-    every, work = parts(lists / settings.nbest, bitext.stream(reference), lines=lines), partial(choose, **how)
+    every = parts(lists / settings.nbest, bitext.stream(reference), lines=lines)
+    cluster, work = machine.workers, partial(choose, settings=settings, **how)
+    shared = SharedWork(cluster, [how["model"]], own_inputs=_files, describe=_described) if cluster else None
     with Progress(lines, unit="lines", label=f"select {label}") as progress:
-        for pairs, stats in pool.map_ordered(partial(work, settings=settings), every, processes=processes):
+        for pairs, stats in pool.map_ordered(work, every, processes=machine.processes, shared=shared):
             yield pairs, stats
             progress.add(stats.ranks.total() + stats.without_target)
+
+
+def _files(part: Part) -> list[Path]:
+    return [path for path in (part.path, list_origin.owners_path(part.path)) if path.exists()]
+
+
+def _described(part: Part) -> str:
+    return f"lines {part.pairs[0].id:,} to {part.pairs[-1].id:,}"
 
 
 def choose(

@@ -13,20 +13,28 @@ from itertools import islice
 from queue import Queue
 from typing import TypeVar
 
-from seqkd.utils import process_control
+from seqkd.utils import cluster, process_control
+from seqkd.utils.cluster import SharedWork
 from seqkd.utils.errors import InputError
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def map_ordered(function: Callable[[T], R], items: Iterable[T], *, processes: int) -> Iterator[R]:
+def map_ordered(
+    function: Callable[[T], R], items: Iterable[T], *, processes: int, shared: SharedWork | None = None
+) -> Iterator[R]:
     """Yield function(item) of each item, in the order of the items. With one process: in this one.
+
+    shared: what the workers of a cluster need to do the work in place of processes here; None: there is no cluster.
 
     At most four items per process are in work: enough that one slow process does not soon hold up the others, and few
     enough that neither items nor results pile up. A worker's exception is raised here and stops the other workers.
     Raise InputError where a worker was killed.
     """
+    if shared:
+        yield from cluster.map_ordered(function, items, shared)
+        return
     if processes == 1:
         yield from map(function, items)
         return

@@ -1,0 +1,162 @@
+"""The ordered map over a Dask cluster: a scheduler and workers in processes of their own."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import cluster_work
+import pytest
+from source_tree import ROOT
+
+from seqkd.utils import cluster
+from seqkd.utils.cluster import Cluster, SharedWork
+from seqkd.utils.errors import InputError
+
+pytest.importorskip("distributed", reason="needs the extra cluster")
+pytestmark = pytest.mark.slow
+PATHS = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
+# A task is given up after one death, not four, and nothing waits for a slow answer.
+QUICK = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1", "PYTHONPATH": PATHS, "OMP_NUM_THREADS": "1"}
+
+
+class Local:
+    """A scheduler and its workers on this machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.file, self.stack = folder, folder / "scheduler.json", ExitStack()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.address = f"tcp://127.0.0.1:{self.port}"
+        self.scheduler = self.start_scheduler()
+
+    def start(self, *arguments: str, limit: str = "") -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "distributed.cli." + arguments[0], *arguments[1:], "--no-dashboard"]
+        shell = ["bash", "-c", f'{limit} exec "$@"', "bash"] if limit else []
+        with (self.folder / "log").open("ab") as log:
+            process = subprocess.Popen(
+                shell + command, env=os.environ | QUICK, cwd=self.folder, stdout=log, stderr=log, start_new_session=True
+            )
+        self.stack.callback(kill, process)
+        return process
+
+    def start_scheduler(self) -> subprocess.Popen[bytes]:
+        process = self.start("dask_scheduler", "--host", "127.0.0.1", "--port", str(self.port))
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return process
+            time.sleep(0.1)
+        raise AssertionError((self.folder / "log").read_text())
+
+    def start_worker(self, *, threads: int = 1, limit: str = "") -> subprocess.Popen[bytes]:
+        folder = self.folder / f"worker{time.monotonic_ns()}"
+        arguments = ["--nthreads", str(threads), "--no-nanny", "--local-directory", str(folder)]
+        return self.start("dask_worker", self.address, *arguments, limit=limit)
+
+
+def kill(process: "subprocess.Popen[bytes]") -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.fixture
+def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Local]:
+    monkeypatch.chdir(tmp_path)
+    found = Local(tmp_path)
+    with found.stack:
+        yield found
+
+
+def _work(local: Local, **rest: object) -> SharedWork:
+    return SharedWork(Cluster(local.address), **rest)  # type: ignore[arg-type]
+
+
+def test_results_come_in_the_order_of_the_items_while_workers_and_the_scheduler_die(local: Local) -> None:
+    workers = [local.start_worker() for _ in range(2)]
+    results = cluster.map_ordered(cluster_work.slow_double, iter(range(120)), _work(local))
+    found = [next(results) for _ in range(10)]
+    kill(workers[0])
+    found += [next(results) for _ in range(20)]
+    kill(local.scheduler)
+    kill(workers[1])
+    local.start_scheduler()
+    local.start_worker()
+    found += list(results)
+    assert found == [2 * number for number in range(120)]
+
+
+def test_files_travel_to_the_workers(local: Local) -> None:
+    Path("common").mkdir()
+    Path("common/file").write_text("for all,")
+    for name in "ab":
+        Path(name).write_text(f"for {name}")
+    local.start_worker()
+    shared = _work(local, inputs=[Path("common")], own_inputs=lambda name: [Path(name)])
+    assert list(cluster.map_ordered(cluster_work.read, "ab", shared)) == ["a: for all, for a", "b: for all, for b"]
+    with pytest.raises(InputError, match=r"^/\S+: only files below this folder can be sent to a cluster's workers\.$"):
+        list(cluster.map_ordered(cluster_work.read, "ab", _work(local, inputs=[Path("common/file").absolute()])))
+
+
+def test_a_task_that_workers_die_of_ends_in_one_sentence(local: Local) -> None:
+    for _ in range(3):
+        local.start_worker()
+    with pytest.raises(InputError, match=r"^lines 7 to 9: the workers died of it, the last was tcp://\S+; look at "):
+        list(cluster.map_ordered(cluster_work.die, [1], _work(local, describe=lambda _: "lines 7 to 9")))
+
+
+def test_a_worker_of_two_threads_is_refused_by_its_machine(local: Local) -> None:
+    local.start_worker(threads=2)
+    with pytest.raises(InputError, match=rf"^{socket.gethostname()}: the worker has 2 threads; start it with --nthr"):
+        list(cluster.map_ordered(cluster_work.double, [1], _work(local)))
+
+
+def test_a_worker_without_space_is_named(local: Local) -> None:
+    Path("large").write_bytes(bytes(3_000_000))
+    local.start_worker(limit="trap '' XFSZ; ulimit -f 1000;")
+    with pytest.raises(InputError, match=rf"^{socket.gethostname()}: no space for the 3 MB of the work's files in /"):
+        list(cluster.map_ordered(cluster_work.double, [1], _work(local, inputs=[Path("large")])))
+
+
+def test_a_worker_of_another_version_or_processor_is_refused_unless_mixed() -> None:
+    here = cluster.identity("seqkd.utils.pool")
+    cluster.check(here, dict(here), host="other")
+    cluster.check(None, {}, host="other")
+    with pytest.raises(InputError, match=r"^other: its version of numba is 0\.1, here it is \S+, so results would dif"):
+        cluster.check(here, here | {"version of numba": "0.1"}, host="other")
+    with pytest.raises(
+        InputError, match=r"^other: its processor is i386, here it is .*; make the two the same, or set"
+    ):
+        cluster.check(here, here | {"processor": "i386"}, host="other")
+
+
+def test_an_address_where_nobody_listens_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "CONNECT", 1.0)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(
+        InputError, match=rf"^machine\.yaml, cluster: no scheduler answers at {address} \(.*\); start o"
+    ):
+        cluster.connect(address)
+    file = tmp_path / "scheduler.json"
+    with pytest.raises(InputError, match=r"cluster: there is no scheduler file \S+scheduler\.json; write tcp://"):
+        cluster.connect(str(file))
+    file.write_text(json.dumps({"address": address}))
+    with pytest.raises(InputError, match=r"no scheduler answers at \S+scheduler\.json"):
+        cluster.connect(str(file))
+
+
+def test_a_scheduler_without_workers_is_refused(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "WAIT", 0.5)
+    with pytest.raises(InputError, match=rf"the scheduler at {local.address} has no worker; start some with `dask wor"):
+        cluster.connect(local.address)
