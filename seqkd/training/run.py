@@ -223,12 +223,12 @@ def members(model: Model) -> list[Model]:
 
 
 def _resume_folder(model: Model, spec: TrainingRun, params: Params, machine: Machine, search: Search | None) -> Path:
-    """Return where the checkpoints of exactly this training lie: this code, settings, files, weights and machine."""
+    """Return where the checkpoints of exactly this training lie: code, settings, files, network and machine."""
     weights = torch.cat([parameter.detach().cpu().flatten() for parameter in model.network.parameters()])
     device = model.network.device.type
     key = cache_dir.key(
         fingerprint.of(__name__),
-        repr((spec, spec.settings(params), params.data, params.seed, params.precision)),
+        repr((spec, spec.settings(params), params.data, params.seed, params.precision, model.network.shape)),
         repr((device, machine.matmul_backend, torch.__version__, torch.backends.cpu.get_cpu_capability())),
         *(path for path in (spec.text, spec.corpus, spec.teacher) if path is not None),
         weights.numpy().tobytes(),

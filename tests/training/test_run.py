@@ -50,8 +50,9 @@ def params() -> Params:
     return params.model_copy(update={"data": data, "optim": params.optim.model_copy(update=short)})
 
 
-def _model(project: Path, seed: int = 1) -> Model:
-    return run.init_model(vocab.load(project / "joint.model"), SIZE, seed=seed, device=torch.device("cpu"))
+def _model(project: Path, seed: int = 1, *, dropout: float = 0.1) -> Model:
+    size = SIZE.model_copy(update={"dropout": dropout})
+    return run.init_model(vocab.load(project / "joint.model"), size, seed=seed, device=torch.device("cpu"))
 
 
 def _spec(project: Path, **other: Any) -> TrainingRun:
@@ -143,7 +144,7 @@ def test_training_resumes_from_the_state_that_an_interrupted_one_left(project: P
         assert torch.equal(one, other)
 
 
-def test_resume_folder_is_another_one_for_another_text_setting_loss_or_start(project: Path, params: Params) -> None:
+def test_resume_folder_is_another_one_for_another_text_setting_loss_network_or_start(project: Path, params: Params) -> None:
     checkpoint.save(project / "models/teacher", _model(project, seed=2), card="")
     model, spec = _model(project), _spec(project)
     word_kd = replace(spec, alpha=0.5, teacher=project / "models/teacher")
@@ -155,6 +156,7 @@ def test_resume_folder_is_another_one_for_another_text_setting_loss_or_start(pro
         _resume(model, word_kd, params),
         _resume(model, replace(word_kd, top_k=4), params),
         _resume(_model(project, seed=2), spec, params),
+        _resume(_model(project, dropout=0.2), spec, params),
     ]
     assert len(set(folders)) == len(folders)
 
