@@ -1,9 +1,10 @@
 """params.yaml as frozen records: a record for each section and each row."""
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, field_serializer
 
 from seqkd.config import old_names
 from seqkd.config.old_names import OldNames
@@ -13,6 +14,7 @@ from seqkd.utils.errors import InputError
 
 T = TypeVar("T")
 MIN_VOCAB_SIZE = 16  # pieces
+WIDTH = 3.2  # init_range: auto, times the root of the hidden units
 REFERENCE, OWN = "reference", "own"  # the texts that no row makes: human translations; the student's own
 # What makes a translation teach badly.
 Fault = Literal["empty", "placeholders", "script", "copy", "repetition", "length"]
@@ -40,9 +42,15 @@ class VocabSettings(Record):
 class NetworkSettings(Record):
     size: Size  # LxH: layers x hidden units, the paper's notation
     dropout: Ratio  # on the input of layers >= 2 and on the attentional vector
-    init_range: Range = 0.1  # weights start uniform in (-init_range, init_range); the paper: 0.1
+    # Weights start uniform in (-init_range, init_range); the paper: 0.1. auto: 3.2 / sqrt(hidden units). From a smaller
+    # range a small network finds its attention late, or never.
+    init_range: Range | Literal["auto"] = 0.1
     embedding_init_range: Range = 0.1  # the same for the two embeddings
     members: Members = 1  # networks of this size, each from its own seed, whose probabilities are averaged
+
+    @field_serializer("init_range")
+    def _as_number(self, value: float | str) -> float:
+        return WIDTH / math.sqrt(self.hidden) if value == "auto" else float(value)
 
     @property
     def member(self) -> Self:

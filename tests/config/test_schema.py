@@ -201,6 +201,13 @@ def test_load_params_names_broken_yaml_and_an_absent_file(tmp_path: Path) -> Non
         load.params(tmp_path / "other.yaml")
 
 
+def test_automatic_initial_weights_depend_on_the_hidden_units() -> None:
+    small = schema.NetworkSettings(size="2x64", dropout=0.1, init_range="auto")
+    large = small.model_copy(update={"size": "2x256"})
+    assert [each.model_dump()["init_range"] for each in (small, large)] == [0.4, 0.2]
+    assert schema.NetworkSettings(size="2x64", dropout=0.1, init_range=0.3).model_dump()["init_range"] == 0.3
+
+
 def test_load_machine_uses_all_cores_without_a_file(tmp_path: Path) -> None:
     assert load.machine(tmp_path / "machine.yaml").processes >= 1
     (tmp_path / "machine.yaml").write_text("processes: 3\ndevice: cpu\n")
