@@ -135,6 +135,11 @@ class _Connection:
                 f"{what}: the workers died of it, the last was {error.last_worker.address}; look at the workers' own "
                 "messages, perhaps they lack memory, and run the command again."
             ) from None
+        except ModuleNotFoundError as error:
+            raise InputError(
+                f"{self.address}: a machine of the cluster lacks {error.name}; run pip install '.[pipeline,cluster]' "
+                "on all of them, on the same commit, and start scheduler and workers again."
+            ) from None
         except (FutureCancelledError, CommClosedError, TimeoutError) as error:
             raise _LostSchedulerError from error
 
