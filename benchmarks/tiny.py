@@ -31,6 +31,8 @@ TINY: dict[str, Any] = {  # with methods that the project does not know: a metho
         "max_length": 60,
         "tidy": False,
         "monolingual": "corpora/none.yaml",
+        "max_pairs": 0,
+        "seed": 17,
     },
     "vocab": {"size": 160, "byte_fallback": False},
     "teacher": {"size": "1x16", "dropout": 0.1, "members": 2},
