@@ -144,7 +144,7 @@ def test_training_resumes_from_the_state_that_an_interrupted_one_left(project: P
         assert torch.equal(one, other)
 
 
-def test_resume_folder_is_another_one_for_another_text_setting_loss_network_or_start(
+def test_resume_folder_is_another_one_for_another_text_setting_loss_size_or_start(
     project: Path, params: Params
 ) -> None:
     checkpoint.save(project / "models/teacher", _model(project, seed=2), card="")
