@@ -11,7 +11,7 @@ from seqkd.config.machine import Machine
 from seqkd.config.schema import SelectSettings
 from seqkd.data import bitext, nbest, vocab
 from seqkd.data.bitext import Pair
-from seqkd.decoding import corpus_decoder, translator
+from seqkd.decoding import corpus_decoder, nbest_cache, translator
 from seqkd.decoding.translator import DecodingJob
 from seqkd.models import checkpoint, lstm
 from seqkd.models.checkpoint import Model
@@ -49,7 +49,7 @@ def _outputs(machine: Machine, folder: Path) -> list[object]:
     """Return the parts of an n-best list as bytes, the pairs selected from it, and the best hypotheses of the text."""
     job = DecodingJob(MODEL, machine, 3, 3)
     folder.mkdir()
-    cache = corpus_decoder.nbest_cache.open_cache(folder / "kept")
+    cache = nbest_cache.open_cache(folder / "kept")
     assert sum(corpus_decoder.decode_missing(cache, TEXT, job)) > 100
     corpus_decoder.write(cache, TEXT, folder / "lists" / "k3", processes=1)
     settings, how = SelectSettings(nbest="k3", metric="bleu"), {"model": MODEL / checkpoint.VOCAB, "tokenizer": "13a"}
