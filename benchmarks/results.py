@@ -21,7 +21,6 @@ from seqkd.config import load, overlay
 from seqkd.config.schema import Params
 from seqkd.ops import devices
 from seqkd.utils import atomic
-from seqkd.utils.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
 CLONES, RESULTS, PAGE = ROOT / ".results", ROOT / "reports" / "results", ROOT / "docs" / "results.md"
@@ -118,16 +117,15 @@ def facts(params: Params, clone: Path) -> dict[str, Any]:
 def with_tables(text: str) -> str:
     """Return the page with the tables of reports/results between `<!-- CORPUS -->` and `<!-- /CORPUS -->`.
 
-    Raise InputError for a corpus that the page has no marks for.
+    A corpus that the page has no marks for gets a section at its end.
     """
     for folder in sorted(path for path in RESULTS.iterdir() if path.is_dir()):
-        name = folder.name
-        before, start, rest = text.partition(f"<!-- {name} -->\n")
-        _, end, after = rest.partition(f"<!-- /{name} -->")
-        if not end:
-            raise InputError(f"{PAGE}: no place for {name}; write <!-- {name} --> and <!-- /{name} --> on two lines.")
+        start, end = f"<!-- {folder.name} -->\n", f"<!-- /{folder.name} -->"
+        if start not in text:
+            text += f"\n## {folder.name}\n\n{start}{end}\n"
+        before, _, rest = text.partition(start)
         body = "\n\n".join([described(folder), method_table(folder), pruning_table(folder)])
-        text = f"{before}{start}\n{body}\n\n{end}{after}"
+        text = f"{before}{start}\n{body}\n\n{end}{rest.partition(end)[2]}"
     return text
 
 
