@@ -80,6 +80,8 @@ KEYS = [
     keyed("a size beyond memory", "size: 1x8", "size: 2x999999", "teacher.size is '2x999999'; it must be LAYERSxUNITS"),
     keyed("a size of other digits", "size: 1x8", "size: 1x8٨", "teacher.size is '1x8٨'; it must be LAYERSxUNITS"),
     keyed("a range beyond floats", "size: 1x8,", "size: 1x8, init_range: 1.0e+300,", "teacher.init_range is 1e+300; i"),
+    keyed("a range of letters", "size: 1x8,", "size: 1x8, init_range: wide,",
+          "teacher.init_range is 'wide'; it must be a valid number or auto."),
     keyed("a range of 1e39", "size: 1x8,", "size: 1x8, embedding_init_range: 1.0e+39,",
           "teacher.embedding_init_range is 1e+39; it must be less than or equal to 100."),
     keyed("beam 0", "beam: 5", "beam: 0", "decode.k5.beam is 0; it must be greater than or equal to 1."),

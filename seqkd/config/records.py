@@ -82,6 +82,9 @@ def _describe(error: ValidationError) -> tuple[str, str]:
         if first["type"] == "union_tag_invalid":
             kind = reprlib.repr(first["ctx"]["tag"])
             return f"{'.'.join(map(str, path))}.kind is {kind}", f"it must be one of {first['ctx']['expected_tags']}"
+    or_auto = path[-1:] == ["constrained-float"]  # pydantic's name for a number where auto is possible, too
+    if or_auto:
+        del path[-1]
     is_name = path[-1:] == ["[key]"]  # the name of a row is wrong, not what the row holds
     key = ".".join(map(yaml_file.printable_key, path[:-2] if is_name else path)) or "(the whole file)"
     if first["type"] == "extra_forbidden":
@@ -89,6 +92,7 @@ def _describe(error: ValidationError) -> tuple[str, str]:
     if first["type"] == "missing":
         return f"{key} is missing", "add it"
     must = re.sub(r"^\w+ should ", "must ", first["msg"].removeprefix("Value error, "))
+    must = must + " or auto" * (or_auto and first["type"].startswith("float_"))
     must = re.sub(r"be a valid dictionary( or instance of \w+)?", "be keys with values", must)
     return f"{key} {'has the key' if is_name else 'is'} {value}", f"it {must.replace(' after validation', '')}"
 

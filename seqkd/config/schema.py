@@ -35,7 +35,7 @@ class VocabSettings(Record):
     size: Annotated[int, Field(ge=MIN_VOCAB_SIZE, le=1_000_000)]  # joint pieces of both languages
     teacher: Annotated[Name | None, Field(alias="from")] = None  # whose sentencepiece model it is; None: it is learnt
     # The fraction of the text's characters that are pieces; rarer ones are bytes. auto: as many as are worth a piece.
-    character_coverage: Literal["auto"] | Annotated[float, Field(ge=0.9, le=1)] = "auto"
+    character_coverage: Annotated[float, Field(ge=0.9, le=1)] | Literal["auto"] = "auto"
     byte_fallback: bool = True  # 256 of the pieces are bytes; false: a character that is no piece is unknown
 
 
