@@ -5,7 +5,6 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from dvc_file import instances
@@ -158,22 +157,6 @@ def test_compiled_files_beside_the_code_leave_the_status_clean(project: Project)
         (cache / "touched.cpython-311.pyc").write_bytes(b"anything")
         (cache.parent / "loose.pyc").write_bytes(b"anything")
     assert project.stale() == set()
-
-
-def test_push_and_pull_bring_every_artefact_to_another_clone(project: Project, tmp_path: Path) -> None:
-    other = Project(tmp_path / "clone")
-    project.run("git", "clone", "--quiet", str(project.folder), str(other.folder))
-    for clone in (project, other):
-        clone.run("dvc", "remote", "add", "--local", "--default", "store", str(tmp_path / "store"))
-    project.run("dvc", "push")
-    other.run("dvc", "pull")
-    other.machine(processes=1)
-    for name in (*(f"models/{model}" for model in models(project)), "data/nbest", "reports/translations"):
-        files = [path for path in (project.folder / name).rglob("*") if path.is_file()]
-        assert files
-        for path in files:
-            assert (other.folder / path.relative_to(project.folder)).read_bytes() == path.read_bytes()
-    assert other.stale() == set()
 
 
 def test_experiment_with_another_size_trains_and_takes_nothing_from_an_earlier_run(project: Project) -> None:
