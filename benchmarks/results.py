@@ -6,6 +6,7 @@ interrupted goes on. Its tables go to reports/results/CORPUS, which the page is 
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from datetime import date
@@ -58,10 +59,13 @@ def prepare_clone(corpus: str, *, seed: int, data: str) -> Path:
         git("clone", "--quiet", "--shared", str(ROOT), str(clone), folder=ROOT)
     git("fetch", "--quiet", folder=clone)
     git("reset", "--quiet", "--hard", git("rev-parse", "HEAD", folder=ROOT), folder=clone)
-    for name in (".dvc/tmp/downloads", "machine.yaml"):
-        if (ROOT / name).exists() and not (clone / name).exists():
-            (clone / name).parent.mkdir(parents=True, exist_ok=True)
-            (clone / name).symlink_to(ROOT / name)
+    downloads, machine = Path(".dvc/tmp/downloads"), Path("machine.yaml")
+    if (ROOT / downloads).exists() and not (clone / downloads).exists():
+        (clone / downloads).parent.mkdir(parents=True, exist_ok=True)
+        (clone / downloads).symlink_to(ROOT / downloads)
+    (clone / machine).unlink(missing_ok=True)
+    if (ROOT / machine).exists():
+        shutil.copy(ROOT / machine, clone / machine)
     if corpus != DEFAULT:
         overlay.apply(ROOT / "configs" / f"{corpus}.yaml", params=clone / "params.yaml")
     changes = clone / ".dvc" / "tmp" / "seed.yaml"
