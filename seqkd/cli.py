@@ -100,22 +100,28 @@ def run_stage(name: str, arguments: list[str]) -> None:
 
     stage = load_stage(name)
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(name, help=stage.main.__doc__ or summary(stage_files()[name]))(_locked(stage))
+    app.command(name, help=stage.main.__doc__ or summary(stage_files()[name]))(_guarded(stage, [name, *arguments]))
     typer.main.get_command(app).main(args=arguments, prog_name=f"seqkd {name}")
 
 
-def _locked(stage: ModuleType) -> Callable[..., None]:
-    """Return the stage's main, holding a lock on what it writes while it runs.
+def _guarded(stage: ModuleType, words: list[str]) -> Callable[..., None]:
+    """Return the stage's main, holding a lock on what it writes while it runs; or what starts it on several machines.
 
-    A stage says what it writes in WRITES, such as "{models}/{row}", a path in which its parameters stand by name.
+    A stage says what it writes in WRITES, such as "{models}/{row}", a path in which its parameters stand by name. One
+    with TRAINS = True is started by machine.yaml's torchrun, where that is named: with the same words on each machine.
     """
-    from seqkd.utils import process_control
+    from seqkd.config import load
+    from seqkd.utils import process_control, torchrun
 
     writes: str | None = getattr(stage, "WRITES", None)
 
     @functools.wraps(stage.main)
     def run(**parameters: Any) -> None:
-        path = Path(writes.format(**parameters)) if writes else None
+        launcher = load.machine().torchrun if getattr(stage, "TRAINS", False) and torchrun.world()[1] == 1 else None
+        if launcher:
+            torchrun.launch(launcher, words)
+            return
+        path = Path(writes.format(**parameters)) if writes and torchrun.is_main() else None
         with process_control.exclusive_lock(path) if path else nullcontext():
             stage.main(**parameters)
 

@@ -38,7 +38,9 @@ class Machine(Record):
     max_batch_hypotheses: Positive = 1500  # in one process's beam search at once; on a GPU up to ten times as many
     commands: dict[Name, Command] = Field(default_factory=dict)  # by the name of a teacher of kind command
     cluster: Annotated[str, Field(min_length=1)] | None = None  # a Dask scheduler (tcp://host:8786) or scheduler file
-    mixed: bool = False  # workers of the cluster may have another version or processor; the last bits then differ
+    mixed: bool = False  # other machines may have another version or processor; the last bits then differ
+    # What starts `-m seqkd STAGE` on all machines that train together, such as torchrun --nnodes 4 ...; None: alone.
+    torchrun: Annotated[str, Field(min_length=1)] | None = None
     allow_download: bool = False  # a teacher of kind transformers may fetch its model by name
 
     @property

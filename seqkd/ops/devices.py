@@ -12,6 +12,7 @@ from seqkd.config.machine import Machine
 from seqkd.ops import matmul
 from seqkd.ops.cuda import lstm_cell as lstm_cell_cuda
 from seqkd.ops.matmul import Precision
+from seqkd.utils import torchrun
 from seqkd.utils.errors import InputError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt
@@ -36,6 +37,8 @@ def configure(machine: Machine, precision: Precision = "fp32") -> torch.device:
     Raises InputError if machine.yaml asks for a GPU and torch finds none.
     """
     device = device_of(machine)
+    if device.type == "cuda" and torchrun.world()[1] > 1:
+        torch.cuda.set_device(torchrun.local_rank())
     matmul.set_backend(machine.matmul_backend, precision)
     _keep_freed_memory()
     _freeze_loaded_modules()

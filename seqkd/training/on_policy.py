@@ -25,18 +25,26 @@ def empty_store(sources: Sequence[Sequence[int]]) -> Tensor:
 
 @torch.no_grad()
 def translate(network: Network, text: TokenizedCorpus, search: Search, group: DataParallelGroup, store: Tensor) -> None:
-    """Fill the store with the network's greedy translations, each process with its part; wait for all processes."""
-    rows = sorted(range(len(text.sources)), key=lambda row: (len(text.sources[row]), row))
-    chunks = [rows[start : start + CHUNK_SIZE] for start in range(0, len(rows), CHUNK_SIZE)]
-    for chunk in chunks[group.rank :: group.world_size]:
-        for row, best in zip(chunk, search(network, [text.sources[row] for row in chunk]), strict=True):
+    """Fill the store with the network's greedy translations, in the order of `_by_length`; each process does a part."""
+    rows = _by_length(text)
+    chunks = [slice(start, start + CHUNK_SIZE) for start in range(0, len(rows), CHUNK_SIZE)]
+    ranks = group.ranks
+    for chunk in chunks[ranks.rank :: ranks.world_size][group.local_rank :: group.local_world_size]:
+        found = search(network, [text.sources[row] for row in rows[chunk]])
+        for place, best in enumerate(found, start=chunk.start):
             ids = torch.tensor(best.ids[: store.shape[1] - 1], dtype=torch.int32)
-            store[row, 0] = len(ids)
-            store[row, 1 : 1 + len(ids)] = ids
-    group.barrier()
+            store[place, 0] = len(ids)
+            store[place, 1 : 1 + len(ids)] = ids
+    group.gather(lambda rank: [store[:0], *(store[chunk] for chunk in chunks[rank :: ranks.world_size])])
+
+
+def _by_length(text: TokenizedCorpus) -> list[int]:
+    """Return the rows of the text, those with short sources first."""
+    return sorted(range(len(text.sources)), key=lambda row: (len(text.sources[row]), row))
 
 
 def read(text: TokenizedCorpus, store: Tensor) -> TokenizedCorpus:
     """Return the sources with the translations in the store."""
     lines: list[list[Any]] = store.tolist()
-    return TokenizedCorpus(text.sources, [line[1 : 1 + line[0]] for line in lines])
+    found = {row: line[1 : 1 + line[0]] for row, line in zip(_by_length(text), lines, strict=True)}
+    return TokenizedCorpus(text.sources, [found[row] for row in range(len(text.sources))])

@@ -49,7 +49,7 @@ class ShardedOptimizer:
         losses: nats summed over target tokens, for each of this process's shards; tokens: target tokens of the whole
         batch. A step whose loss or gradient is not finite is skipped. Contains one all_reduce.
         """
-        self.group.barrier()  # from here on the gradients of every shard are published
+        self.group.exchange_gradients()
         squared_norms = [self._sum_gradients(index) for index in range(len(self.slices))]
         loss, squared_norm = self.group.all_reduce(losses, squared_norms)
         grad_norm = math.sqrt(squared_norm) * scale
@@ -58,7 +58,7 @@ class ShardedOptimizer:
         if finite:
             self._step(scale * self._clip_factor(grad_norm))
         self._count_update(loss, tokens, skipped=not finite)
-        self.group.barrier()  # from here on every slice of the weights is updated
+        self.group.gather_slices(self.group.weights)
 
     def _sum_gradients(self, index: int) -> float:
         """Sum one slice of the gradient over all shards of the batch, in shard order; return its squared norm."""

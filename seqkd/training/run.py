@@ -23,7 +23,7 @@ from seqkd.training.curve import Epoch
 from seqkd.training.on_policy import Search
 from seqkd.training.teacher import TopKCache
 from seqkd.training.trainer import TrainingJob
-from seqkd.utils import cache_dir, fingerprint
+from seqkd.utils import cache_dir, fingerprint, torchrun
 from seqkd.utils.errors import InputError
 
 RANDOM = "random"
@@ -143,7 +143,8 @@ def prepare(
 def train(prepared: PreparedTraining, machine: Machine) -> TrainingResult:
     """Train the prepared network in place; resume where an interrupted run of exactly this training ended."""
     network, job = prepared.network, prepared.job
-    log(f"{job.label}: {devices.describe(network.device)}")
+    if torchrun.is_main():
+        log(f"{job.label}: {devices.describe(network.device)}")
     return TrainingResult(prepared, trainer.train(network, job, machine))
 
 
@@ -209,7 +210,8 @@ def train_and_save(
             _ask_external_teacher(prepared, params, machine, model.vocab)
             results.append(train(prepared, machine))
         trainings.append(results)
-    save(model, *trainings, out=out, curve_out=curve_out)
+    if torchrun.is_main():
+        save(model, *trainings, out=out, curve_out=curve_out)
 
 
 def members(model: Model) -> list[Model]:
@@ -293,7 +295,8 @@ def card_fields(spec: TrainingRun, params: Params, *, used: int) -> dict[str, ob
     count = f"{pairs:,}"
     if used < pairs:
         count = f"{used:,} of {pairs:,}; the others have more than {limit} pieces (data.max_length) or an empty side"
-        log(f"{spec.name}: pairs: {count}")
+        if torchrun.is_main():
+            log(f"{spec.name}: pairs: {count}")
     name = spec.external.name if spec.external else spec.teacher.name if spec.teacher else None
     word_kd = {"teacher": name, "top_k": spec.top_k} if name else {}
     return {

@@ -50,7 +50,7 @@ class FullTargets:
         if self.store is None:
             return
         planned = batches.make_batches(self.text, BATCH_SIZE)
-        for rows in planned[group.rank :: group.world_size]:
+        for rows in planned[group.local_rank :: group.local_world_size]:
             batch = batches.collate(self.text, rows).to(self.store.device)
             self.store[_token_indices(batch, self.starts)] = _vectors(self.network, batch)
         group.barrier()
@@ -96,12 +96,12 @@ class TopKTargets:
         paths = [file_path(self.cache, first) for first in range(0, len(self.text.targets), LINES_PER_FILE)]
         missing = [path for path in paths if not path.exists()]
         group.barrier()
-        for path in missing[group.rank :: group.world_size]:
+        for path in missing[group.local_rank :: group.local_world_size]:
             with atomic.atomic_write(path) as partial:
                 checkpoint.write_tensors(partial, self._compute_file(int(path.name)))
         group.barrier()
         self.files = [checkpoint.read_tensors(path) for path in paths]
-        if group.rank == 0:
+        if group.local_rank == 0:
             self.cache.folder.touch()
             _evict(self.cache.folder.parent)
 

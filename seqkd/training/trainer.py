@@ -1,6 +1,7 @@
 """The training loop: training from scratch, fine-tuning and retraining after pruning are all this one."""
 
 import math
+import signal
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -19,13 +20,14 @@ from seqkd.models import losses, perplexity
 from seqkd.models.interface import Network
 from seqkd.ops import matmul
 from seqkd.ops.cuda import graphs
-from seqkd.training import on_policy, training_state
+from seqkd.training import on_policy, ranks, training_state
 from seqkd.training.curve import Epoch
 from seqkd.training.data_parallel import DataParallelGroup
 from seqkd.training.graphed_forward import GraphedForward
 from seqkd.training.live import LiveLog
 from seqkd.training.on_policy import Search
 from seqkd.training.optimizer import ShardedOptimizer
+from seqkd.training.ranks import Ranks
 from seqkd.training.teacher import TeacherTargets, TopKCache, make_targets
 from seqkd.training.training_state import CheckpointSaver, StateTensors, TrainingState
 from seqkd.utils import process_control
@@ -37,7 +39,7 @@ MAX_NLL = 700.0  # nats per target token; the perplexity of more is too large fo
 
 
 class Control(IntEnum):
-    """What rank 0 tells every process to do after an update."""
+    """What every process does after an update; of what the ranks say the largest holds."""
 
     CONTINUE = 0
     SAVE = 1
@@ -64,20 +66,23 @@ class TrainingJob:
 
 
 def train(network: Network, job: TrainingJob, machine: Machine) -> list[Epoch]:
-    """Train network in place and return its curve; the bits do not depend on the number of processes.
+    """Train network in place and return its curve; the bits do not depend on the number of processes and ranks.
 
-    Resumes from the newest checkpoint in job.resume, and leaves the last state there. On a signal it saves the state
-    and raises StoppedError. Raises InputError when the training diverges.
+    Resumes from the newest checkpoint in rank 0's job.resume, and leaves the last state there. On a signal it saves the
+    state and raises StoppedError. Raises InputError when the training diverges or a rank is lost.
     """
     torch.set_num_threads(1)
-    group = DataParallelGroup(network, machine.processes, shards=_shards(network, job.settings))
+    connected = ranks.connect(job.resume.name if job.resume else "", network.device, mixed=machine.mixed)
+    group = DataParallelGroup(network, machine.processes, shards=_shards(network, job, connected), ranks=connected)
     teacher = None
     if job.alpha:
         teacher = make_targets(job.teacher, job.text, group, job.top_k_cache, changing=job.search is not None)
     state, tensors = TrainingState(), _new_tensors(group, job)
-    if job.resume is not None and (checkpoint := training_state.latest(job.resume)) is not None:
+    if job.resume is not None and group.is_main and (checkpoint := training_state.latest(job.resume)) is not None:
         state = checkpoint[0]
         tensors.copy_from(checkpoint[1])
+    state = connected.broadcast(state)
+    connected.broadcast_tensors(list(vars(tensors).values()))
     with process_control.defer_signals() as stop_requested:
         saver = CheckpointSaver(job.resume, machine.checkpoint_interval)
         setup = _Setup(network, job, teacher, state, tensors, saver, stop_requested)
@@ -85,11 +90,17 @@ def train(network: Network, job: TrainingJob, machine: Machine) -> list[Epoch]:
     return curve
 
 
-def _shards(network: Network, settings: OptimizerSettings) -> int:
-    """Return how many shards a batch is split into; on a GPU one process does all the work."""
+def _shards(network: Network, job: TrainingJob, connected: Ranks) -> int:
+    """Return how many shards a batch is split into; a GPU works on one. Raise InputError where ranks have none."""
     if network.device.type != "cpu":
-        return 1
-    return max(1, min(settings.shards, settings.batch_size // MIN_SHARD_ROWS))
+        return connected.world_size
+    shards = max(1, min(job.settings.shards, job.settings.batch_size // MIN_SHARD_ROWS))
+    if shards < connected.world_size:
+        raise InputError(
+            f"{job.label}: {connected.world_size} ranks for {shards} parts of a batch; start fewer, or raise"
+            f" optim.{job.optim}.shards in params.yaml (a part has {MIN_SHARD_ROWS} sentences or more)."
+        )
+    return shards
 
 
 def _new_tensors(group: DataParallelGroup, job: TrainingJob) -> StateTensors:
@@ -121,14 +132,14 @@ class _Setup(NamedTuple):
 def _work(group: DataParallelGroup, setup: _Setup) -> list[Epoch]:
     """Do one process's part of the training; return the curve."""
     worker, job, state = _Worker(group, setup), setup.job, setup.state
-    with _progress_bar(job, state) if group.rank == 0 else nullcontext() as bar:
+    with _progress_bar(job, state) if group.is_main else nullcontext() as bar:
         if setup.teacher is not None and not _is_finished(state.curve, job.settings):
             setup.teacher.precompute(group)
         while not _is_finished(state.curve, job.settings):
             worker.train_epoch(bar)
             worker.end_epoch(bar)
     group.barrier()
-    if job.settings.keep_checkpoint == "best" and group.rank == 0:
+    if job.settings.keep_checkpoint == "best" and group.local_rank == 0:
         group.weights.copy_(setup.tensors.best_weights)
     return state.curve
 
@@ -181,7 +192,7 @@ class _Worker:
         on_gpu = self.device.type == "cuda"
         self.forward = GraphedForward(self.network, settings.batch_size) if on_gpu else self.network
         self.live: LiveLog | None = None
-        if self.job.live is not None and group.rank == 0:
+        if self.job.live is not None and group.is_main:
             self.live = LiveLog(self.job.live, step=self.state.updates)
 
     def train_epoch(self, bar: Progress | None) -> None:
@@ -252,7 +263,7 @@ class _Worker:
         return losses.word_kd(logits, labels, self.teacher.targets(batch), alpha=self.job.alpha)
 
     def _update(self, rows: Sequence[int], shard_losses: Sequence[Tensor | float], *, steps_per_epoch: int) -> None:
-        """Take one optimizer step, in which rank 0's control flag reaches every process."""
+        """Take one optimizer step, in which the control flag reaches every process."""
         tokens, settings = self.text.count_target_tokens(rows), self.job.settings
         scale = 1.0 / (len(rows) if settings.loss_normalization == "sentences" else tokens)
         nats = [float(loss) for loss in shard_losses]  # waits for a GPU
@@ -287,7 +298,7 @@ class _Worker:
         self._obey(max(self.group.flag, Control.SAVE) if finished else self.group.flag)
 
     def _dev_nll(self) -> float:
-        """Return the mean NLL of the dev targets, nats per target token; rank 0's control flag travels along."""
+        """Return the mean NLL of the dev targets, nats per target token; the control flag travels along."""
         shards, dev = self.group.local_shards, self.job.dev
         parts = [perplexity.total_nll(self.network, dev, rank=shard, size=self.group.shards) for shard in shards]
         self._broadcast_control(epoch_ends=True)
@@ -297,7 +308,7 @@ class _Worker:
     def _keep_best_weights(self) -> None:
         curve = self.state.curve
         is_best = curve[-1].dev_perplexity <= min(epoch.dev_perplexity for epoch in curve)
-        if self.job.settings.keep_checkpoint == "best" and is_best and self.group.rank == 0:
+        if self.job.settings.keep_checkpoint == "best" and is_best and self.group.local_rank == 0:
             self.tensors.best_weights.copy_(self.group.weights)
 
     def _note(self, epoch: Epoch) -> str:
@@ -306,21 +317,23 @@ class _Worker:
         return f"epoch {epoch.epoch} of {epochs}: dev perplexity {epoch.dev_perplexity:.2f}{skipped}"
 
     def _broadcast_control(self, *, epoch_ends: bool = False) -> None:
-        """On rank 0, decide what all processes do after the next all_reduce."""
-        if self.group.rank == 0:
-            control = Control.SAVE if self.saver.due(epoch_ends=epoch_ends) else Control.CONTINUE
-            self.group.broadcast_flag(Control.STOP if self.stop_requested() else control)
+        """Decide what all processes do after the next all_reduce: every rank may stop them, the main one may save."""
+        due = self.group.is_main and self.saver.due(epoch_ends=epoch_ends)
+        control = Control.SAVE if due else Control.CONTINUE
+        self.group.broadcast_flag(Control.STOP if self.stop_requested() else control)
 
     def _obey(self, flag: int) -> None:
-        """Save the state, or save it and stop, as rank 0 said. Raises StoppedError to stop."""
+        """Save the state, or save it and stop, as the ranks said. Raises StoppedError to stop."""
         if flag == Control.CONTINUE:
             return
         for shard, generator in self.dropout_generators.items():
             self.tensors.dropout[shard] = generator.get_state()
-        self.group.barrier()
-        if self.group.rank == 0:
+        self.group.gather_rows(self.tensors.dropout)
+        if self.job.settings.optimizer == "adam":
+            self.group.gather_slices(self.tensors.exp_avg, self.tensors.exp_avg_sq)
+        if self.group.is_main:
             self.saver.save(self.state, self.tensors)
         if flag == Control.STOP:
-            self.group.barrier()  # workers stay until the state is saved: rank 0 exits soon after they are gone
+            self.group.barrier()  # workers stay until the state is saved: the first process exits soon after they do
             saved = "" if self.job.resume is None else "; the state is saved, and the same command resumes from it"
-            raise StoppedError(self.stop_requested(), f"stopped{saved}")
+            raise StoppedError(self.stop_requested() or signal.SIGTERM, f"stopped{saved}")

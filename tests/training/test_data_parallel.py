@@ -19,9 +19,9 @@ def _reduce(group: DataParallelGroup, results: Tensor) -> None:
     """Write to results[rank], in every process, what three all_reduces give and which flags come with them."""
     for turn, flag in enumerate((7, 0, 9)):
         if flag:
-            group.broadcast_flag(flag + 100 * group.rank)
+            group.broadcast_flag(flag + 100 * group.local_rank)
         sums = group.all_reduce([0.1 * shard for shard in group.local_shards], [1.0 for _ in group.local_shards])
-        results[group.rank, turn] = torch.tensor([*sums, group.flag])
+        results[group.local_rank, turn] = torch.tensor([*sums, group.flag])
     group.barrier()
 
 
@@ -47,7 +47,7 @@ def test_barrier_with_a_lock_as_memory_fence_trains_to_the_same_bits(monkeypatch
 
 
 def _write_rank(group: DataParallelGroup, ranks: Tensor, stop_requested: Callable[[], int]) -> None:
-    ranks[group.rank] = group.rank + stop_requested()
+    ranks[group.local_rank] = group.local_rank + stop_requested()
     group.barrier()
 
 
@@ -66,7 +66,7 @@ def test_processes_that_are_spawned_share_memory_and_take_what_a_training_hands_
 
 
 def _fail(group: DataParallelGroup, **_: Any) -> None:
-    if group.rank == 1:
+    if group.local_rank == 1:
         raise InputError("the text is wrong")
     group.barrier()
 

@@ -40,9 +40,9 @@ def main(*, out: Annotated[Path, typer.Option()]) -> None:
         DataParallelGroup(nn.Linear(2, 2), 2, shards=2).run(work, received)
 
 def work(group: DataParallelGroup, received: object) -> None:
-    if group.rank == 0:
+    if group.local_rank == 0:
         print("ready", flush=True)
-    while not group.all_reduce([0.0 if group.rank else float(received())])[0]:
+    while not group.all_reduce([0.0 if group.local_rank else float(received())])[0]:
         pass
     raise StoppedError(15, "stopped; all is saved")
 '''
@@ -135,7 +135,7 @@ from torch import nn
 from seqkd.training.data_parallel import DataParallelGroup
 
 def work(group):
-    if group.rank:
+    if group.local_rank:
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(60)  # compiles, say
 
