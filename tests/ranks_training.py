@@ -1,4 +1,4 @@
-"""A training that the tests start by torchrun: python -m torch.distributed.run ... tests/ranks_training.py FOLDER."""
+"""A training that tests start with torchrun's variables, once for each rank: python tests/ranks_training.py FOLDER."""
 
 import hashlib
 import json
@@ -9,29 +9,38 @@ from typing import Any
 import trainings
 
 from seqkd.config.machine import Machine
-from seqkd.training import trainer
+from seqkd.decoding import beam_search
+from seqkd.training import ranks, trainer
 from seqkd.utils import torchrun
 from seqkd.utils.errors import InputError, StoppedError
 
 
+def train(folder: Path, wanted: dict[str, Any]) -> None:
+    """Train as wanted; rank 0 writes the checksum of the weights and the curve to FOLDER/result.json."""
+    network, settings = trainings.network(), trainings.settings(shards=4, batch_size=32, **wanted.get("settings", {}))
+    own = {"alpha": 1.0, "teacher": trainings.network(2), "search": beam_search.greedy} if wanted.get("own") else {}
+    resume = folder / str(wanted.get("key", "resume"))
+    job = trainings.job(settings=settings, resume=resume, **own)
+    machine = Machine(processes=wanted.get("processes", 1), device="cpu", checkpoint_interval=0.5)
+    curve = trainer.train(network, job, machine)
+    if torchrun.is_main():
+        digest = hashlib.sha256(trainings.flat(network).numpy().tobytes()).hexdigest()
+        (folder / "result.json").write_text(json.dumps([digest, curve]), encoding="utf-8")
+
+
 def main() -> int:
-    """Train as FOLDER/job.json says; rank 0 writes the checksum of the weights and the curve to FOLDER/result.json."""
+    """Train as FOLDER/job.json says, with what the second argument, JSON, changes; return as `seqkd` does."""
     folder = Path(sys.argv[1])
-    wanted: dict[str, Any] = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-    network = trainings.network()
-    settings = trainings.settings(shards=4, batch_size=32, **wanted.get("settings", {}))
-    job = trainings.job(settings=settings, resume=folder / "resume", seed=wanted.get("seed", 5))
+    wanted = json.loads((folder / "job.json").read_text(encoding="utf-8")) | json.loads(sys.argv[2])
+    ranks.START_SECONDS = wanted.get("start_seconds", ranks.START_SECONDS)
     try:
-        curve = trainer.train(network, job, Machine(processes=wanted.get("processes", 1), device="cpu"))
+        train(folder, wanted)
     except InputError as error:
         print(error, file=sys.stderr)
         return 1
     except StoppedError as stop:
         print(stop, file=sys.stderr)
         return 128 + stop.signal
-    if torchrun.is_main():
-        digest = hashlib.sha256(trainings.flat(network).numpy().tobytes()).hexdigest()
-        (folder / "result.json").write_text(json.dumps([digest, curve]), encoding="utf-8")
     return 0
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -78,6 +79,23 @@ def test_repro_gives_the_same_bits_whatever_the_number_of_processes_and_kills(pr
     kill.forget(project)
     assert len(kill.disturbed(project, STRIKES)) == len(STRIKES) + 1
     assert project.lock == before
+    project.machine(processes=1)
+
+
+def test_a_training_that_torchrun_starts_on_two_ranks_has_the_bits_of_one_process(project: Project) -> None:
+    before, torchrun = project.lock, f"{sys.executable} -m torch.distributed.run --standalone --nproc-per-node 2"
+    project.machine(processes=1, torchrun=torchrun)
+    kill.forget(project)
+    told = project.run("dvc", "repro", "--single-item", "--force", "finetune@whole-near")
+    assert told.count("whole-near: matrix products") == 1  # rank 0 alone tells
+    assert project.lock == before
+    project.machine(processes=1, torchrun=f"{torchrun} --no-such-option")
+    with pytest.raises(AssertionError, match=r"seqkd finetune: machine.yaml, torchrun: a rank ended with an error"):
+        project.run("dvc", "repro", "--single-item", "--force", "finetune@whole-near")
+    project.machine(processes=1, torchrun="no-such-program")
+    paths = [f"--{name}=x" for name in ("text", "corpus", "vocabulary", "curve", "out")]
+    with pytest.raises(AssertionError, match=r"machine.yaml, torchrun: 'no-such-program' cannot be started"):
+        project.run("seqkd", "train", "x", "--role=student", *paths)
     project.machine(processes=1)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed
+from torch.distributed.rendezvous import rendezvous
 
 from seqkd.utils import cluster, torchrun
 from seqkd.utils.errors import InputError
@@ -69,7 +70,7 @@ class Ranks:
             sizes = [sum(part.numel() for part in received(rank)) for rank in range(self.world_size)]
             incoming = outgoing[0].new_empty(sum(sizes))
             distributed.all_to_all_single(incoming, torch.cat(outgoing), sizes, list(map(len, outgoing)))
-            for rank, values in enumerate(incoming.split(sizes)):
+            for rank, values in enumerate(torch.split(incoming, sizes)):
                 _unpack(values, received(rank))
 
     @contextmanager
@@ -114,7 +115,7 @@ def connect(job: str, device: torch.device, *, mixed: bool) -> Ranks:
 
 def _start(rank: int, world_size: int, device: torch.device) -> None:
     """Start torch.distributed once all ranks have come. Raise InputError, with those that have, where some do not."""
-    store, *_ = next(iter(distributed.rendezvous("env://", timeout=timedelta(seconds=START_SECONDS))))
+    store, *_ = next(iter(rendezvous("env://", timeout=timedelta(seconds=START_SECONDS))))
     keys = [f"seqkd-host-{other}" for other in range(world_size)]
     store.set(keys[rank], platform.node())
     try:
@@ -143,14 +144,10 @@ def _flat(parts: Sequence[Tensor]) -> Tensor:
 
 
 def _unpack(values: Tensor, parts: Sequence[Tensor]) -> None:
-    for part, value in zip(
-        parts, values.split([*(part.numel() for part in parts), _rest(values, parts)]), strict=False
-    ):
+    """Fill parts with the values at the beginning of a flat tensor."""
+    sizes = [part.numel() for part in parts]
+    for part, value in zip(parts, torch.split(values[: sum(sizes)], sizes), strict=True):
         part.copy_(value.view(part.shape))
-
-
-def _rest(values: Tensor, parts: Sequence[Tensor]) -> int:
-    return len(values) - sum(part.numel() for part in parts)
 
 
 def _named(hosts: Sequence[str]) -> str:
