@@ -17,7 +17,10 @@ from seqkd.utils.errors import InputError, StoppedError
 
 def train(folder: Path, wanted: dict[str, Any]) -> None:
     """Train as wanted; rank 0 writes the checksum of the weights and the curve to FOLDER/result.json."""
-    network, settings = trainings.network(), trainings.settings(shards=4, batch_size=32, **wanted.get("settings", {}))
+    network, settings = (
+        trainings.network(),
+        trainings.settings(shards=4, **{"batch_size": 32, **wanted.get("settings", {})}),
+    )
     own = {"alpha": 1.0, "teacher": trainings.network(2), "search": beam_search.greedy} if wanted.get("own") else {}
     resume = folder / str(wanted.get("key", "resume"))
     job = trainings.job(settings=settings, resume=resume, **own)

@@ -5,6 +5,7 @@ one for each GPU. What is sent are copies and sums with zeros, never a sum of tw
 not depend on the order in which a network adds.
 """
 
+import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed
-from torch.distributed.rendezvous import rendezvous
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from seqkd.utils import cluster, torchrun
 from seqkd.utils.errors import InputError
@@ -115,8 +116,7 @@ def connect(job: str, device: torch.device, *, mixed: bool) -> Ranks:
 
 def _start(rank: int, world_size: int, device: torch.device) -> None:
     """Start torch.distributed once all ranks have come. Raise InputError, with those that have, where some do not."""
-    store, *_ = next(iter(rendezvous("env://", timeout=timedelta(seconds=START_SECONDS))))
-    keys = [f"seqkd-host-{other}" for other in range(world_size)]
+    store, keys = _store(rank), [f"host {other}" for other in range(world_size)]
     store.set(keys[rank], platform.node())
     try:
         store.wait(keys, timedelta(seconds=START_SECONDS))
@@ -132,6 +132,23 @@ def _start(rank: int, world_size: int, device: torch.device) -> None:
     distributed.init_process_group(
         backend, store=store, rank=rank, world_size=world_size, timeout=timedelta(seconds=TIMEOUT_SECONDS)
     )
+
+
+def _store(rank: int) -> Store:
+    """Return the store at MASTER_ADDR, in which ranks find each other; rank 0 holds it where torchrun does not.
+
+    Raise InputError where nobody holds it.
+    """
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    holds = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    try:
+        store = TCPStore(host, port, is_master=holds, wait_for_workers=False, timeout=timedelta(seconds=START_SECONDS))
+    except RuntimeError as error:
+        raise InputError(
+            f"rank {rank} on {platform.node()}: nobody answers at {host}:{port} ({_first_line(error)}); start rank 0"
+            " there, or correct the address that torchrun was given."
+        ) from None
+    return PrefixStore(f"seqkd {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 def bytes_sent(parameters: int, *, shards: int, ranks: int) -> float:

@@ -97,7 +97,7 @@ def _shards(network: Network, job: TrainingJob, connected: Ranks) -> int:
     shards = max(1, min(job.settings.shards, job.settings.batch_size // MIN_SHARD_ROWS))
     if shards < connected.world_size:
         raise InputError(
-            f"{job.label}: {connected.world_size} ranks for {shards} parts of a batch; start fewer, or raise"
+            f"{job.label}: {connected.world_size} ranks for a batch of {shards} parts; start fewer, or raise"
             f" optim.{job.optim}.shards in params.yaml (a part has {MIN_SHARD_ROWS} sentences or more)."
         )
     return shards
