@@ -227,18 +227,11 @@ def _resume_folder(model: Model, spec: TrainingRun, params: Params, machine: Mac
     """Return where the checkpoints of exactly this training lie: code, settings, files, network and machine."""
     weights = torch.cat([parameter.detach().cpu().flatten() for parameter in model.network.parameters()])
     device = model.network.device.type
+    tiles = device == "cpu" and matmul.uses_tiles()  # the system may refuse them later, and other bits would follow
     key = cache_dir.key(
         fingerprint.of(__name__),
         repr((spec, spec.settings(params), params.data, params.seed, params.precision, model.network.shape)),
-        repr(
-            (
-                device,
-                machine.matmul_backend,
-                device == "cpu" and matmul.uses_tiles(),
-                torch.__version__,
-                torch.backends.cpu.get_cpu_capability(),
-            )
-        ),
+        repr((device, machine.matmul_backend, tiles, torch.__version__, torch.backends.cpu.get_cpu_capability())),
         *(path for path in (spec.text, spec.corpus, spec.teacher) if path is not None),
         weights.numpy().tobytes(),
         fingerprint.of(search.__module__) if search and spec.on_policy else "",

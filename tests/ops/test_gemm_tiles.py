@@ -191,3 +191,58 @@ def _assert_lean(code: str, name: str) -> None:
         count = sum(f"\t{name}\t" in line for line in products)
         assert not [line for line in products if "tilestored" in line or "%rsp" in line]
         assert len(products) <= 4 * count, "more than three other instructions for each product"
+
+
+ALL_BY_TWIN = """
+import numba
+import torch
+from networks import MANY, random_network
+from seqkd.decoding import beam_search
+from seqkd.decoding.beam_search import BatchSizer
+from seqkd.models import losses
+from seqkd.models.lstm import LSTMNetwork, NetworkShape
+from seqkd.ops import matmul
+from seqkd.ops.cpu import amx, gemm_tiles, tiles
+
+memory, by_tiles = numba.njit(tiles.memory), gemm_tiles.gemm_tiles
+
+@numba.njit
+def by_twin(x, panels, bias, out, none):
+    by_tiles(x, panels, bias, out, memory())
+
+gemm_tiles.gemm_tiles = by_twin  # before anything is compiled that calls it
+amx.usable = lambda kind: True
+torch.set_num_threads(1)
+
+def gradients(network):
+    draw = torch.Generator().manual_seed(3)
+    source, target = (torch.randint(4, 45, (time, 5), generator=draw) for time in (9, 7))
+    source[:3, 1] = 0
+    vectors = network(source, target, torch.Generator().manual_seed(2))
+    logits = network.logits(vectors.flatten(0, 1))
+    losses.nll(logits, torch.randint(4, 45, (35,), generator=draw)).backward()
+    return [parameter.grad.double() for parameter in network.parameters()]
+
+network = LSTMNetwork(NetworkShape(45, 2, 33, 0.0))
+network.init_weights(torch.Generator().manual_seed(1), embedding_init_range=0.5)
+exact = LSTMNetwork(network.shape).double()
+exact.load_state_dict(network.state_dict())
+matmul.set_backend("auto", "bf16")
+print(matmul.describe_backend())
+for one, other in zip(gradients(network), gradients(exact), strict=True):
+    assert 1e-5 < float((one - other).norm() / other.norm()) < 0.03
+for precision in ("bf16", "int8"):
+    matmul.set_backend("auto", "bf16" if precision == "bf16" else "fp32")
+    network = random_network(vocab_size=40, init_range=5.0).float()
+    network.int8 = precision == "int8"
+    sizes = map(BatchSizer, (1500, 37, 1))
+    wide, *others = (beam_search.decode(network, MANY, beam=5, nbest=5, batch_sizer=size) for size in sizes)
+    assert others == [wide, wide]
+"""
+
+
+@pytest.mark.slow
+def test_tiles_compute_all_products_of_a_training_and_a_search_in_the_compiled_loops(tmp_path: Path) -> None:
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    told = subprocess.check_output([sys.executable, "-c", ALL_BY_TWIN], cwd=ROOT, env=environment, text=True)
+    assert told == "matrix products by seqkd's own loops and matrix tiles (AMX), bfloat16\n"

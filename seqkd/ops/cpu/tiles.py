@@ -14,6 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, register_jitable
+from numpy.typing import NDArray
 
 from seqkd.ops.cpu.lstm_cell import float_of_bits
 from seqkd.ops.cpu.packing import float_bits
@@ -25,7 +26,7 @@ _BYTE, _INDEX, _INT = ir.IntType(8), ir.IntType(64), ir.IntType(32)
 _BYTES = _BYTE.as_pointer()
 
 
-def memory():
+def memory() -> NDArray[np.int32]:
     """Return the twin's tiles (9, 16, 16); the last one holds how many rows each of the eight has."""
     return np.zeros((_COUNT + 1, ROWS, WIDTH), np.int32)
 
