@@ -23,8 +23,8 @@ ROWS, DEPTH, COLUMNS = 130, 600, 45  # of the trial: groups that overlap, a spli
 def usable(kind: Kind) -> bool:
     """Return whether tiles compute products of such numbers in this process and in those that it forks.
 
-    The first call asks the system for the tiles, and tries them in a child process on a small product: what these
-    kernels do wrong on a processor costs speed, no result. If it fails, one line on stderr says why.
+    The first call asks the system for the tiles, and tries them in a child process on a small product: where they are
+    refused or wrong, that costs speed and no result. One line on stderr then says why.
     """
     if not (target.HAS_AMX_BF16 if kind == "bf16" else target.HAS_AMX_INT8):
         return False
@@ -65,7 +65,7 @@ def failure(check: Callable[[], bool], *, before: Callable[[], object]) -> str:
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code < 0:
         return f"a trial was stopped by signal {-code}"
-    return ("", "a trial gave a wrong product")[code] if code < 2 else "a trial failed"
+    return {0: "", 1: "a trial gave a wrong product"}.get(code, "a trial failed")
 
 
 class _Trial(NamedTuple):

@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 
 from seqkd.ops.cpu.lstm_cell import float_of_bits
 from seqkd.ops.cpu.packing import float_bits
+from seqkd.utils.jit import compiler
+
+exact = compiler(__name__)  # without fastmath: the twin's sums have one order, as the processor's have
 
 ROWS = 16  # of a tile, at most
 WIDTH = 16  # numbers of 4 bytes in a tile's row
@@ -120,7 +123,7 @@ def multiply(_, tiles, total, left, right, x):
     return types.void(tiles, total, left, right, x), _either(instruction, twin)
 
 
-# The twin. It is compiled without fastmath: its sums have one order, as the processor's have.
+# The twin.
 
 
 @intrinsic
@@ -204,16 +207,21 @@ def _product_rows(tiles, total, left, right):
     return rows
 
 
-def _multiply_bf16(tiles, total, left, right, x):
+@exact
+def _add_products_bf16(rows, total, left, right):
     high = np.int32(-65536)  # the bits of a pair's second number
-    for r in range(_product_rows(tiles, total, left, right)):
+    for r in range(rows):
         for n in range(WIDTH):
             even, odd = np.float32(0.0), np.float32(0.0)
             for k in range(WIDTH):
-                one, other = tiles[left, r, k], tiles[right, k, n]
+                one, other = left[r, k], right[k, n]
                 even += float_of_bits(one << np.int32(16)) * float_of_bits(other << np.int32(16))
                 odd += float_of_bits(one & high) * float_of_bits(other & high)
-            tiles[total, r, n] = float_bits(float_of_bits(tiles[total, r, n]) + (even + odd))
+            total[r, n] = float_bits(float_of_bits(total[r, n]) + (even + odd))
+
+
+def _multiply_bf16(tiles, total, left, right, x):
+    _add_products_bf16(_product_rows(tiles, total, left, right), tiles[total], tiles[left], tiles[right])
 
 
 def _multiply_int8(tiles, total, left, right, x):
