@@ -11,8 +11,8 @@ P = N / 32 rounded up.
 - Rows come in groups of one size, of at most 32; the last group begins where it ends with the last row. So no row is
   padded, and some are computed twice.
 - An element is the bias, to which each step adds the sum of its 16 even products plus that of its 16 odd ones, in
-  float32: so Intel's manual describes the instruction. Where the depth is split for the caches, the sums between are kept as they are. So a row's bits depend on no
-  other row, and on no size but the depth.
+  float32: so Intel's manual describes the instruction. Where the depth is split for the caches, the sums between are
+  kept as they are. So a row's bits depend on no other row, and on no size but the depth.
 
 The sizes of blocks follow from the caches of these processors, 48 KB and 2 MB a core; they were not measured.
 """
