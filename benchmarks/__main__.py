@@ -1,6 +1,7 @@
 """python -m benchmarks all, or one of: roofline, engine, small, cores, selection, gpu, page
 
-Each prints its table; `all` runs them one after another and writes reports/benchmarks.md. The peers come from peers.sh.
+Each prints its table; `all` runs them one after another and writes this machine's section of reports/benchmarks.md. The
+peers come from peers.sh.
 """
 
 import json
@@ -17,7 +18,7 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks import cores, engine, gpu, roofline, selection, small
+from benchmarks import cores, engine, gpu, page, roofline, selection, small
 from benchmarks.rows import Row, record, table
 from benchmarks.settings import Settings
 from seqkd.ops import devices, matmul
@@ -31,7 +32,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Settings], list[Row]]]] = {
     "selection": ("Sentence BLEU and selection, one core", selection.run),
     "gpu": ("2x500 on a GPU", gpu.run),
 }
-FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16")
+FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8")
 PACKAGES = ("torch", "numba", "numpy", "sentencepiece", "sacrebleu")
 
 Data = Annotated[Path | None, typer.Option(help="A folder of train.en, train.de, ...; default: what the project has.")]
@@ -39,7 +40,7 @@ Languages = Annotated[str, typer.Option(help="Source and target, as in the names
 Keep = Annotated[Path, typer.Option(help="The folder of the peers, the trained networks and the results.")]
 Core = Annotated[int | None, typer.Option(help="The core for what runs in one process; default: the last.")]
 Quick = Annotated[bool, typer.Option(help="Two short rounds.")]
-Page = Annotated[Path, typer.Option(help="The page to write.")]
+Out = Annotated[Path, typer.Option("--page", help="The page whose section of this machine is written.")]
 
 
 def main(
@@ -50,7 +51,7 @@ def main(
     keep: Keep = Path(".peers"),
     core: Core = None,
     quick: Quick = False,
-    page: Page = Path("reports/benchmarks.md"),
+    out: Out = Path("reports/benchmarks.md"),
 ) -> None:
     """Measure, print, and write the page."""
     last = max(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
@@ -61,9 +62,9 @@ def main(
     results.mkdir(parents=True, exist_ok=True)
     if section == "all":
         everything(sys.argv[1:], results)
-        write(page, results)
+        write(out, results)
     elif section == "page":
-        write(page, results)
+        write(out, results)
     elif section == "roofline":
         settings.pin()
         print(limits())
@@ -76,7 +77,7 @@ def measure(section: str, settings: Settings, results: Path) -> None:
     settings.pin()
     torch.set_num_threads(1)
     title, run = SECTIONS[section]
-    found: dict[str, object] = {"title": title, "rows": [], "date": date.today().isoformat()}
+    found = started(section)
     found["how"] = f"{'quick: ' if settings.rounds < 3 else ''}{settings.rounds} rounds; {about(settings)}"
     try:
         rows = run(settings)
@@ -90,6 +91,13 @@ def measure(section: str, settings: Settings, results: Path) -> None:
         json.dump(found, file, indent=2)
 
 
+def started(section: str) -> dict[str, object]:
+    """What the results of a section begin with."""
+    device = torch.device("cuda" if section == "gpu" and torch.cuda.is_available() else "cpu")
+    today, processor = date.today().isoformat(), devices.device_name(device)
+    return {"title": SECTIONS[section][0], "rows": [], "date": today, "processor": processor}
+
+
 def about(settings: Settings) -> str:
     material = settings.material()
     lengths = f"{len(material.texts):,} pairs to train on, {len(material.sources):,} to translate"
@@ -101,7 +109,7 @@ def everything(arguments: list[str], results: Path) -> None:
     for section in SECTIONS if torch.cuda.is_available() else [it for it in SECTIONS if it != "gpu"]:
         command = [sys.executable, "-m", "benchmarks", *(section if it == "all" else it for it in arguments)]
         if subprocess.run(command, check=False).returncode:
-            failed = {"title": SECTIONS[section][0], "rows": [], "date": date.today().isoformat(), "how": "failed"}
+            failed = started(section) | {"how": "failed"}
             failed["missing"] = "It failed; its message stands in the run's output."
             with open_text(results / f"{section}.json") as file:
                 json.dump(failed, file, indent=2)
@@ -118,12 +126,11 @@ def limits() -> str:
 
 
 def machine(keep: Path) -> str:
-    """The processor with what matters of its flags, and the versions."""
+    """What matters of the processor's flags, and the versions."""
     flags = ", ".join(flag for flag in FLAGS if flag in matmul.cpuinfo().split())
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    processor = devices.device_name(torch.device("cpu"))
     return (
-        f"{processor} with {flags or 'none of the flags looked for'}, {os.cpu_count()} cores; "
+        f"{os.cpu_count()} cores with {flags or 'none of the flags looked for'}; "
         f"Python {platform.python_version()}, {versions}; peers: {installed(keep)}"
     )
 
@@ -136,20 +143,20 @@ def installed(keep: Path) -> str:
     return ", ".join(name for name in told if name.split()[0] in names) or "none"
 
 
-def write(page: Path, results: Path) -> None:
-    """The page of the sections' last results."""
-    told = "Rates of one core are per second of processor time, so that a busy neighbour counts little; medians."
-    parts = ["# Benchmarks", machine(results.parent) + ".", limits(), told]
+def write(path: Path, results: Path) -> None:
+    """The page with the last results of every section under the processor or GPU that they were measured on."""
+    here = devices.device_name(torch.device("cpu"))
+    parts: dict[str, list[str]] = {here: [machine(results.parent) + ".", limits()]}
     for section in SECTIONS:
-        path = results / f"{section}.json"
-        if not path.exists():
-            continue
-        found = json.loads(path.read_text(encoding="utf-8"))
-        body = found.get("missing") or table([Row(**row) for row in found["rows"]])
-        parts.append(f"## {found['title']}\n\n{found['date']}; {found['how']}.\n\n{body}")
-    with open_text(page) as file:
-        file.write("\n\n".join(parts) + "\n")
-    print(f"{page} is written")
+        if (results / f"{section}.json").exists():
+            found = json.loads((results / f"{section}.json").read_text(encoding="utf-8"))
+            body = found.get("missing") or table([Row(**row) for row in found["rows"]])
+            part = f"### {found['title']}\n\n{found['date']}; {found['how']}.\n\n{body}"
+            parts.setdefault(found.get("processor", here), []).append(part)
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    with open_text(path) as file:
+        file.write(page.merge(before, {processor: "\n\n".join(body) for processor, body in parts.items()}))
+    print(f"{path} is written")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from seqkd.data import bitext
 from seqkd.decoding import corpus_decoder, translator
 from seqkd.decoding.translator import DecodingJob
 from seqkd.models import checkpoint
+from seqkd.ops import devices
 from seqkd.planning import bounds
 from seqkd.teachers import encode
 from seqkd.utils.progress import Progress
@@ -36,7 +37,8 @@ def main(row: Row, *, teacher: Teacher, external: External = Path("data/external
         print(f"{out / row}: {encode.describe(origin)}")
         return
     assert settings.beam is not None, "load.params has checked it"
-    job = DecodingJob(teacher, machine, settings.beam, settings.beam, settings.length_penalty, params.precision)
+    precision = devices.choose_precision(machine, params.precision)  # no auto in the cache's key
+    job = DecodingJob(teacher, machine, settings.beam, settings.beam, settings.length_penalty, precision)
     cache = corpus_decoder.open_cache(job)
     lines, new = corpus_decoder.count(cache, text)
     sources, folder = (pair.source for pair in bitext.stream(text)), cache.path.parent

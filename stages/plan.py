@@ -18,6 +18,7 @@ from seqkd.config.schema import Params
 from seqkd.data import bitext, vocab
 from seqkd.data.bitext import Pair
 from seqkd.data.vocab import Vocab
+from seqkd.ops import devices, matmul
 from seqkd.planning import bounds, plan
 from seqkd.planning.plan import Sample, Stage
 from seqkd.utils.errors import InputError
@@ -34,6 +35,9 @@ def main(*, pairs: PairCount = None) -> None:
         bounds.require_network(role, getattr(params, role), params.vocab.size)
     sample, assumed = read_sample(params, machine, pairs)
     print(f"A whole run over {sample.train:,} pairs, processes: {machine.processes}; its download comes on top.")
+    cost = matmul.precision_cost(devices.choose_precision(machine, params.precision))
+    if cost and devices.device_of(machine).type == "cpu":
+        assumed.append(f"Note: {cost}.")
     print(*assumed, sep="\n", flush=True)
     stages = []
     for stage in plan.stages(sample):

@@ -44,7 +44,14 @@ HOMES = {  # library: the files of seqkd/ that may import it; stages/ may import
     "uvicorn": {"demo/server"},
     "tqdm": {"utils/progress"},
     "lxml": {"corpora/tmx"},
-    "numba": {"utils/jit", "ops/cpu/gemm", "ops/cpu/lstm_cell", "ops/cpu/packing"},
+    "numba": {
+        "utils/jit",
+        "ops/cpu/gemm",
+        "ops/cpu/gemm_tiles",
+        "ops/cpu/lstm_cell",
+        "ops/cpu/packing",
+        "ops/cpu/tiles",
+    },
     "psutil": {"planning/bounds", "planning/plan", "teachers/command", "utils/process_control"},
     "pydantic": {"config/records"},  # and where records are built on its Record
 }

@@ -150,7 +150,8 @@ class SpeedSettings(Record):
 class Params(Record):
     renamed: ClassVar[OldNames] = old_names.PARAMS
     seed: Annotated[int, Field(ge=0, lt=1 << 32)]
-    precision: Literal["fp32", "bf16"]  # of matrix products; bf16: inputs are rounded, sums are fp32
+    # Of matrix products; bf16: inputs are rounded, sums are fp32; auto: what is faster on this machine.
+    precision: Literal["fp32", "bf16", "auto"]
     data: DataSettings
     vocab: VocabSettings
     teacher: NetworkSettings

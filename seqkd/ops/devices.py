@@ -5,6 +5,7 @@ import gc
 import platform
 from contextlib import suppress
 from functools import cache
+from typing import Literal
 
 import torch
 
@@ -31,7 +32,14 @@ def device_of(machine: Machine) -> torch.device:
     return torch.device("cuda" if on_gpu else "cpu")
 
 
-def configure(machine: Machine, precision: Precision = "fp32") -> torch.device:
+def choose_precision(machine: Machine, precision: Precision | Literal["auto"]) -> Precision:
+    """Return the precision that auto stands for on this machine: bf16 where products are faster in it, else fp32."""
+    if precision != "auto":
+        return precision
+    return "bf16" if device_of(machine).type == "cuda" or matmul.bf16_is_faster() else "fp32"
+
+
+def configure(machine: Machine, precision: Precision | Literal["auto"] = "fp32") -> torch.device:
     """Set this process up for computing: matrix products, memory and one thread. Return the device.
 
     Raises InputError if machine.yaml asks for a GPU and torch finds none.
@@ -39,7 +47,7 @@ def configure(machine: Machine, precision: Precision = "fp32") -> torch.device:
     device = device_of(machine)
     if device.type == "cuda" and torchrun.world()[1] > 1:
         torch.cuda.set_device(torchrun.local_rank())
-    matmul.set_backend(machine.matmul_backend, precision)
+    matmul.set_backend(machine.matmul_backend, choose_precision(machine, precision))
     _keep_freed_memory()
     _freeze_loaded_modules()
     torch.set_num_threads(1)

@@ -4,8 +4,9 @@
   dozen rows on, where a library needs hundreds. torch's library, as a rule MKL, chooses AVX2 kernels on AMD, up to 2.3
   times slower.
 - bf16 on a CPU that has it: inputs are rounded to bfloat16, sums and results are fp32, about twice as fast on Zen 5.
-  All sizes use the same kind of product, so a row's bits depend on no other row. torch, with its matrix tiles (AMX),
-  rounds results and changes kernels with the size, so it is used only for `matmul_backend: torch`.
+  Intel's matrix tiles (AMX) compute it where there are any (`seqkd.ops.cpu.gemm_tiles`); Intel's processors without
+  them take as long as for fp32 or longer. All sizes use the same kind of product, so a row's bits depend on no other
+  row. torch rounds results and changes kernels with the size, so it is used only for `matmul_backend: torch`.
 - bf16 on a GPU: inputs are rounded, sums and results are fp32, as on a CPU (before torch 2.8 results are rounded too,
   except the logits, whose products are fp32).
 - int8: for the search of a model that was exported so, on a processor that has it, up to twice as fast again. The
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from seqkd.ops.cpu import gemm, packing, target
+from seqkd.ops.cpu import amx, gemm, gemm_tiles, packing, target
 
 Backend = Literal["auto", "own", "torch"]
 Precision = Literal["fp32", "bf16"]
@@ -46,13 +47,18 @@ def cpuinfo() -> str:
 
 
 def has_bf16() -> bool:
-    """Return whether the processor multiplies bfloat16."""
-    return bool(target.HAS_BF16)
+    """Return whether the processor multiplies bfloat16, by vectors or by tiles that seqkd may use."""
+    return bool(target.HAS_BF16) or amx.usable("bf16")
+
+
+def bf16_is_faster() -> bool:
+    """Return whether this CPU's products are faster in bfloat16 than in float32: by tiles, or by AMD's vectors."""
+    return amx.usable("bf16") or (has_bf16() and "AuthenticAMD" in cpuinfo())
 
 
 def supports_int8(hidden: int) -> bool:
     """Return whether the own loops multiply a network of this size in int8, as the processor does: four at a time."""
-    return _own and bool(target.HAS_INT8) and hidden % 4 == 0
+    return _own and hidden % 4 == 0 and (bool(target.HAS_INT8) or amx.usable("int8"))
 
 
 def set_backend(backend: Backend = "auto", precision: Precision = "fp32") -> None:
@@ -66,10 +72,27 @@ def uses_own_gemm() -> bool:
     return _own
 
 
+def uses_tiles() -> bool:
+    """Return whether Intel's matrix tiles (AMX) compute the products of the compiled loops, in bfloat16."""
+    return _bf16 and amx.usable("bf16")
+
+
 def describe_backend() -> str:
     """Return in words what computes products on a CPU."""
     backend = "seqkd's own loops" if _own else "torch"
-    return f"matrix products by {backend}, {'bfloat16' if _bf16 and has_bf16() else 'float32'}"
+    if _own and uses_tiles():
+        backend += " and matrix tiles (AMX)"
+    described = f"matrix products by {backend}, {'bfloat16' if _bf16 and has_bf16() else 'float32'}"
+    return f"{described}; {cost}" if (cost := precision_cost("bf16" if _bf16 else "fp32")) else described
+
+
+def precision_cost(precision: Precision) -> str:
+    """Return in words what bf16 costs on this CPU; "" for fp32, and where bf16 is faster."""
+    if precision == "fp32" or bf16_is_faster():
+        return ""
+    if not has_bf16():
+        return "this processor has no bfloat16, so precision bf16 is fp32 here"
+    return "precision bf16 takes longer than fp32 on this processor"
 
 
 def matmul_nt(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, keep_fp32: bool = False) -> Tensor:
@@ -97,6 +120,9 @@ def _matmul_on_gpu(x: Tensor, weight: Tensor, bias: Tensor | None, *, keep_fp32:
 
 def _matmul_by_own_gemm(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     packed, out = PackedWeight.pack(weight, bias), torch.empty(len(x), len(weight))
+    if packed.panels.ndim == 4:  # of tiles, for which `gemm` packs x of any strides
+        gemm.gemm_call(x.detach().numpy(), *packed, out.numpy())
+        return out
     gemm.gemm_packed(_pack_rows(x.detach().numpy(), like=packed.panels), packed.panels, packed.bias, out.numpy())
     return out
 
@@ -154,7 +180,7 @@ class _Linear(torch.autograd.Function):
 class PackedWeight(NamedTuple):
     """A weight (out, in) packed for `gemm.gemm`; W = PANEL_COLUMNS, P x W >= out."""
 
-    panels: NDArray[Any]  # (P, in, W), or half or a quarter of in
+    panels: NDArray[Any]  # (P, in, W), or half or a quarter of in; those of `gemm_tiles` have an axis more
     bias: NDArray[Any]  # (P x W,); for int8 the correction for the zero of its inputs
     scale: NDArray[np.float32]  # (2, P x W), for int8 alone: the factors and biases of the results
 
@@ -180,6 +206,7 @@ class PackedWeight(NamedTuple):
         columns[:out] = (weight.detach() / row_scale[:, None]).round().to(torch.int8).numpy()
         quads = columns.view(np.uint32)  # four numbers that are adjacent along the depth
         panels = np.ascontiguousarray(quads.reshape(shape[0], packing.PANEL_COLUMNS, shape[1]).transpose(0, 2, 1))
+        panels = gemm_tiles.in_steps(panels) if amx.usable("int8") else panels
         scale = np.zeros((2, len(columns)), np.float32)
         scale[0, :out] = (row_scale / packing.INT8_MAX).numpy()
         if bias is not None:
@@ -200,12 +227,15 @@ class PackedWeight(NamedTuple):
 
 def pack_panels(weight: Tensor) -> NDArray[Any]:
     """Return the panels of weight (out, in), any strides, for products x weight^T in the precision that is set."""
+    tiles = uses_tiles()
+    if tiles and weight.shape[1] % 2:
+        weight = F.pad(weight, (0, 1))
     depth, columns = weight.shape[1], weight.shape[0]
     pairs = _bf16 and has_bf16() and depth % 2 == 0
     shape = (-(-columns // packing.PANEL_COLUMNS), depth // 2 if pairs else depth, packing.PANEL_COLUMNS)
     panels = (np.zeros if columns % packing.PANEL_COLUMNS else np.empty)(shape, np.int32 if pairs else np.float32)
     packing.pack(weight.detach().numpy().T, panels)
-    return panels
+    return gemm_tiles.in_steps(panels) if tiles else panels
 
 
 def _pack_rows(x: NDArray[np.float32], *, like: NDArray[Any]) -> NDArray[Any]:

@@ -102,8 +102,8 @@ def stages(sample: Sample) -> Iterator[Stage]:
     for name, each in params.decode.items():
         if each.beam is None or params.owners(name):  # how fast another's teacher is cannot be measured here
             continue
-        search = sample, f"decode@{name}", params.teacher
-        stage = _decode(*search, beams=[each.beam], lines=pairs, precision=params.precision)
+        search, precision = (sample, f"decode@{name}"), devices.choose_precision(sample.machine, params.precision)
+        stage = _decode(*search, params.teacher, beams=[each.beam], lines=pairs, precision=precision)
         yield stage._replace(disk=bounds.nbest_bytes(pairs, sample.tokens, beam=each.beam))
     for name, settings in params.select.items():
         beam, most = params.decode[settings.nbest].beam or 1, min(nbest.LINES_PER_PART, len(sample.pairs))

@@ -17,7 +17,7 @@ from seqkd.data.vocab import Vocab
 from seqkd.models import checkpoint, ensemble, perplexity
 from seqkd.models.checkpoint import Model
 from seqkd.models.interface import Network, NetworkShape
-from seqkd.ops import devices
+from seqkd.ops import devices, matmul
 from seqkd.training import curve, external_teacher, model_card, trainer
 from seqkd.training.curve import Epoch
 from seqkd.training.on_policy import Search
@@ -118,6 +118,7 @@ def prepare(
 
     Raises InputError where the teacher has another vocabulary.
     """
+    params = params.model_copy(update={"precision": devices.choose_precision(machine, params.precision)})  # no auto
     tokenize = batches.tokenize_sources if spec.on_policy else batches.tokenize
     job = TrainingJob(
         text=tokenize(spec.text, model.vocab, max_length=params.data.max_length),
@@ -228,10 +229,11 @@ def _resume_folder(model: Model, spec: TrainingRun, params: Params, machine: Mac
     """Return where the checkpoints of exactly this training lie: code, settings, files, network and machine."""
     weights = torch.cat([parameter.detach().cpu().flatten() for parameter in model.network.parameters()])
     device = model.network.device.type
+    tiles = device == "cpu" and matmul.uses_tiles()  # the system may refuse them later, and other bits would follow
     key = cache_dir.key(
         fingerprint.of(__name__),
         repr((spec, spec.settings(params), params.data, params.seed, params.precision, model.network.shape)),
-        repr((device, machine.matmul_backend, torch.__version__, torch.backends.cpu.get_cpu_capability())),
+        repr((device, machine.matmul_backend, tiles, torch.__version__, torch.backends.cpu.get_cpu_capability())),
         *(path for path in (spec.text, spec.corpus, spec.teacher) if path is not None),
         weights.numpy().tobytes(),
         fingerprint.of(search.__module__) if search and spec.on_policy else "",

@@ -1,12 +1,14 @@
 """The device that machine.yaml asks for, and what a run says of it."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import pytest
 import torch
 
 from seqkd.config.machine import Machine
 from seqkd.ops import devices, matmul
+from seqkd.ops.cpu import amx, target
 from seqkd.utils.errors import InputError
 
 
@@ -21,6 +23,51 @@ def test_describe_names_what_computes_products(backend: matmul.Backend) -> None:
     names: dict[matmul.Backend, str] = {"auto": "seqkd's own loops", "torch": "torch"}
     device = devices.configure(Machine(device="cpu", matmul_backend=backend))
     assert devices.describe(device) == f"matrix products by {names[backend]}, float32"
+
+
+PRECISIONS: tuple[matmul.Precision, ...] = ("fp32", "bf16")
+BF16_SLOW = "precision bf16 takes longer than fp32 on this processor"
+NO_BF16 = "this processor has no bfloat16, so precision bf16 is fp32 here"
+
+
+class Processor(NamedTuple):
+    """What a processor has, and what follows for bf16."""
+
+    vendor: str
+    vectors: bool
+    tiles: bool
+    auto: matmul.Precision
+    cost: str
+
+
+@pytest.mark.parametrize(
+    "processor",
+    [
+        Processor("AuthenticAMD", vectors=True, tiles=False, auto="bf16", cost=""),
+        Processor("GenuineIntel", vectors=True, tiles=True, auto="bf16", cost=""),
+        Processor("GenuineIntel", vectors=True, tiles=False, auto="fp32", cost=BF16_SLOW),
+        Processor("GenuineIntel", vectors=False, tiles=False, auto="fp32", cost=NO_BF16),
+    ],
+)
+def test_precision_auto_is_the_faster_one_and_bf16_says_what_it_costs(
+    processor: Processor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matmul, "cpuinfo", lambda: f"vendor_id : {processor.vendor}")
+    monkeypatch.setattr(target, "HAS_BF16", processor.vectors)
+    monkeypatch.setattr(amx, "usable", lambda kind: processor.tiles)
+    cpu = Machine(device="cpu")
+    assert devices.choose_precision(cpu, "auto") == processor.auto
+    assert (devices.choose_precision(cpu, "bf16"), devices.choose_precision(cpu, "fp32")) == ("bf16", "fp32")
+    assert (matmul.precision_cost("bf16"), matmul.precision_cost("fp32")) == (processor.cost, "")
+    fp32, bf16 = (devices.describe(devices.configure(cpu, precision)) for precision in PRECISIONS)
+    assert fp32 == "matrix products by seqkd's own loops, float32"
+    assert bf16.partition("; ")[2] == processor.cost
+    assert ("tiles (AMX)" in bf16) == processor.tiles
+
+
+def test_precision_auto_is_bf16_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert devices.choose_precision(Machine(device="auto"), "auto") == "bf16"
 
 
 def test_device_of_returns_the_gpu_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

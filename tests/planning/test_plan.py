@@ -26,6 +26,7 @@ from seqkd.config.schema import DistillSettings, FinetuneSettings, NetworkSettin
 from seqkd.data import bitext, vocab
 from seqkd.data.batches import TokenizedCorpus
 from seqkd.data.bitext import Pair
+from seqkd.ops import matmul
 from seqkd.planning import bounds, plan
 from seqkd.planning.plan import Cost, Sample, Stage
 from seqkd.training import teacher, trainer
@@ -265,10 +266,14 @@ def corpus(project: Path, sample: Sample) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("corpus")
-def test_plan_prints_every_stage_and_that_it_fits(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_prints_what_the_precision_costs_every_stage_and_that_it_fits(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matmul, "precision_cost", lambda precision: f"{precision} takes long")
     plan_stage.main()
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "A whole run over 600 pairs, processes: 1; its download comes on top."
+    assert printed[1] == "Note: bf16 takes long."
     assert printed[2].split() == ["stage", "time", "disk,", "MB", "memory,", "MB"]
     assert len(printed[4:-2]) == 20
     assert printed[-3].startswith("all ")

@@ -18,6 +18,7 @@ from seqkd.data.bitext import Pair
 from seqkd.data.vocab import BOS, EOS, PAD, UNK
 from seqkd.models import checkpoint, ensemble, perplexity
 from seqkd.models.checkpoint import Model
+from seqkd.ops import matmul
 from seqkd.training import curve, run, training_state
 from seqkd.training.run import TrainingRun
 from seqkd.utils import cache_dir, fingerprint
@@ -155,12 +156,24 @@ def test_resume_folder_is_another_one_for_another_text_setting_loss_size_or_star
         _resume(model, replace(spec, text=project / "text/seq_kd.tsv"), params),
         _resume(model, replace(spec, optim="finetune"), params),
         _resume(model, spec, params.model_copy(update={"seed": params.seed + 1})),
+        _resume(model, spec, params.model_copy(update={"precision": "fp32"})),
         _resume(model, word_kd, params),
         _resume(model, replace(word_kd, top_k=4), params),
         _resume(_model(project, seed=2), spec, params),
         _resume(_model(project, dropout=0.2), spec, params),
     ]
     assert len(set(folders)) == len(folders)
+
+
+@pytest.mark.parametrize("faster", [True, False])
+def test_precision_auto_has_the_state_and_the_card_of_what_it_stands_for(
+    project: Path, params: Params, faster: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matmul, "bf16_is_faster", lambda: faster)
+    auto, chosen = (params.model_copy(update={"precision": each}) for each in ("auto", "bf16" if faster else "fp32"))
+    one, other = (run.prepare(_model(project), _spec(project), each, ONE) for each in (auto, chosen))
+    assert one.job.resume == other.job.resume
+    assert one.card["precision"] == chosen.precision
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
+from seqkd.ops.cpu.gemm_tiles import multiply
 from seqkd.ops.cpu.packing import PANEL_COLUMNS, VECTORS, dequantize, pack_bf16, quantize_u8
 from seqkd.ops.cpu.target import FAST, FLAGS, LANES
 from seqkd.utils.jit import compiler
@@ -239,7 +240,7 @@ def gemm(x, panels, bias, scale, out):
     """Compute out (M, N) = x matrix + bias; x: (M, K) float32, whatever type the panels have; bias: (P x W,).
 
     For uint32 panels bias is int32 and corrects for the zero of quantized x, and scale (2, P x W) holds the factors and
-    biases of `dequantize`; for others scale is unused.
+    biases of `dequantize`; for others scale is unused. Panels with an axis more are those of `gemm_tiles`.
     """
 
 
@@ -259,6 +260,18 @@ def _gemm_by_type(x, panels, bias, scale, out):
             gemm_packed(packed[m : m + block], panels, bias, part)
             dequantize(part, scale[0], scale[1])
 
+    def gemm_tiles_bf16(x, panels, bias, scale, out):
+        multiply(x, panels, bias, out, None)
+
+    def gemm_tiles_int8(x, panels, bias, scale, out):
+        block = 8 * block_size(-(-out.shape[0] // 8), 8)
+        for m in range(0, out.shape[0], block):
+            part = out[m : m + block]
+            multiply(x[m : m + block], panels, bias, part, None)
+            dequantize(part, scale[0], scale[1])
+
+    if panels.ndim == 4:
+        return gemm_tiles_bf16 if panels.dtype == types.int32 else gemm_tiles_int8
     if panels.dtype == types.float32:
         return lambda x, panels, bias, scale, out: gemm_packed(x, panels, bias, out)
     return gemm_bf16 if panels.dtype == types.int32 else gemm_int8

@@ -7,6 +7,8 @@ from llvmlite import binding
 _FEATURES = binding.get_host_cpu_features()
 HAS_BF16 = _FEATURES.get("avx512bf16", False)
 HAS_INT8 = _FEATURES.get("avx512vnni", False)
+HAS_AMX_BF16 = _FEATURES.get("amx-tile", False) and _FEATURES.get("amx-bf16", False)
+HAS_AMX_INT8 = _FEATURES.get("amx-tile", False) and _FEATURES.get("amx-int8", False)
 LANES = 16 if _FEATURES.get("avx512f", False) else 8  # float32 numbers of a vector
 
 FAST = {"reassoc", "contract", "nsz", "arcp"}  # sums may be reordered (always in the same way), NaN stays NaN
