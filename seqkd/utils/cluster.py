@@ -6,6 +6,7 @@ time: its tasks run again on another one. Results come in the order of the items
 """
 
 import hashlib
+import logging
 import os
 import platform
 import sys
@@ -175,6 +176,7 @@ def connect(address: str) -> "Client":
         raise InputError(
             "machine.yaml names a cluster, which needs the package distributed; run pip install '.[cluster]'."
         ) from None
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # it tells of a lost scheduler by a traceback
     where = {"address": address} if "://" in address else {"scheduler_file": address}
     if "://" not in address and not Path(address).exists():
         raise InputError(

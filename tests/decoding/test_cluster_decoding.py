@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from local_cluster import Local
+from benchmarks.local_cluster import Local
 
 from seqkd.config.machine import Machine
 from seqkd.config.schema import SelectSettings

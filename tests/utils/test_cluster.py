@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cluster_work
 import pytest
-from local_cluster import Local, kill
+from benchmarks.local_cluster import Local, kill
 
 from seqkd.utils import cluster
 from seqkd.utils.cluster import Cluster, SharedWork
