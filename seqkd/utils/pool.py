@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import lru_cache, wraps
 from itertools import islice
+from pathlib import Path
 from queue import Queue
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from seqkd.utils import cluster, process_control
 from seqkd.utils.cluster import SharedWork
@@ -19,6 +21,7 @@ from seqkd.utils.errors import InputError
 
 T = TypeVar("T")
 R = TypeVar("R")
+P = ParamSpec("P")
 
 
 def map_ordered(
@@ -76,6 +79,23 @@ def _submit_all(
         failed.set_exception(error)
         pending.put(failed)
     pending.put(None)
+
+
+def loaded_once(load: Callable[P, R]) -> Callable[P, R]:
+    """Return a function that keeps what it loaded last in this process, for calls with the same arguments.
+
+    A relative path among these is another one in another working folder: a cluster's worker has one for each work.
+    """
+
+    @lru_cache(maxsize=1)
+    def load_in(folder: Path, *arguments: P.args, **named: P.kwargs) -> R:
+        return load(*arguments, **named)
+
+    @wraps(load)
+    def loaded(*arguments: P.args, **named: P.kwargs) -> R:
+        return load_in(Path.cwd(), *arguments, **named)
+
+    return loaded
 
 
 @contextmanager
