@@ -244,11 +244,12 @@ Namespaces = Annotated[bool, typer.Option(help="Each process in a network namesp
 Delay = Annotated[float, typer.Option(help="Milliseconds that each link between the namespaces adds, each way.")]
 Ttl = Annotated[float, typer.Option(help="Seconds after which the scheduler gives a frozen worker up.")]
 Pause = Annotated[float, typer.Option(help="Seconds at most between the progress that brings an event and the event.")]
-Keep = Annotated[Path, typer.Option(help="The folder of all this, with the log; lists of one process are kept for later runs.")]
+Keep = Annotated[Path, typer.Option(help="The folder of all this: the log, and one process's lists for later runs.")]
 Overhead = Annotated[bool, typer.Option(help="Measure what the cluster costs, undisturbed.")]
 
 
 def main(
+    *,
     data: Data,
     model: ModelFolder,
     languages: str = "en,de",

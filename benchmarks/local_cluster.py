@@ -64,10 +64,13 @@ class Local:
             time.sleep(0.1)
         raise AssertionError(self.log.read_text())
 
-    def start_worker(self, *, threads: int = 1, nanny: bool = False, host: str = "", limit: str = "") -> Process:
-        """Start a worker. nanny: with Dask's own process that starts it again when it dies."""
+    def start_worker(
+        self, *, threads: int = 1, nanny: bool = False, memory: str = "0", host: str = "", limit: str = ""
+    ) -> Process:
+        """Start a worker. nanny: with Dask's own process that starts it again when it dies; memory: 0 is no limit."""
         scratch = self.folder / f"worker{time.monotonic_ns()}"
-        arguments = ["--nthreads", str(threads), "--nanny" if nanny else "--no-nanny", "--local-directory", str(scratch)]
+        arguments = ["--nthreads", str(threads), "--nanny" if nanny else "--no-nanny", "--memory-limit", memory]
+        arguments += ["--local-directory", str(scratch)]
         return self.start("dask_worker", self.address, *arguments, host=host, limit=limit)
 
 

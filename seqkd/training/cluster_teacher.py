@@ -29,9 +29,7 @@ class FileJob(NamedTuple):
     lines: TokenizedCorpus  # those of the file
 
 
-def write(
-    teacher: Path, cache: TopKCache, text: TokenizedCorpus, *, machine: Machine, precision: Precision
-) -> None:
+def write(teacher: Path, cache: TopKCache, text: TokenizedCorpus, *, machine: Machine, precision: Precision) -> None:
     """Write the files that are missing, with the bytes that TopKTargets.precompute gives them.
 
     Raise InputError as cluster.map_ordered does.
