@@ -18,6 +18,7 @@ from seqkd.data.bitext import Pair
 from seqkd.data.vocab import BOS, EOS, PAD, UNK
 from seqkd.models import checkpoint, ensemble, perplexity
 from seqkd.models.checkpoint import Model
+from seqkd.ops import devices
 from seqkd.training import cluster_teacher, curve, run, teacher, training_state
 from seqkd.training.run import TrainingRun
 from seqkd.utils import cache_dir, fingerprint
@@ -222,6 +223,7 @@ def test_word_kd_has_the_targets_and_the_bits_of_one_process_with_a_cluster(
     pytest.importorskip("distributed", reason="needs the extra cluster")
     from benchmarks.local_cluster import Local
 
+    devices.configure(ONE, params.precision)  # as the stages do
     monkeypatch.setattr(cluster_teacher, "LINES_PER_FILE", 15)
     monkeypatch.setattr(teacher, "LINES_PER_FILE", 15)
     checkpoint.save(project / "models/teacher", _model(project, seed=2), card="")
