@@ -16,7 +16,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -33,7 +33,8 @@ R = TypeVar("R")
 CONNECT = 10.0  # seconds for an answer of the scheduler
 WAIT = 60.0  # seconds for a first worker, and for a scheduler that was lost
 PACKAGES = ("numpy", "numba", "llvmlite", "torch", "sentencepiece", "sacrebleu")  # those that compute results
-# A worker that does not know a function which it is sent ends without a word. What this says, it knows or tells.
+# A worker ends when it cannot read a function that it is sent, as one of another version cannot. A text it can read; then
+# it is the task that fails, and says why.
 CALL = "__import__('seqkd.utils.cluster', fromlist=['run']).run(task, files)"
 FOLDER = "seqkd"  # of the files that travelled, in a worker's scratch folder
 
@@ -284,12 +285,21 @@ def check(expected: Identity | None, found: Identity, *, host: str) -> None:
 def identity(module: str) -> Identity:
     """Return what decides the bits that a function of a module computes: code, packages, processor."""
     found = {"version of seqkd's code": fingerprint.of(module) if module.startswith("seqkd.") else module}
-    found |= {f"version of {name}": version(name) for name in PACKAGES}
-    from llvmlite import binding
-
+    found |= {f"version of {name}": _version(name) for name in PACKAGES}
+    try:
+        from llvmlite import binding
+    except ModuleNotFoundError:  # the packages' versions tell
+        return found
     features = sorted(name for name, has in binding.get_host_cpu_features().items() if has)
     arithmetic = hashlib.blake2b(" ".join(features).encode(), digest_size=4).hexdigest()
     return found | {"processor": f"{binding.get_host_cpu_name()} ({arithmetic})"}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
 
 
 def function_module(function: Callable[..., Any]) -> str:
