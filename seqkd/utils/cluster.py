@@ -8,7 +8,6 @@ time: its tasks run again on another one. Results come in the order of the items
 import hashlib
 import logging
 import os
-import pickle
 import platform
 import sys
 import time
@@ -33,8 +32,8 @@ R = TypeVar("R")
 CONNECT = 10.0  # seconds for an answer of the scheduler
 WAIT = 60.0  # seconds for a first worker, and for a scheduler that was lost
 PACKAGES = ("numpy", "numba", "llvmlite", "torch", "sentencepiece", "sacrebleu")  # those that compute results
-# A worker ends when it cannot read a function that it is sent, as one of another version cannot. A text it can read; then
-# it is the task that fails, and says why.
+# A worker ends when it cannot read a function that it is sent, as one of another version cannot. A text it can read:
+# then it is the task that fails, and says why.
 CALL = "__import__('seqkd.utils.cluster', fromlist=['run']).run(task, files)"
 FOLDER = "seqkd"  # of the files that travelled, in a worker's scratch folder
 
@@ -127,8 +126,10 @@ class _Connection:
             return self.client.submit(dict, self.common, key=f"seqkd-files-{self.folder}")
 
     def submit(self, item: Any) -> Any:
+        from distributed.protocol import serialize
+
         task = Task(self.function, item, read(self.shared.own_inputs(item)), self.folder, self.expected)
-        return self.client.submit(eval, CALL, {"task": pickle.dumps(task), "files": self.files}, pure=False)
+        return self.client.submit(eval, CALL, {"task": serialize(task), "files": self.files}, pure=False)
 
     def result(self, future: Any, what: str) -> Any:
         """Return a task's result. Raise _LostSchedulerError where the scheduler does not answer any more."""
@@ -165,8 +166,10 @@ class _Connection:
 
     def _other_version(self) -> str | None:
         """Return the address of a worker that cannot read a task; None: all can."""
-        task = pickle.dumps(Task(self.function, None, {}, self.folder, None))
-        found = self.client.run(pickle.loads, task, on_error="return")
+        from distributed.protocol import deserialize, serialize
+
+        task = serialize(Task(self.function, None, {}, self.folder, None))
+        found = self.client.run(deserialize, *task, on_error="return")
         return next((address for address, result in found.items() if isinstance(result, Exception)), None)
 
     def renew(self) -> None:
@@ -227,11 +230,12 @@ def connect(address: str) -> "Client":
     return client
 
 
-def run(pickled: bytes, common: Files) -> Any:
+def run(serialized: tuple[Any, Any], common: Files) -> Any:
     """Compute a task's function of its item, on a worker, in a folder that holds the task's files."""
     from distributed import get_worker
+    from distributed.protocol import deserialize
 
-    task: Task = pickle.loads(pickled)
+    task: Task = deserialize(*serialized)  # type: ignore[no-untyped-call]
     worker = get_worker()
     host = platform.node() or worker.address
     if worker.state.nthreads != 1:
