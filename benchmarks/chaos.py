@@ -26,7 +26,7 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
 import psutil
 import typer
@@ -103,7 +103,7 @@ def require_success(running: Process) -> None:
 def project(folder: Path, text: Sequence[bitext.Pair], model: Path, *, beam: int, **machine: object) -> Path:
     """Make a folder in which `seqkd decode` has all that it needs; what was decoded there before stays."""
     folder.mkdir(parents=True, exist_ok=True)
-    values: dict[str, Any] = yaml_file.read(ROOT / "params.yaml")
+    values = cast(dict[str, Any], yaml_file.read(ROOT / "params.yaml"))
     values["decode"][ROW] = {"beam": beam, "length_penalty": 1.0}
     (folder / "params.yaml").write_text(json.dumps(values), encoding="utf-8")
     (folder / "machine.yaml").write_text(json.dumps({"device": "cpu", "processes": 1, **machine}), encoding="utf-8")

@@ -13,7 +13,7 @@ from functools import lru_cache, wraps
 from itertools import islice
 from pathlib import Path
 from queue import Queue
-from typing import ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from seqkd.utils import cluster, process_control
 from seqkd.utils.cluster import SharedWork
@@ -21,7 +21,6 @@ from seqkd.utils.errors import InputError
 
 T = TypeVar("T")
 R = TypeVar("R")
-P = ParamSpec("P")
 
 
 def map_ordered(
@@ -81,19 +80,19 @@ def _submit_all(
     pending.put(None)
 
 
-def loaded_once(load: Callable[P, R]) -> Callable[P, R]:
+def loaded_once(load: Callable[..., R]) -> Callable[..., R]:
     """Return a function that keeps what it loaded last in this process, for calls with the same arguments.
 
     A relative path among these is another one in another working folder: a cluster's worker has one for each work.
     """
 
     @lru_cache(maxsize=1)
-    def load_in(folder: Path, *arguments: P.args, **named: P.kwargs) -> R:
-        return load(*arguments, **named)
+    def load_in(folder: Path, *arguments: Any) -> R:
+        return load(*arguments)
 
     @wraps(load)
-    def loaded(*arguments: P.args, **named: P.kwargs) -> R:
-        return load_in(Path.cwd(), *arguments, **named)
+    def loaded(*arguments: Any) -> R:
+        return load_in(Path.cwd(), *arguments)
 
     return loaded
 
