@@ -33,7 +33,7 @@ import typer
 
 from benchmarks import material
 from benchmarks.kill import family
-from benchmarks.local_cluster import ROOT, Local, Process
+from benchmarks.local_cluster import ROOT, Local, Process, kill
 from benchmarks.namespaces import Network
 from seqkd.config import yaml_file
 from seqkd.data import bitext
@@ -74,9 +74,17 @@ class Run(NamedTuple):
     def seconds(self) -> float:
         """Decode the text from nothing; return how long it took."""
         self.forget()
-        began, running = time.monotonic(), self.start()
-        require_success(running)
+        began = time.monotonic()
+        self.finish()
         return time.monotonic() - began
+
+    def finish(self) -> None:
+        """Decode what has no list yet."""
+        running = self.start()
+        try:
+            require_success(running)
+        finally:
+            kill(running)
 
     def forget(self) -> None:
         for name in (OUT, Path(".decoded")):
@@ -206,9 +214,7 @@ def disturb(run: Run, machines: Machines, events: list[Event]) -> Iterator[tuple
         require_success(running)
         yield time.monotonic() - began, run.lines, "the end"
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(running.pid, signal.SIGKILL)
-        running.wait()
+        kill(running)
 
 
 def marked(mark: str) -> list[psutil.Process]:
@@ -289,7 +295,7 @@ def main(
             compare_speed(run, cluster, project(scratch / "pool", text, model, beam=beam, processes=2), rounds)
             return
         alone = Run(project(keep / "alone", text, model, beam=beam), environment)
-        require_success(alone.start())
+        alone.finish()
         machines = Machines(cluster, random.Random(seed), thaw_after=4 * ttl)
         stack.callback(machines.thaw)
         machines.keep_up()
