@@ -126,7 +126,7 @@ class _Connection:
             return self.client.submit(dict, self.common, key=f"seqkd-files-{self.folder}")
 
     def submit(self, item: Any) -> Any:
-        from distributed.protocol import serialize
+        from distributed.protocol.serialize import serialize
 
         task = Task(self.function, item, read(self.shared.own_inputs(item)), self.folder, self.expected)
         return self.client.submit(eval, CALL, {"task": serialize(task), "files": self.files}, pure=False)
@@ -166,7 +166,7 @@ class _Connection:
 
     def _other_version(self) -> str | None:
         """Return the address of a worker that cannot read a task; None: all can."""
-        from distributed.protocol import deserialize, serialize
+        from distributed.protocol.serialize import deserialize, serialize
 
         task = serialize(Task(self.function, None, {}, self.folder, None))
         found = self.client.run(deserialize, *task, on_error="return")
@@ -233,7 +233,7 @@ def connect(address: str) -> "Client":
 def run(serialized: tuple[Any, Any], common: Files) -> Any:
     """Compute a task's function of its item, on a worker, in a folder that holds the task's files."""
     from distributed import get_worker
-    from distributed.protocol import deserialize
+    from distributed.protocol.serialize import deserialize
 
     task: Task = deserialize(*serialized)  # type: ignore[no-untyped-call]
     worker = get_worker()
