@@ -37,7 +37,11 @@ class Local:
         if network:
             self.host, self.port = network.add("scheduler"), PORT
         self.address = f"tcp://{self.host}:{self.port}"
-        self.scheduler = self.start_scheduler()
+        try:
+            self.scheduler = self.start_scheduler()
+        except BaseException:  # the caller has no stack to leave yet
+            self.stack.close()
+            raise
 
     def start(self, module: str, *arguments: str, host: str = "", limit: str = "") -> Process:
         """Start a module of Dask's command line. host: of the network; limit: shell commands that go before."""
