@@ -217,6 +217,14 @@ def disturb(run: Run, machines: Machines, events: list[Event]) -> Iterator[tuple
         kill(running)
 
 
+def left_running(mark: str) -> list[psutil.Process]:
+    """Return the processes of a run that do not end within GONE; Python's resource tracker ends after its parent."""
+    deadline = time.monotonic() + GONE
+    while (left := marked(mark)) and time.monotonic() < deadline:
+        time.sleep(LOOK)
+    return left
+
+
 def marked(mark: str) -> list[psutil.Process]:
     """Return the processes of a run, this one aside."""
     found = []
@@ -306,7 +314,7 @@ def main(
         machines.keep_up()
         tasks = left_on_scheduler(run, cluster.address)
         machines.stop()
-        left = marked(environment[MARK])
+        left = left_running(environment[MARK])
         same = alone.checksum == run.checksum
         print(f"workers started again: {machines.restarts}, beside those that their nannies started")
         print(f"checksums: {alone.checksum} of one process, {run.checksum}: {'the same' if same else 'DIFFERENT'}")
