@@ -28,7 +28,7 @@ class Material:
     """A corpus, its vocabulary and trained networks; kept in a folder for the next run."""
 
     def __init__(self, data: Path | None, *, languages: tuple[str, str], keep: Path) -> None:
-        self.name, train, self.test = _pairs(data, languages)
+        self.name, train, self.test = pairs(data, languages)
         mark = hashlib.sha256(repr([(pair.source, pair.target) for pair in train]).encode()).hexdigest()[:12]
         self.folder = keep / f"work-{mark}"
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ class _Named(NamedTuple):
     test: list[bitext.Pair]
 
 
-def _pairs(data: Path | None, languages: tuple[str, str]) -> _Named:
+def pairs(data: Path | None, languages: tuple[str, str]) -> _Named:
     """The named folder's pairs; without one the default corpus if the pipeline has made it, else the grammar's."""
     gold, test = Path("data/text/reference.tsv"), Path("data/corpus/test.tsv")
     if data is None and gold.exists() and test.exists():

@@ -1,6 +1,5 @@
 """What the workers of the tests' clusters do."""
 
-import os
 import time
 from pathlib import Path
 
@@ -14,8 +13,12 @@ def slow_double(number: int) -> int:
     return 2 * number
 
 
-def die(number: int) -> int:
-    os._exit(1)
+def grow(number: int) -> int:
+    """Take 400 MB and keep it for longer than a nanny looks away."""
+    taken = bytearray(400_000_000)
+    taken[::4096] = b"1" * len(taken[::4096])
+    time.sleep(60)
+    return len(taken)
 
 
 def read(name: str) -> str:

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,8 @@ HOMES = {  # library: the files of seqkd/ that may import it; stages/ may import
     "safetensors": {"models/checkpoint", "training/training_state"},
     "starlette": {"demo/server"},
     "uvicorn": {"demo/server"},
+    "distributed": {"utils/cluster"},
+    "dask": set[str](),
     "tqdm": {"utils/progress"},
     "lxml": {"corpora/tmx"},
     "numba": {
@@ -127,6 +131,15 @@ def test_library_is_imported_in_one_home(library: str) -> None:
         home = path.removeprefix("seqkd/").removesuffix(".py")
         allowed = home in HOMES[library] or (library == "typer" and home.startswith("stages/"))
         assert allowed or not uses(tree, library), f"{path} imports {library}; its home: {sorted(HOMES[library])}"
+
+
+@pytest.mark.slow
+def test_dask_is_loaded_only_where_a_cluster_is_asked_for() -> None:
+    work = "import seqkd.selection.select, seqkd.evaluation.outputs, seqkd.decoding.corpus_decoder, seqkd.training.run"
+    pool = "from seqkd.utils import pool; assert [*pool.map_ordered(abs, [-1, 2], processes=2)] == [1, 2]"
+    told = "import sys; print([name for name in sys.modules if name.partition('.')[0] in ('dask', 'distributed')])"
+    command = [sys.executable, "-c", f"{work}; {pool}; {told}"]
+    assert subprocess.check_output(command, text=True, cwd=ROOT) == "[]\n"
 
 
 def test_method_names_stand_nowhere_in_the_source() -> None:

@@ -1,7 +1,7 @@
 """machine.yaml as a frozen record."""
 
 import os
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -47,11 +47,6 @@ class Machine(Record):
     def workers(self) -> Cluster | None:
         """Return the cluster, if there is one."""
         return Cluster(self.cluster, self.mixed) if self.cluster else None
-
-    @property
-    def of_a_worker(self) -> Self:
-        """Return what a cluster's worker is told of this machine."""
-        return self.model_copy(update={"cluster": None, "commands": {}, "processes": 1})
 
     def __hash__(self) -> int:
         return hash(repr(self))  # a dict has none

@@ -20,6 +20,7 @@ from seqkd.decoding import nbest_cache, translator
 from seqkd.decoding.nbest_cache import Entry, NbestCache
 from seqkd.decoding.translator import DecodingJob
 from seqkd.models import checkpoint
+from seqkd.ops import devices
 from seqkd.utils import atomic, cache_dir, fingerprint, pool
 
 CHUNK_SIZE = 250  # distinct sources decoded and cached together; a killed run loses at most so many lists a process
@@ -72,7 +73,7 @@ def missing(cache: NbestCache, text: Path) -> Iterator[list[str]]:
 
 def decode_missing(cache: NbestCache, text: Path, job: DecodingJob) -> Iterator[int]:
     """Decode the sources without a list, and yield the number of each chunk's; job: all but the sources."""
-    machine = job.machine.of_a_worker if job.machine.workers else job.machine
+    machine = devices.of_workers(job.machine)
     jobs = (job._replace(machine=machine, sources=chunk) for chunk in missing(cache, text))
     processes, shared = translator.process_count(job.machine), translator.shared(job)
     for entries in pool.map_ordered(_decode, jobs, processes=processes, shared=shared):

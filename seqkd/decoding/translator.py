@@ -6,6 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from seqkd.config.machine import Machine
 from seqkd.data.batches import MAX_LINE_PIECES
 from seqkd.data.nbest import Hypothesis
@@ -47,9 +49,9 @@ def _described(job: DecodingJob) -> str:
     return f"{len(job.sources):,} lines from {job.sources[0]!r} on"
 
 
-@cache
-def _load(folder: Path, machine: Machine, precision: Precision) -> Model:
-    model = checkpoint.load(folder, devices.configure(machine, precision))
+@pool.loaded_once
+def _load(folder: Path, device: torch.device) -> Model:
+    model = checkpoint.load(folder, device)
     model.network.freeze()
     return model
 
@@ -62,7 +64,7 @@ def _batch_sizer(max_rows: int) -> BatchSizer:
 
 def run(job: DecodingJob) -> list[list[Hypothesis]]:
     """Return every source's n-best list, in order. Raises InputError where the model gives no numbers."""
-    model = _load(job.model, job.machine, job.precision)
+    model = _load(job.model, devices.configure(job.machine, job.precision))
     results = beam_search.decode(
         model.network,
         [model.vocab.encode(source) for source in job.sources],
@@ -108,7 +110,7 @@ def best_hypotheses(job: DecodingJob, *, label: str) -> list[Hypothesis]:
     order = sorted(range(len(job.sources)), key=lambda row: (-len(job.sources[row]), row))
     size = chunk_size(job.machine)
     chunks = [order[start : start + size] for start in range(0, len(order), size)]
-    machine = job.machine.of_a_worker if job.machine.workers else job.machine
+    machine = devices.of_workers(job.machine)
     jobs = [job._replace(machine=machine, sources=[job.sources[row] for row in chunk]) for chunk in chunks]
     best: list[Hypothesis] = [Hypothesis((), 0.0, True)] * len(order)
     results = pool.map_ordered(run, jobs, processes=process_count(job.machine), shared=shared(job))

@@ -54,6 +54,18 @@ def configure(machine: Machine, precision: Precision | Literal["auto"] = "fp32")
     return device
 
 
+def of_workers(machine: Machine) -> Machine:
+    """Return what the processes that compute for this machine are told of it: on this machine, all.
+
+    A cluster's worker is told the device by its name: where this machine finds no GPU, one that a worker has would give
+    other bits. Raise InputError as device_of does.
+    """
+    if machine.workers is None:
+        return machine
+    device = machine.device if machine.mixed else device_of(machine).type
+    return machine.model_copy(update={"cluster": None, "commands": {}, "processes": 1, "device": device})
+
+
 def device_name(device: torch.device) -> str:
     """Return the name of the GPU, or of the processor, with family and model where several share a name."""
     if device.type == "cuda":

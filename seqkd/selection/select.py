@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from itertools import accumulate, chain, pairwise, starmap
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -150,4 +150,4 @@ def choose(
     return chosen, stats
 
 
-_vocab = cache(vocab.load)  # loaded once in each process
+_vocab = pool.loaded_once(vocab.load)

@@ -18,7 +18,7 @@ from seqkd.models import checkpoint, ensemble, perplexity
 from seqkd.models.checkpoint import Model
 from seqkd.models.interface import Network, NetworkShape
 from seqkd.ops import devices, matmul
-from seqkd.training import curve, external_teacher, model_card, trainer
+from seqkd.training import cluster_teacher, curve, external_teacher, model_card, trainer
 from seqkd.training.curve import Epoch
 from seqkd.training.on_policy import Search
 from seqkd.training.teacher import TopKCache
@@ -208,7 +208,7 @@ def train_and_save(
                 member, own, params, machine, search=search, live=live and live / own.label.replace(" ", "-")
             )
             check(prepared.job, prepared.network, machine)
-            _ask_external_teacher(prepared, params, machine, model.vocab)
+            _ask_teacher(prepared, params, machine, model.vocab)
             results.append(train(prepared, machine))
         trainings.append(results)
     if torchrun.is_main():
@@ -241,10 +241,15 @@ def _resume_folder(model: Model, spec: TrainingRun, params: Params, machine: Mac
     return cache_dir.path(key)
 
 
-def _ask_external_teacher(prepared: PreparedTraining, params: Params, machine: Machine, vocab: Vocab) -> None:
-    """Store what is missing of an external teacher's distribution over the text."""
+def _ask_teacher(prepared: PreparedTraining, params: Params, machine: Machine, vocab: Vocab) -> None:
+    """Store what is missing of a teacher's top-k targets, where the training's own processes do not compute them:
+    those of an external teacher, and with a cluster all."""
     spec, job = prepared.spec, prepared.job
-    if spec.external is not None and job.top_k_cache is not None:
+    if job.top_k_cache is None or spec.teacher is None:
+        return
+    if spec.external is None and machine.workers:
+        cluster_teacher.write(spec.teacher, job.top_k_cache, job.text, machine=machine, precision=params.precision)
+    elif spec.external is not None:
         kept = batches.tokenized_pairs(spec.text, vocab, max_length=params.data.max_length)
         sources = (pair.source for pair, *_ in kept)
         external_teacher.write(spec.external, vocab, job.top_k_cache, job.text, sources=sources, machine=machine)

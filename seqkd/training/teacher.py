@@ -98,14 +98,15 @@ class TopKTargets:
         group.barrier()
         for path in missing[group.local_rank :: group.local_world_size]:
             with atomic.atomic_write(path) as partial:
-                checkpoint.write_tensors(partial, self._compute_file(int(path.name)))
+                checkpoint.write_tensors(partial, self.compute_file(int(path.name)))
         group.barrier()
         self.files = [checkpoint.read_tensors(path) for path in paths]
         if group.local_rank == 0:
             self.cache.folder.touch()
             _evict(self.cache.folder.parent)
 
-    def _compute_file(self, first: int) -> dict[str, Tensor]:
+    @torch.no_grad()
+    def compute_file(self, first: int) -> dict[str, Tensor]:
         """Return the targets of LINES_PER_FILE lines from row first on: ids (tokens, k), probs (tokens, k + 1)."""
         assert self.network is not None, "an external teacher's files are written before the training"
         lines = slice(first, first + LINES_PER_FILE)

@@ -6,6 +6,7 @@ time: its tasks run again on another one. Results come in the order of the items
 """
 
 import hashlib
+import logging
 import os
 import platform
 import sys
@@ -14,13 +15,13 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from seqkd.utils import fingerprint
-from seqkd.utils.errors import FULL, InputError
+from seqkd.utils.errors import FULL, InputError, describe_os_error, is_out_of_memory
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -31,6 +32,9 @@ R = TypeVar("R")
 CONNECT = 10.0  # seconds for an answer of the scheduler
 WAIT = 60.0  # seconds for a first worker, and for a scheduler that was lost
 PACKAGES = ("numpy", "numba", "llvmlite", "torch", "sentencepiece", "sacrebleu")  # those that compute results
+# A worker ends when it cannot read a function that it is sent, as one of another version cannot. A text it can read:
+# then it is the task that fails, and says why.
+CALL = "__import__('seqkd.utils.cluster', fromlist=['run']).run(task, files)"
 FOLDER = "seqkd"  # of the files that travelled, in a worker's scratch folder
 
 Files = dict[str, bytes]  # path, as the tasks name it -> content
@@ -72,27 +76,24 @@ def map_ordered(function: Callable[[T], R], items: Iterable[T], shared: SharedWo
     work is sent again. Raise InputError where no worker can be had, for a worker that is not what this machine is, and
     for a task that its workers died of.
     """
-    remaining, pending, common = iter(items), deque[tuple[T, Any]](), read(shared.inputs)
-    expected = None if shared.cluster.mixed else identity(function_module(function))
-    folder, connection = digest(common), _Connection(shared.cluster.address, common)
-
-    def submitted(item: T) -> tuple[T, Any]:
-        return item, connection.submit(Task(function, item, read(shared.own_inputs(item)), folder, expected))
-
+    remaining, pending, futures = iter(items), deque[T](), deque[Any]()
+    connection = _Connection(function, shared)
     try:
         while True:
-            pending.extend(map(submitted, islice(remaining, max(4 * connection.workers - len(pending), 0))))
-            if not pending:
-                return
-            item, future = pending[0]
             try:
-                result = connection.result(future, shared.describe(item))
+                most = 4 * max(connection.count_workers(), 1)
+                pending.extend(islice(remaining, max(most - len(pending), 0)))
+                futures.extend(map(connection.submit, islice(pending, len(futures), None)))
+                if not pending:
+                    return
+                result = connection.result(futures[0], shared.describe(pending[0]))
             except _LostSchedulerError:
                 connection.renew()
-                pending = deque(submitted(each) for each, _ in pending)
-            else:
-                pending.popleft()
-                yield result
+                futures.clear()
+                continue
+            pending.popleft()
+            futures.popleft()
+            yield result
     finally:
         connection.close()
 
@@ -104,44 +105,72 @@ class _LostSchedulerError(Exception):
 class _Connection:
     """A client of the scheduler, with the files of all tasks."""
 
-    def __init__(self, address: str, common: Files) -> None:
-        self.address, self.common = address, common
-        self.client = connect(address)
+    def __init__(self, function: Callable[[Any], Any], shared: SharedWork) -> None:
+        self.address, self.function, self.shared = shared.cluster.address, function, shared
+        self.common = read(shared.inputs)
+        self.folder = digest(self.common)
+        self.expected = None if shared.cluster.mixed else identity(function_module(function))
+        self.client = connect(self.address)
         self.files = self._send_files()
 
-    @property
-    def workers(self) -> int:
-        return max(len(self.client.scheduler_info(n_workers=-1)["workers"]), 1)
+    def count_workers(self) -> int:
+        try:
+            return len(self.client.scheduler_info(n_workers=-1)["workers"])
+        except OSError as error:
+            raise _LostSchedulerError from error
 
     def _send_files(self) -> Any:
         """Return a future of the files. It is a task, not a scattered value, so it outlives the workers."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sending large graph")
-            return self.client.submit(_itself, self.common, key=f"seqkd-files-{digest(self.common)}")
+            return self.client.submit(dict, self.common, key=f"seqkd-files-{self.folder}")
 
-    def submit(self, task: Task) -> Any:
-        return self.client.submit(run, task, self.files, pure=False)
+    def submit(self, item: Any) -> Any:
+        from distributed.protocol.serialize import serialize
+
+        task = Task(self.function, item, read(self.shared.own_inputs(item)), self.folder, self.expected)
+        return self.client.submit(eval, CALL, {"task": serialize(task), "files": self.files}, pure=False)
 
     def result(self, future: Any, what: str) -> Any:
         """Return a task's result. Raise _LostSchedulerError where the scheduler does not answer any more."""
         from distributed import KilledWorker
         from distributed.client import FutureCancelledError
-        from distributed.comm.core import CommClosedError
 
         try:
-            return future.result()
+            return self._wait(future)
         except KilledWorker as error:
             raise InputError(
                 f"{what}: the workers died of it, the last was {error.last_worker.address}; look at the workers' own "
-                "messages, perhaps they lack memory, and run the command again."
+                "messages, perhaps start fewer of them (--nworkers) as memory ran out, and run the command again."
             ) from None
-        except ModuleNotFoundError as error:
-            raise InputError(
-                f"{self.address}: a machine of the cluster lacks {error.name}; run pip install '.[pipeline,cluster]' "
-                "on all of them, on the same commit, and start scheduler and workers again."
-            ) from None
-        except (FutureCancelledError, CommClosedError, TimeoutError) as error:
+        except FutureCancelledError as error:
             raise _LostSchedulerError from error
+        except (ImportError, AttributeError, TypeError) as error:
+            if where := self._other_version():
+                raise InputError(
+                    f"{where}: it has no seqkd, or one of another version ({error}); run pip install "
+                    "'.[pipeline,cluster]' there, on the same commit as here, and start its workers again."
+                ) from None
+            raise
+
+    def _wait(self, future: Any) -> Any:
+        """Return a task's result; say where nobody computes it. Raise what the task did."""
+        while True:
+            try:
+                return future.result(timeout=WAIT)
+            except TimeoutError:
+                if future.done():
+                    raise
+                if not self.count_workers():
+                    print(f"{self.address}: the cluster has no worker; waiting for one", file=sys.stderr, flush=True)
+
+    def _other_version(self) -> str | None:
+        """Return the address of a worker that cannot read a task; None: all can."""
+        from distributed.protocol.serialize import deserialize, serialize
+
+        task = serialize(Task(self.function, None, {}, self.folder, None))
+        found = self.client.run(deserialize, *task, on_error="return")
+        return next((address for address, result in found.items() if isinstance(result, Exception)), None)
 
     def renew(self) -> None:
         """Connect again, for as long as WAIT. Raise InputError where the scheduler does not come back."""
@@ -175,6 +204,7 @@ def connect(address: str) -> "Client":
         raise InputError(
             "machine.yaml names a cluster, which needs the package distributed; run pip install '.[cluster]'."
         ) from None
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # it tells of a lost scheduler by a traceback
     where = {"address": address} if "://" in address else {"scheduler_file": address}
     if "://" not in address and not Path(address).exists():
         raise InputError(
@@ -200,10 +230,12 @@ def connect(address: str) -> "Client":
     return client
 
 
-def run(task: Task, common: Files) -> Any:
+def run(serialized: tuple[Any, Any], common: Files) -> Any:
     """Compute a task's function of its item, on a worker, in a folder that holds the task's files."""
     from distributed import get_worker
+    from distributed.protocol.serialize import deserialize
 
+    task: Task = deserialize(*serialized)  # type: ignore[no-untyped-call]
     worker = get_worker()
     host = platform.node() or worker.address
     if worker.state.nthreads != 1:
@@ -220,18 +252,26 @@ def run(task: Task, common: Files) -> Any:
         write(folder, task.files)
         os.chdir(folder)
         return task.function(task.item)
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        size = sum(map(len, (common | task.files).values())) / 1e6
-        raise InputError(
-            f"{host}: no space for the {size:,.0f} MB of the work's files in {folder}; make room there, or start the "
-            "worker with another --local-directory."
-        ) from None
+    except (OSError, MemoryError, RuntimeError) as error:
+        if sentence := _refused(error, folder, common | task.files):
+            raise InputError(f"{host}: {sentence}") from None
+        raise
     finally:
         os.chdir(before)
         for name in task.files:
             (folder / name).unlink(missing_ok=True)
+
+
+def _refused(error: Exception, folder: Path, files: Files) -> str | None:
+    """Return what a worker's system refused, with the remedy, as one sentence; None: it is no fault of the system."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        return (
+            f"no space for the {sum(map(len, files.values())) / 1e6:,.0f} MB of the work's files in {folder}; make "
+            "room there, or start the worker with another --local-directory."
+        )
+    if is_out_of_memory(error):
+        return "memory ran out; start fewer workers there (--nworkers), or raise their limit (ulimit -v)."
+    return describe_os_error(error) if isinstance(error, OSError) else None
 
 
 def check(expected: Identity | None, found: Identity, *, host: str) -> None:
@@ -249,12 +289,21 @@ def check(expected: Identity | None, found: Identity, *, host: str) -> None:
 def identity(module: str) -> Identity:
     """Return what decides the bits that a function of a module computes: code, packages, processor."""
     found = {"version of seqkd's code": fingerprint.of(module) if module.startswith("seqkd.") else module}
-    found |= {f"version of {name}": version(name) for name in PACKAGES}
-    from llvmlite import binding
-
+    found |= {f"version of {name}": _version(name) for name in PACKAGES}
+    try:
+        from llvmlite import binding
+    except ModuleNotFoundError:  # the packages' versions tell
+        return found
     features = sorted(name for name, has in binding.get_host_cpu_features().items() if has)
     arithmetic = hashlib.blake2b(" ".join(features).encode(), digest_size=4).hexdigest()
     return found | {"processor": f"{binding.get_host_cpu_name()} ({arithmetic})"}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
 
 
 def function_module(function: Callable[..., Any]) -> str:
@@ -268,7 +317,10 @@ def read(paths: Iterable[Path]) -> Files:
     for path in paths:
         for each in sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]:
             if each.is_absolute() or ".." in each.parts:
-                raise InputError(f"{each}: only files below this folder can be sent to a cluster's workers.")
+                raise InputError(
+                    f"{each}: only files below this folder can be sent to a cluster's workers; "
+                    "copy it here, or take cluster out of machine.yaml."
+                )
             files[str(each)] = each.read_bytes()
     return files
 
@@ -295,7 +347,3 @@ def digest(files: Files) -> str:
         content.update(f"{name} {len(data)}\n".encode())
         content.update(data)
     return content.hexdigest()
-
-
-def _itself(files: Files) -> Files:
-    return files

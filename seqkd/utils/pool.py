@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import lru_cache, wraps
 from itertools import islice
+from pathlib import Path
 from queue import Queue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from seqkd.utils import cluster, process_control
 from seqkd.utils.cluster import SharedWork
@@ -76,6 +78,23 @@ def _submit_all(
         failed.set_exception(error)
         pending.put(failed)
     pending.put(None)
+
+
+def loaded_once(load: Callable[..., R]) -> Callable[..., R]:
+    """Return a function that keeps what it loaded last in this process, for calls with the same arguments.
+
+    A relative path among these is another one in another working folder: a cluster's worker has one for each work.
+    """
+
+    @lru_cache(maxsize=1)
+    def load_in(folder: Path, *arguments: Any) -> R:
+        return load(*arguments)
+
+    @wraps(load)
+    def loaded(*arguments: Any) -> R:
+        return load_in(Path.cwd(), *arguments)
+
+    return loaded
 
 
 @contextmanager

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from local_cluster import Local
 
+from benchmarks.local_cluster import Local
 from seqkd.config.machine import Machine
 from seqkd.config.schema import SelectSettings
 from seqkd.data import bitext, nbest, vocab
@@ -24,25 +24,27 @@ MODEL, TEXT = Path("models/teacher"), Path("text.tsv")
 
 
 def test_lists_and_selected_texts_are_those_of_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(corpus_decoder, "CHUNK_SIZE", 20)
     monkeypatch.setattr(nbest, "LINES_PER_PART", 50)
     choose = random.Random(3).choices
-    bitext.write(TEXT, [Pair(n, " ".join(choose(WORDS, k=5)), " ".join(choose(WORDS, k=5))) for n in range(180)])
-    pieces = vocab.train([pair.source for pair in bitext.stream(TEXT)], tmp_path / "joint.model", size=60)
-    network = lstm.LSTMNetwork(lstm.NetworkShape(pieces.size, 1, 16, 0.0))
-    network.init_weights(torch.Generator().manual_seed(1), init_range=0.7)
-    checkpoint.save(MODEL, Model(network, pieces, None), card="")
-    cluster = Local(tmp_path)
+    pairs = [Pair(n, " ".join(choose(WORDS, k=5)), " ".join(choose(WORDS, k=5))) for n in range(180)]
+    pieces = vocab.train([pair.source for pair in pairs], tmp_path / "joint.model", size=60)
+    cluster, found = Local(tmp_path), list[list[object]]()
     with cluster.stack:
-        for _ in range(2):
-            cluster.start_worker()
-        here, there = (
-            _outputs(Machine(processes=1, device="cpu", cluster=address), Path(name))
-            for name, address in (("one", None), ("cluster", cluster.address))
-        )
-    assert here == there
-    assert len(here) == 4 + 180 + 180
+        cluster.start_worker()
+        cluster.start_worker()
+        for seed in (1, 2):  # two projects, so the same workers serve two models of one name
+            (tmp_path / f"project{seed}").mkdir()
+            monkeypatch.chdir(tmp_path / f"project{seed}")
+            bitext.write(TEXT, pairs)
+            network = lstm.LSTMNetwork(lstm.NetworkShape(pieces.size, 1, 16, 0.0))
+            network.init_weights(torch.Generator().manual_seed(seed), init_range=0.7)
+            checkpoint.save(MODEL, Model(network, pieces, None), card="")
+            here = Machine(processes=1, device="cpu")
+            found.append(_outputs(here, Path("here")))
+            assert found[-1] == _outputs(here.model_copy(update={"cluster": cluster.address}), Path("there"))
+    assert len(found[0]) == 4 + 180 + 180
+    assert found[0] != found[1]
 
 
 def _outputs(machine: Machine, folder: Path) -> list[object]:

@@ -89,3 +89,11 @@ def test_device_of_changes_no_setting() -> None:
     before = matmul.describe_backend()
     devices.device_of(Machine(device="cpu", matmul_backend="torch"))
     assert matmul.describe_backend() == before
+
+
+def test_of_workers_tells_a_cluster_the_device_of_this_machine() -> None:
+    own = "cuda" if torch.cuda.is_available() else "cpu"
+    alone, shared = Machine(processes=3), Machine(processes=3, cluster="tcp://host:8786")
+    assert devices.of_workers(alone) is alone
+    assert devices.of_workers(shared) == Machine(processes=1).model_copy(update={"device": own})
+    assert devices.of_workers(shared.model_copy(update={"mixed": True})).device == "auto"

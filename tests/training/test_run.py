@@ -18,8 +18,8 @@ from seqkd.data.bitext import Pair
 from seqkd.data.vocab import BOS, EOS, PAD, UNK
 from seqkd.models import checkpoint, ensemble, perplexity
 from seqkd.models.checkpoint import Model
-from seqkd.ops import matmul
-from seqkd.training import curve, run, training_state
+from seqkd.ops import devices, matmul
+from seqkd.training import cluster_teacher, curve, run, teacher, training_state
 from seqkd.training.run import TrainingRun
 from seqkd.utils import cache_dir, fingerprint
 from seqkd.utils.errors import InputError
@@ -228,12 +228,39 @@ def test_word_kd_with_top_k_keeps_its_targets_in_the_cache(project: Path, params
     assert (prepared.card["teacher"], prepared.card["top_k"]) == ("teacher", 4)
 
 
+@pytest.mark.slow
+def test_word_kd_has_the_targets_and_the_bits_of_one_process_with_a_cluster(
+    project: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed", reason="needs the extra cluster")
+    from benchmarks.local_cluster import Local
+
+    devices.configure(ONE, params.precision)  # as the stages do
+    monkeypatch.setattr(cluster_teacher, "LINES_PER_FILE", 15)
+    monkeypatch.setattr(teacher, "LINES_PER_FILE", 15)
+    checkpoint.save(project / "models/teacher", _model(project, seed=2), card="")
+    spec = _spec(project, alpha=0.5, teacher=Path("models/teacher"), top_k=4)
+    here, there = project / "here", project / "there"
+    local = Local(project)
+    with local.stack:
+        local.start_worker()
+        for out, machine in ((here, ONE), (there, ONE.model_copy(update={"cluster": local.address}))):
+            curve_out = project / f"{out.name}.csv"
+            run.train_and_save(_model(project), [spec], params, machine, check=_allow, out=out, curve_out=curve_out)
+            shutil.move(project / ".resume/top_k_targets", out / "targets")
+            shutil.rmtree(project / ".resume")
+            monkeypatch.setattr(teacher.TopKTargets, "compute_file", None)  # with a cluster, not in this process
+    files = sorted(path.relative_to(here) for path in here.rglob("*") if path.is_file())
+    assert len([path for path in files if "targets" in path.parts]) == 3
+    assert [(there / path).read_bytes() for path in files] == [(here / path).read_bytes() for path in files]
+
+
 def test_row_without_word_kd_needs_no_teacher() -> None:
     paths = {"texts": Path("text"), "corpus": Path("corpus"), "teacher": Path("teacher")}
-    for alpha, teacher in ((0.0, None), (0.5, Path("teacher"))):
+    for alpha, folder in ((0.0, None), (0.5, Path("teacher"))):
         row = DistillSettings(train_text="seq_kd", alpha=alpha)
         spec = TrainingRun.of_row("row", row, optim="student", init_from="random", **paths)
-        assert (spec.text, spec.teacher) == (Path("text/seq_kd.tsv"), teacher)
+        assert (spec.text, spec.teacher) == (Path("text/seq_kd.tsv"), folder)
 
 
 def test_ensemble_has_the_members_that_trainings_of_its_seeds_give(project: Path, params: Params) -> None:

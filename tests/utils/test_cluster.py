@@ -1,18 +1,26 @@
 """The ordered map over a Dask cluster: a scheduler and workers in processes of their own."""
 
 import json
+import shutil
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import cluster_work
 import pytest
-from local_cluster import Local, kill
+from source_tree import ROOT
 
+from benchmarks.local_cluster import Local, kill
+from seqkd.data import words
 from seqkd.utils import cluster
 from seqkd.utils.cluster import Cluster, SharedWork
 from seqkd.utils.errors import InputError
 
+QUICK = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1"}  # a task is given up after two deaths, not four
+DISK = (
+    """exec unshare --map-root-user --mount bash -c 'mount -t tmpfs -o size=2m none "$PWD" && exec "$@"' bash "$@";"""
+)
 pytest.importorskip("distributed", reason="needs the extra cluster")
 pytestmark = pytest.mark.slow
 
@@ -20,7 +28,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Local]:
     monkeypatch.chdir(tmp_path)
-    found = Local(tmp_path)
+    found = Local(tmp_path, environment=QUICK)
     with found.stack:
         yield found
 
@@ -51,15 +59,21 @@ def test_files_travel_to_the_workers(local: Local) -> None:
     local.start_worker()
     shared = _work(local, inputs=[Path("common")], own_inputs=lambda name: [Path(name)])
     assert list(cluster.map_ordered(cluster_work.read, "ab", shared)) == ["a: for all, for a", "b: for all, for b"]
-    with pytest.raises(InputError, match=r"^/\S+: only files below this folder can be sent to a cluster's workers\.$"):
+    with pytest.raises(InputError, match=r"^/\S+: only files below this folder can be sent to .*; copy it here, or"):
         list(cluster.map_ordered(cluster_work.read, "ab", _work(local, inputs=[Path("common/file").absolute()])))
 
 
 def test_a_task_that_workers_die_of_ends_in_one_sentence(local: Local) -> None:
-    for _ in range(3):
-        local.start_worker()
+    """Its nanny kills a worker that takes more memory than it may, and starts it again."""
+    local.start_worker(nanny=True, memory="300MB")
     with pytest.raises(InputError, match=r"^lines 7 to 9: the workers died of it, the last was tcp://\S+; look at "):
-        list(cluster.map_ordered(cluster_work.die, [1], _work(local, describe=lambda _: "lines 7 to 9")))
+        list(cluster.map_ordered(cluster_work.grow, [1], _work(local, describe=lambda _: "lines 7 to 9")))
+
+
+def test_a_worker_whose_system_refuses_memory_is_named(local: Local) -> None:
+    local.start_worker()
+    with pytest.raises(InputError, match=rf"^{socket.gethostname()}: memory ran out; start fewer workers there \(--nw"):
+        list(cluster.map_ordered(bytearray, [1 << 60], _work(local)))
 
 
 def test_a_worker_of_two_threads_is_refused_by_its_machine(local: Local) -> None:
@@ -68,9 +82,15 @@ def test_a_worker_of_two_threads_is_refused_by_its_machine(local: Local) -> None
         list(cluster.map_ordered(cluster_work.double, [1], _work(local)))
 
 
-def test_a_worker_without_space_is_named(local: Local) -> None:
+@pytest.mark.parametrize("limit", ["trap '' XFSZ; ulimit -f 1000;", DISK], ids=["size of a file", "disk"])
+def test_a_worker_without_space_is_named(limit: str, local: Local) -> None:
+    if (
+        "unshare" in limit
+        and subprocess.run([*["unshare", "--map-root-user", "--mount", "true"]], check=False).returncode
+    ):
+        pytest.skip("this system mounts no disk for a test")
     Path("large").write_bytes(bytes(3_000_000))
-    local.start_worker(limit="trap '' XFSZ; ulimit -f 1000;")
+    local.start_worker(limit=limit)
     with pytest.raises(InputError, match=rf"^{socket.gethostname()}: no space for the 3 MB of the work's files in /"):
         list(cluster.map_ordered(cluster_work.double, [1], _work(local, inputs=[Path("large")])))
 
@@ -85,6 +105,21 @@ def test_a_worker_of_another_version_or_processor_is_refused_unless_mixed() -> N
         InputError, match=r"^other: its processor is i386, here it is .*; make the two the same, or set"
     ):
         cluster.check(here, here | {"processor": "i386"}, host="other")
+
+
+@pytest.mark.parametrize("version", ["another", "older"])
+def test_a_worker_of_another_version_is_named(version: str, local: Local) -> None:
+    shutil.copytree(ROOT / "seqkd", "other/seqkd", ignore=shutil.ignore_patterns("__pycache__"))
+    edited = Path("other/seqkd/data/words.py" if version == "another" else "other/seqkd/utils/cluster.py")
+    edited.write_text(edited.read_text().replace("class Task(", "class Before(") + "ANOTHER = True\n")
+    local.environment["PYTHONPATH"] = str(Path("other").absolute())
+    local.start_worker()
+    sentence = {
+        "another": rf"^{socket.gethostname()}: its version of seqkd's code is \w+, here it is \w+, so results would",
+        "older": r"^tcp://127\.0\.0\.1:\d+: it has no seqkd, or one of another version \(.*Task.*\); run pip install '",
+    }
+    with pytest.raises(InputError, match=sentence[version]):
+        list(cluster.map_ordered(words.count_words, ["a b"], _work(local)))
 
 
 def test_an_address_where_nobody_listens_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
