@@ -42,7 +42,7 @@ from seqkd.utils.errors import InputError
 
 WORKERS = 3
 LOOK = 0.2  # seconds between two looks at the work
-GONE = 30.0  # seconds within which everything must end that is asked to
+GONE = 60.0  # seconds within which everything must end that is asked to
 MARK = "SEQKD_CHAOS"  # a variable that all processes of a run have
 ROW, TEACHER, TEXT, OUT = "lists", Path("models/teacher"), Path("text.tsv"), Path("nbest")
 LEFT_OVER = "import sys; from distributed import Client; print(len(Client(sys.argv[1]).run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.tasks))))"  # noqa: E501

@@ -74,7 +74,8 @@ class Local:
         """Start a worker. nanny: with Dask's own process that starts it again when it dies; memory: 0 is no limit."""
         scratch = self.folder / f"worker{time.monotonic_ns()}"
         arguments = ["--nthreads", str(threads), "--nanny" if nanny else "--no-nanny", "--memory-limit", memory]
-        arguments += ["--local-directory", str(scratch)]
+        # A worker whose nanny is ended while both start would wait for a scheduler for ever.
+        arguments += ["--local-directory", str(scratch), "--death-timeout", "30"]
         return self.start("dask_worker", self.address, *arguments, host=host, limit=limit)
 
 
