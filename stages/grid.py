@@ -107,14 +107,14 @@ class Grid:
         environment = {**os.environ, "PATH": path, load.PROCESSES: str(share)}
         began = time.monotonic()
         with (LOGS / f"{name}.log").open("wb") as log:
-            process = subprocess.Popen(  # noqa: PLW1509 - this process has one thread
+            process = subprocess.Popen(
                 [*REPRO, name],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - we have one thread
             )
         self.running[name] = process, began
 
