@@ -18,7 +18,7 @@ import typer
 from seqkd.config import load
 from seqkd.planning import stage_graph
 from seqkd.planning.stage_graph import Graph
-from seqkd.utils import atomic
+from seqkd.utils import atomic, remote_command
 from seqkd.utils.errors import InputError
 
 Jobs = Annotated[int, typer.Option(min=1, max=1024, help="Stages at once; they share the machine's processes.")]
@@ -40,6 +40,8 @@ PR_SET_PDEATHSIG = 1
 
 def main(*, jobs: Jobs = 2, replay: Replay = None) -> None:
     """Run all stages that have something to do, each as soon as its inputs are there.
+
+    Where machine.yaml names a cluster, its workers train, one model each; --jobs is then their number.
 
     A stage that fails holds up only those that wait for it. Run the same command again to go on.
     """
@@ -70,7 +72,7 @@ class Grid:
     """Stages at work, each in a dvc of its own: DVC itself locks what two of them must not touch at once."""
 
     def __init__(self, graph: Graph, *, done: set[str], jobs: int) -> None:
-        self.graph, self.done, self.jobs, self.processes = graph, done, jobs, load.machine().processes
+        self.graph, self.done, self.jobs, self.machine = graph, done, jobs, load.machine()
         self.running: dict[str, tuple[subprocess.Popen[bytes], float]] = {}
         self.failed: dict[str, str] = {}  # stage -> what it said
         self.seconds: dict[str, float] = {}  # of those that had something to do
@@ -83,7 +85,7 @@ class Grid:
             free = stage_graph.ready(self.graph, self.done, begun=begun, order=self.order)
             new = free[: self.jobs - len(self.running)]
             for name in new:
-                self._start(name, share=max(1, self.processes // (len(self.running) + len(new))))
+                self._start(name, share=max(1, self.machine.processes // (len(self.running) + len(new))))
             if not self.running:
                 return
             time.sleep(LOOK)
@@ -105,6 +107,8 @@ class Grid:
     def _start(self, name: str, *, share: int) -> None:
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         environment = {**os.environ, "PATH": path, load.PROCESSES: str(share)}
+        if self.machine.workers:
+            environment[remote_command.ELSEWHERE] = "1"
         began = time.monotonic()
         with (LOGS / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(

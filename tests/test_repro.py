@@ -3,9 +3,13 @@
 import csv
 import json
 import re
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import psutil
 import pytest
 from dvc_file import instances
 
@@ -79,6 +83,75 @@ def test_repro_gives_the_same_bits_whatever_the_number_of_processes_and_kills(pr
     assert len(kill.disturbed(project, STRIKES)) == len(STRIKES) + 1
     assert project.lock == before
     project.machine(processes=1)
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    return psutil.Process(pid).children(recursive=True)
+
+
+def test_grid_gives_the_same_bits_as_repro_and_goes_on_after_a_killed_stage(project: Project) -> None:
+    """Everything anew, two stages at once; the first training of the teacher is killed with all its processes."""
+    before, grid = project.lock, (sys.executable, "-m", "seqkd", "grid", "--jobs", "2")
+    kill.forget(project)
+    running, victim = project.start(*grid), "train@teacher"
+    while not (struck := [each for each in descendants(running.pid) if kill.stage(each) == victim]):
+        assert running.poll() is None, running.communicate()[0]
+        time.sleep(kill.LOOK)
+    struck[0].kill()
+    told = running.communicate()[0]
+    assert running.returncode == 1
+    assert re.search(
+        rf"^seqkd grid: {victim} failed: .*\. \d+ stages wait for that; \.dvc/tmp/grid has all ", told, re.M
+    )
+    assert (project.folder / "models/baseline/weights.safetensors").exists()  # it does not wait for the teacher
+    assert "train@baseline" not in project.run(*grid)
+    assert project.lock == before
+    assert project.run(*grid).startswith("0 of ")
+
+
+@pytest.fixture(params=["a folder", "a bucket"])
+def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The settings of a DVC remote: a folder, or a bucket on an S3 server of this process."""
+    if request.param == "a folder":
+        yield {"url": str(tmp_path / "remote")}
+        return
+    boto3, moto = pytest.importorskip("boto3"), pytest.importorskip("moto.server")
+    pytest.importorskip("dvc_s3")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    address = "http://{}:{}".format(*server.get_host_and_port())
+    keys = {"access_key_id": "someone", "secret_access_key": "secret"}
+    named = {f"aws_{name}": value for name, value in keys.items()}
+    boto3.client("s3", endpoint_url=address, region_name="us-east-1", **named).create_bucket(Bucket="results")
+    yield {"url": "s3://results/seqkd", "endpointurl": address, **keys}
+    server.stop()
+
+
+def contents(project: Project) -> dict[str, bytes]:
+    """What DVC keeps of a project, by its paths; a model at least."""
+    folder = project.folder
+    files = [file for name in ("data", "models") for file in (folder / name).rglob("*") if file.is_file()]
+    found = {str(file.relative_to(folder)): file.read_bytes() for file in files}
+    assert "models/whole-near/weights.safetensors" in found
+    return found
+
+
+def test_push_and_pull_bring_every_artefact_to_another_clone(
+    project: Project, remote: dict[str, str], tmp_path: Path
+) -> None:
+    clone = Project(tmp_path / "clone")
+    project.run("git", "clone", "-q", ".", str(clone.folder))
+    for each in (project, clone):  # in .dvc/config.local, which git ignores
+        each.run("dvc", "remote", "add", "--local", "--force", "-d", "store", remote["url"])
+        for name, value in remote.items():
+            each.run("dvc", "remote", "modify", "--local", "store", name, value)
+    project.run("dvc", "push")
+    clone.run("dvc", "pull")
+    (project.folder / ".dvc/config.local").unlink()
+    assert contents(clone) == contents(project)
+    assert clone.stale() == set()
+    assert "Running stage" not in clone.run("dvc", "repro")
+    assert clone.lock == project.lock
 
 
 LOCK, RWLOCK = "dvc.lock", ".dvc/tmp/rwlock"
