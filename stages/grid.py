@@ -178,7 +178,7 @@ def _dvc(*arguments: str) -> str:
 def _reason(told: str) -> str:
     """Return the sentence of a stage that failed, or else of dvc."""
     lines = [line for line in told.splitlines() if line.startswith(("seqkd ", "ERROR: "))]
-    return (lines or told.splitlines() or ["it said nothing."])[0].removeprefix("ERROR: ")
+    return (lines or told.splitlines() or ["it said nothing"])[0].removeprefix("ERROR: ").rstrip(".") + "."
 
 
 def _recorded() -> list[str]:

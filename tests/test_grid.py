@@ -105,4 +105,4 @@ def test_new_stages_stand_in_the_lock_in_dvcs_order_behind_the_old_ones(lock: Ca
 def test_reason_of_a_failure_is_the_sentence_of_the_stage() -> None:
     told = "Running stage 'a':\nseqkd train: no disk.\nERROR: failed to reproduce 'a'\n"
     assert grid._reason(told) == "seqkd train: no disk."
-    assert grid._reason("ERROR: 'x' is busy\n(PID 3)\n") == "'x' is busy"
+    assert grid._reason("ERROR: 'x' is busy\n(PID 3)\n") == "'x' is busy."

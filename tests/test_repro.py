@@ -86,7 +86,7 @@ def test_repro_gives_the_same_bits_whatever_the_number_of_processes_and_kills(pr
 
 
 def descendants(pid: int) -> list[psutil.Process]:
-    return psutil.Process(pid).children(recursive=True)
+    return list(psutil.Process(pid).children(recursive=True))
 
 
 def test_grid_gives_the_same_bits_as_repro_and_goes_on_after_a_killed_stage(project: Project) -> None:
@@ -101,7 +101,7 @@ def test_grid_gives_the_same_bits_as_repro_and_goes_on_after_a_killed_stage(proj
     told = running.communicate()[0]
     assert running.returncode == 1
     assert re.search(
-        rf"^seqkd grid: {victim} failed: .*\. \d+ stages wait for that; \.dvc/tmp/grid has all ", told, re.M
+        rf"^seqkd grid: {victim} failed: .*\. \d+ stages wait for that; \.dvc/tmp/grid has all ", told, re.MULTILINE
     )
     assert (project.folder / "models/baseline/weights.safetensors").exists()  # it does not wait for the teacher
     assert "train@baseline" not in project.run(*grid)

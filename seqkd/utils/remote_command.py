@@ -53,11 +53,12 @@ def run(argv: list[str], workers: Cluster) -> int:
     expected = None if workers.mixed else cluster.identity(RESOURCE)
     client = cluster.connect(workers.address)
     try:
+        where = workers.address if "://" in workers.address else f"--scheduler-file {workers.address}"
         there = client.scheduler_info(n_workers=-1)["workers"].values()
         if not any(RESOURCE in (worker.get("resources") or {}) for worker in there):
             raise InputError(
                 f"{workers.address}: no worker may train; start one on each machine with `dask worker "
-                f"{workers.address} --nthreads 1 --resources {RESOURCE}=1`."
+                f"{where} --nthreads 1 --resources {RESOURCE}=1`."
             )
         command = Command(argv, str(Path.cwd()), stage, expected)
         future = client.submit(execute, command, resources={RESOURCE: 1}, pure=False)
@@ -72,7 +73,7 @@ def run(argv: list[str], workers: Cluster) -> int:
     except (FutureCancelledError, CommClosedError, TimeoutError):
         raise InputError(f"{workers.address}: the scheduler is lost; start it and run the command again.") from None
     finally:
-        client.close(timeout=2)
+        client.close(timeout=2)  # type: ignore[no-untyped-call]
 
 
 def execute(command: Command) -> tuple[int, str, str]:

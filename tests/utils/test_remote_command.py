@@ -52,7 +52,7 @@ def test_command_runs_on_a_worker_that_may_train_in_the_shared_folder(
     start_trainer(local)
     client = cluster.connect(local.address)
     client.wait_for_workers(2, timeout=60)
-    client.close()
+    client.close()  # type: ignore[no-untyped-call]
     code = "import pathlib, sys; pathlib.Path('made').write_text('here'); sys.exit('seqkd train: no such row.')"
     assert remote_command.run([sys.executable, "-c", code], where) == 1
     assert Path("made").read_text() == "here"
