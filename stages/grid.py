@@ -216,5 +216,5 @@ def _signal(process: "subprocess.Popen[bytes]", number: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """Let the kernel interrupt this dvc when the process that started it has ended, however it did."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)
+    """Let the kernel end this dvc when the process that started it has ended, however it did; its stage then ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)  # dvc ignores SIGINT while a stage runs

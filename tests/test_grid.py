@@ -1,9 +1,13 @@
 """Several stages at once: the rule of the order, the replay of measured times, what a failed stage holds up."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
+from source_tree import ROOT
 
 from seqkd.config import load
 from seqkd.planning import stage_graph
@@ -100,6 +104,26 @@ def test_new_stages_stand_in_the_lock_in_dvcs_order_behind_the_old_ones(lock: Ca
     assert path.read_text() == "schema: '2.0'\nstages:\n" + "".join(map(STAGE.format, "bacd"))
     grid._put_in_order("bacd")
     assert path.read_text() == "schema: '2.0'\nstages:\n" + "".join(map(STAGE.format, "bacd"))
+
+
+PARENT = """
+import subprocess, time
+from stages import grid
+print(subprocess.Popen(["sleep", "600"], preexec_fn=grid._end_with_parent).pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a killed grid leaves its stages at work")
+def test_stages_end_with_a_grid_that_is_killed() -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = psutil.Process(int(parent.stdout.readline()))
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    gone, _ = psutil.wait_procs([child], timeout=10)
+    assert gone or child.status() == psutil.STATUS_ZOMBIE
 
 
 def test_reason_of_a_failure_is_the_sentence_of_the_stage() -> None:

@@ -35,6 +35,7 @@ from seqkd.utils import pool
 from seqkd.utils.errors import InputError
 
 BATCHES = 4  # of a training slice
+PROPORTION = 1.2  # of a slice's time to a smaller one's, over that of their units, above which something is wrong
 ENOUGH, LONG = 1.0, 20.0  # seconds: by which a slice outlasts a smaller one; of a slice that no larger one follows
 FORWARD = 1 / 3  # of an update's time, for a pass without gradients
 SEARCHED = 1.1  # pieces that a search writes, for each of the human target
@@ -250,8 +251,10 @@ def _cost(work: Callable[..., int], sample: Sample, most: int, **kind: Any) -> C
     code = _start(sample)[2] * (translator.process_count(sample.machine) - 1)  # here they share what each one loads
     units, before, last = 1, (0, 0.0, 0), _run(partial(work, sample, **kind), 1)
     while units < most and last[1] < LONG and (units == 1 or last[1] - before[1] < ENOUGH):
-        units = min(most, units * (4 if last[1] < LONG / 8 else 2))
+        done, units = units, min(most, units * (4 if last[1] < LONG / 8 else 2))
         before, last = last, _run(partial(work, sample, **kind), units)
+        if last[1] > PROPORTION * units / done * before[1]:  # another process disturbed it: a slice has fixed costs too
+            last = min(last, _run(partial(work, sample, **kind), units), key=lambda found: found[1])
     per_token = max(0.0, last[1] - before[1]) / max(1, last[0] - before[0])
     memory = max(before[2], last[2]) + code * (work is not select_slice)
     return Cost(max(0.0, last[1] - per_token * last[0]), per_token, memory)
