@@ -52,6 +52,10 @@ class Local:
         arguments = ["--nthreads", str(threads), "--no-nanny", "--local-directory", str(folder)]
         return self.start("dask_worker", self.address, *arguments, limit=limit)
 
+    def start_trainer(self) -> subprocess.Popen[bytes]:
+        """A worker that may train, as `seqkd grid` wants them."""
+        return self.start("dask_worker", self.address, "--nthreads", "1", "--no-nanny", "--resources", "training=1")
+
 
 def kill(process: "subprocess.Popen[bytes]") -> None:
     if process.poll() is None:

@@ -12,11 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 from dvc_file import instances
+from local_cluster import Local
 
 from benchmarks import kill, tiny
 from benchmarks.kill import Strike
 from benchmarks.tiny import Project
 from seqkd.config import load
+from seqkd.utils import remote_command
 
 pytestmark = [pytest.mark.slow, pytest.mark.dvc]
 
@@ -107,6 +109,25 @@ def test_grid_gives_the_same_bits_as_repro_and_goes_on_after_a_killed_stage(proj
     assert "train@baseline" not in project.run(*grid)
     assert project.lock == before
     assert project.run(*grid).startswith("0 of ")
+
+
+def test_training_on_a_worker_gives_the_same_bits(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed", reason="needs the extra cluster")
+    command = instances(project.folder)["train@baseline"]["cmd"].split()
+    for option, path in (("--out", tmp_path / "again"), ("--curve", tmp_path / "again.csv")):
+        command[command.index(option) + 1] = str(path)
+    local = Local(tmp_path)
+    with local.stack:
+        local.start_trainer()
+        project.machine(processes=1, cluster=local.address)
+        monkeypatch.setitem(project.environment, remote_command.ELSEWHERE, "1")
+        told = project.run(*command)
+    project.machine(processes=1)
+    assert re.search(r"^on \S+:$", told, re.MULTILINE)
+    weights = [folder / "weights.safetensors" for folder in (tmp_path / "again", project.folder / "models/baseline")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
 @pytest.fixture(params=["a folder", "a bucket"])

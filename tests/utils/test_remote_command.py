@@ -29,11 +29,6 @@ def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Local]:
         yield found
 
 
-def start_trainer(local: Local) -> subprocess.Popen[bytes]:
-    arguments = ["--nthreads", "1", "--no-nanny", "--resources", f"{remote_command.RESOURCE}=1"]
-    return local.start("dask_worker", local.address, *arguments)
-
-
 def wait_for(path: Path) -> str:
     end = time.monotonic() + 60
     while not (path.exists() and path.read_text()):
@@ -49,7 +44,7 @@ def test_command_runs_on_a_worker_that_may_train_in_the_shared_folder(
     local.start_worker()
     with pytest.raises(InputError, match=rf"^{local.address}: no worker may train; start one on each machine with `da"):
         remote_command.run([sys.executable, "-c", ""], where)
-    start_trainer(local)
+    local.start_trainer()
     client = cluster.connect(local.address)
     client.wait_for_workers(2, timeout=60)
     client.close()  # type: ignore[no-untyped-call]
@@ -63,7 +58,7 @@ def test_command_runs_on_a_worker_that_may_train_in_the_shared_folder(
 
 
 def test_command_ends_with_whoever_wanted_it(local: Local) -> None:
-    start_trainer(local)
+    local.start_trainer()
     asking = subprocess.Popen(
         [sys.executable, "-c", RUN, local.address, sys.executable, "-c", SLEEPER], start_new_session=True
     )
