@@ -29,6 +29,7 @@ Replay = Annotated[
 LOGS = Path(".dvc/tmp/grid")  # what each stage printed, and the seconds that each took
 SECONDS = LOGS / "seconds.tsv"
 LOCK = Path("dvc.lock")
+BEFORE = LOGS / "recorded"  # the stages in dvc.lock before a run that has not ended well yet
 WRITES = str(LOGS)
 LOOK = 0.1  # seconds between two looks at what is running
 GRACE = 20.0  # seconds for a stage to save its state
@@ -50,20 +51,21 @@ def main(*, jobs: Jobs = 2, replay: Replay = None) -> None:
         print(_replayed(graph, replay))
         return
     LOGS.mkdir(parents=True, exist_ok=True)
-    began, before = time.monotonic(), _recorded()
+    began, before = time.monotonic(), _recorded_before()
     stale = json.loads(_dvc("status", "--json"))
     grid = Grid(graph, done=set(graph) - stage_graph.downstream(graph, stale), jobs=jobs)
     try:
         grid.run()
     finally:
         grid.stop()
-    _put_in_order(before)
     if grid.failed:
         held_up = stage_graph.downstream(graph, grid.failed) - set(grid.failed)
         raise InputError(
             f"{'; '.join(f'{name} failed: {reason}' for name, reason in grid.failed.items())} {len(held_up)} stages "
             f"wait for that; {LOGS} has all that was printed. Mend it and run the same command again to go on."
         )
+    _put_in_order(before)
+    BEFORE.unlink()
     work, taken = sum(grid.seconds.values()), time.monotonic() - began
     print(f"{len(grid.seconds)} of {len(graph)} stages ran: {work:,.0f} seconds of work in {taken:,.0f} seconds.")
 
@@ -181,9 +183,12 @@ def _reason(told: str) -> str:
     return (lines or told.splitlines() or ["it said nothing"])[0].removeprefix("ERROR: ").rstrip(".") + "."
 
 
-def _recorded() -> list[str]:
-    """Return the stages in dvc.lock, in their order."""
-    return [_name(block) for block in _blocks()[1:]]
+def _recorded_before() -> list[str]:
+    """Return the stages that dvc.lock had before this run, or before the first of those that it goes on from."""
+    if not BEFORE.exists():
+        with atomic.open_text(BEFORE) as file:
+            file.writelines(f"{_name(block)}\n" for block in _blocks()[1:])
+    return BEFORE.read_text(encoding="utf-8").splitlines()
 
 
 def _blocks() -> list[str]:

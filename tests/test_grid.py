@@ -126,6 +126,16 @@ def test_stages_end_with_a_grid_that_is_killed() -> None:
     assert gone or child.status() == psutil.STATUS_ZOMBIE
 
 
+def test_order_of_the_lock_is_that_of_one_run_though_a_first_one_failed(lock: Callable[[str], Path]) -> None:
+    path = lock("b")
+    assert grid._recorded_before() == ["b"]
+    lock("bd")
+    assert grid._recorded_before() == ["b"]
+    lock("bdca")
+    grid._put_in_order(grid._recorded_before())
+    assert path.read_text() == "schema: '2.0'\nstages:\n" + "".join(map(STAGE.format, "bacd"))
+
+
 def test_reason_of_a_failure_is_the_sentence_of_the_stage() -> None:
     told = "Running stage 'a':\nseqkd train: no disk.\nERROR: failed to reproduce 'a'\n"
     assert grid._reason(told) == "seqkd train: no disk."
