@@ -28,7 +28,7 @@ SAMPLED = 5000  # pairs, at most
 HELD_OUT = 1000  # pairs of dev and of test, of a corpus that is not there
 PairCount = Annotated[int | None, typer.Option(min=1, help="Training pairs to plan for, such as of a corpus to come.")]
 Config = Annotated[Path | None, typer.Argument(help="A file of configs/, planned without changing params.yaml.")]
-Machines = Annotated[int | None, typer.Option(min=2, max=1000, help="Plan for so many machines too, and for GPUs.")]
+Machines = Annotated[int | None, typer.Option(min=2, max=100, help="Plan for so many machines too, and for GPUs.")]
 Bandwidth = Annotated[float, typer.Option(min=0.001, help="Gb/s between the machines.")]
 GpuRate = Annotated[
     float | None,
@@ -125,10 +125,9 @@ def _wide_table(
     """Return the plan as text: hours of each stage here, on several machines, on a GPU; the whole run; what it says."""
     rates = elsewhere.gpu_rates(params.precision, gpu_rate)
     gpu = partial(elsewhere.gpu_seconds, rates=rates)
-    many = partial(elsewhere.machine_seconds, machines=machines, bandwidth=bandwidth)
-    rows = [(row.name, row.seconds, many(row)[0], gpu(row), row.disk, row.memory) for row in stages]
-    together = elsewhere.whole_run(stages, params, machines, taken=many)
-    on_gpus = elsewhere.whole_run(stages, params, 8, taken=lambda stage: (gpu(stage), 1))
+    together, many = elsewhere.on_machines(stages, params, machines, bandwidth)
+    rows = [(row.name, row.seconds, many[row.name][0], gpu(row), row.disk, row.memory) for row in stages]
+    on_gpus = elsewhere.whole_run(stages, params, 8, taken={stage.name: (gpu(stage), 1) for stage in stages})
     disk, memory = sum(stage.disk for stage in stages), max(stage.memory for stage in stages)
     rows.append(("all", sum(row[1] for row in rows), together, sum(row[3] for row in rows), disk, memory))
     hours = [(name, *(seconds / 3600 for seconds in times), row_disk / 1e6, row_memory / 1e6)
@@ -137,8 +136,9 @@ def _wide_table(
     formats = ("", *[",.2f"] * 3, *[",.0f"] * 2)
     table = tabulate(hours, headers=headers, colalign=("left", *["right"] * 5), floatfmt=formats)
     rate = f"{gpu_rate:,.0f} target pieces/s in a 2x500 training, as stated" if gpu_rate else elsewhere.SOURCE
+    advice = elsewhere.advice(stages, machines, bandwidth, taken=many)
     told = [
-        f"On {machines} such machines the lines of a text are divided. {elsewhere.advice(stages, machines, bandwidth)}",
+        f"On {machines} such machines the lines of a text are divided. {advice}",
         f"A GPU: {rate}; other networks by their weights. Eight GPUs, a stage on each: {on_gpus / 3600:,.2f} h in all.",
     ]
     return "\n".join([table, "", *(textwrap.fill(line, 100) for line in told)])

@@ -5,7 +5,7 @@ others in every update; where that makes it slower it stays on one machine, and 
 GPUs: from rates that were measured, or that the user states; never from a guess.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from seqkd.config.schema import NetworkSettings, Params
@@ -69,16 +69,29 @@ def machine_seconds(stage: Stage, machines: int, bandwidth: float) -> tuple[floa
     return min(zip(times, ways, strict=True))
 
 
+def on_machines(
+    stages: Sequence[Stage], params: Params, machines: int, bandwidth: float
+) -> tuple[float, dict[str, tuple[float, int]]]:
+    """Return the seconds of the whole run on so many machines, and each stage's, with the number that it takes.
+
+    Trainings take one machine each, unless the run is shorter with as many as make each of them fastest.
+    """
+    best = {stage.name: machine_seconds(stage, machines, bandwidth) for stage in stages}
+    alone = best | {stage.name: (stage.seconds, 1) for stage in stages if stage.updates}
+    runs = [(whole_run(stages, params, machines, taken=taken), taken) for taken in (alone, best)]
+    return min(runs, key=lambda run: run[0])
+
+
 def whole_run(
-    stages: Sequence[Stage], params: Params, machines: int, *, taken: Callable[[Stage], tuple[float, int]]
+    stages: Sequence[Stage], params: Params, machines: int, *, taken: Mapping[str, tuple[float, int]]
 ) -> float:
-    """Return the seconds of all stages together, several at once. taken: a stage's seconds, and on how many machines.
+    """Return the seconds of all stages together, several at once. taken: each stage's seconds, on how many machines.
 
     A stage of several machines counts as so many of one, all of which the stages behind it wait for.
     """
     graph, parts, seconds = _graph(stages, params), dict[str, list[str]](), dict[str, float]()
     for stage in stages:
-        each, count = taken(stage)
+        each, count = taken[stage.name]
         parts[stage.name] = [f"{stage.name} {part}" for part in range(count)]
         seconds |= dict.fromkeys(parts[stage.name], each)
     spread = {
@@ -87,17 +100,17 @@ def whole_run(
     return stage_graph.replay(spread, seconds, machines)
 
 
-def advice(stages: Sequence[Stage], machines: int, bandwidth: float) -> str:
-    """Return a sentence on the trainings over so many machines."""
+def advice(stages: Sequence[Stage], machines: int, bandwidth: float, *, taken: Mapping[str, tuple[float, int]]) -> str:
+    """Return two sentences on the trainings over so many machines. taken: as of on_machines."""
     trainings = [stage for stage in stages if stage.updates]
     longest = max(trainings, key=lambda stage: stage.seconds)
     update, exchange = longest.seconds / longest.updates, exchange_seconds(longest, machines, bandwidth)
     compared = "slower" if exchange > update * (1 - 1 / machines) else "faster"
-    counts = sorted({machine_seconds(stage, machines, bandwidth)[1] for stage in trainings})
+    counts = sorted({taken[stage.name][1] for stage in trainings})
     return (
         f"At {bandwidth:g} Gb/s {longest.name} is {compared} on {machines} of them than on one: an update takes "
         f"{update:,.2g} s here, and the exchange of {machines - 1} x {longest.gradient / 1e6:,.0f} MB {exchange:,.2g} "
-        f"s. Each training is planned on as many as make it fastest: {' or '.join(map(str, counts))}."
+        f"s. Trainings are planned on {' or '.join(map(str, counts))} each, several at once."
     )
 
 

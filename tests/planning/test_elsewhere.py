@@ -9,6 +9,7 @@ from seqkd.config import overlay
 from seqkd.config.schema import NetworkSettings, Params
 from seqkd.planning import elsewhere, plan
 from seqkd.planning.plan import Stage
+from stages import plan as plan_stage
 
 MB = 1e6
 TRAINING = Stage("train@teacher", 370.0, 0.0, 0.0, start=10.0, trained=7e12, updates=1000.0, gradient=87 * MB)
@@ -47,20 +48,46 @@ def test_training_goes_to_several_machines_only_where_the_gradients_travel_fast_
 
 
 def test_advice_says_when_more_machines_are_slower() -> None:
-    assert elsewhere.advice(STAGES, 8, 1.0) == (
+    alone = {stage.name: (stage.seconds, 1) for stage in STAGES}
+    assert elsewhere.advice(STAGES, 8, 1.0, taken=alone) == (
         "At 1 Gb/s train@teacher is slower on 8 of them than on one: an update takes 0.37 s here, and the exchange of "
-        "7 x 87 MB 4.9 s. Each training is planned on as many as make it fastest: 1."
+        "7 x 87 MB 4.9 s. Trainings are planned on 1 each, several at once."
     )
-    assert elsewhere.advice(STAGES, 8, 100.0).startswith("At 100 Gb/s train@teacher is faster on 8 of them than on one")
+    assert "train@teacher is faster on 8 of them than on one" in elsewhere.advice(STAGES, 8, 100.0, taken=alone)
+
+
+def test_table_has_every_stage_here_on_machines_and_on_a_gpu_in_100_columns(params: Params) -> None:
+    name = "finetune@whole-near"
+    large = TRAINING._replace(name=name, seconds=1e7, disk=1e12, memory=1e12)
+    stages = [large if stage.name == name else stage for stage in STAGES]
+    lines = plan_stage._wide_table(stages, params, 8, bandwidth=1.0, gpu_rate=None).splitlines()
+    assert lines[0].split() == ["stage", "h", "here", "h", "on", "8", "h,", "a", "GPU", "disk,", "MB", "memory,", "MB"]
+    assert [line.split()[0] for line in lines[2 : 2 + len(stages)]] == [stage.name.split()[0] for stage in stages]
+    assert lines[6].split() == ["decode@k5", "0.23", "0.03", "0.00", "0", "0"]
+    assert lines[2 + len(stages)].startswith("all ")
+    assert any(line.startswith("A GPU: an NVIDIA H200") for line in lines)
+    assert max(map(len, lines)) <= 100
+    stated = plan_stage._wide_table(stages, params, 8, bandwidth=1.0, gpu_rate=30_000.0)
+    assert "A GPU: 30,000 target pieces/s in a 2x500 training, as stated" in stated
 
 
 def test_whole_run_trains_several_models_at_once(params: Params) -> None:
     """The longest chain: preprocess, vocab, teacher, whole and its finetuning; the rest runs beside it."""
-    taken = {stage.name: elsewhere.machine_seconds(stage, 8, 1.0) for stage in STAGES}
-    found = elsewhere.whole_run(STAGES, params, 8, taken=lambda stage: taken[stage.name])
+    found, taken = elsewhere.on_machines(STAGES, params, 8, 1.0)
+    assert taken["train@teacher"] == (370.0, 1)
     assert found == pytest.approx(2 + 370 + 110 + 10 + 2 * 370 + 2 + 1 + 5)
-    alone = elsewhere.whole_run(STAGES, params, 1, taken=lambda stage: (stage.seconds, 1))
+    alone = elsewhere.whole_run(STAGES, params, 1, taken={stage.name: (stage.seconds, 1) for stage in STAGES})
     assert alone == pytest.approx(sum(stage.seconds for stage in STAGES))
+
+
+def test_whole_run_keeps_trainings_on_one_machine_each_where_there_are_enough_of_them(params: Params) -> None:
+    """A training on both of two machines would be faster, but two trainings side by side are done sooner."""
+    stages = [TRAINING._replace(name="train@teacher"), TRAINING._replace(name="train@baseline")]
+    found, taken = elsewhere.on_machines(stages, params, 2, 10.0)
+    assert (found, taken["train@teacher"]) == (370.0, (370.0, 1))
+    found, taken = elsewhere.on_machines(stages[:1], params, 2, 10.0)
+    assert taken["train@teacher"][1] == 2
+    assert found == taken["train@teacher"][0] == pytest.approx(10 + 180 + 69.6)
 
 
 def test_gpu_takes_the_measured_rate_of_the_measured_network_and_scales_by_weights() -> None:
