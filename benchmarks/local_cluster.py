@@ -78,6 +78,10 @@ class Local:
         arguments += ["--local-directory", str(scratch), "--death-timeout", "30"]
         return self.start("dask_worker", self.address, *arguments, host=host, limit=limit)
 
+    def start_trainer(self) -> Process:
+        """Start a worker that may train, as `seqkd grid` wants them."""
+        return self.start("dask_worker", self.address, "--nthreads", "1", "--no-nanny", "--resources", "training=1")
+
 
 def free_port() -> int:
     with socket.socket() as free:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from seqkd import __version__
 from seqkd.utils.errors import InputError, StoppedError, describe_os_error, describe_system_error
@@ -149,7 +149,7 @@ def _run_guarded(name: str, arguments: list[str]) -> int:
 
     Everything else is a bug and keeps its traceback.
     """
-    from seqkd.utils import cache_dir, process_control
+    from seqkd.utils import cache_dir, process_control, remote_command
 
     try:
         os.getcwd()
@@ -159,6 +159,8 @@ def _run_guarded(name: str, arguments: list[str]) -> int:
     process_control.exit_with_dvc()
     try:
         with process_control.raise_on_signals():
+            if remote_command.wanted(name):
+                _run_elsewhere(name, arguments)
             run_stage(name, arguments)
     except InputError as error:
         return _report_error(name, str(error))
@@ -179,6 +181,16 @@ def _run_guarded(name: str, arguments: list[str]) -> int:
     finally:
         cache_dir.collect_garbage(start_time)
     return 0
+
+
+def _run_elsewhere(name: str, arguments: list[str]) -> NoReturn:
+    """Run a stage on a worker of the cluster that machine.yaml names. Ends in SystemExit with its exit code."""
+    from seqkd.config import load
+    from seqkd.utils import remote_command
+
+    if (workers := load.machine().workers) is None:
+        raise InputError("machine.yaml names no cluster any more; run seqkd grid again.")
+    raise SystemExit(remote_command.run([sys.executable, "-m", "seqkd", name, *arguments], workers))
 
 
 def _report_error(name: str, sentence: str) -> int:

@@ -1,9 +1,11 @@
-"""plan: how long a run of these settings will take here, and the disk and memory it needs."""
+"""plan: how long a run of these settings will take here and elsewhere, and the disk and memory it needs."""
 
 import random
 import sys
+import textwrap
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,25 +14,39 @@ from typing import Annotated, Any, cast
 import typer
 from tabulate import tabulate
 
-from seqkd.config import load, yaml_file
+from seqkd.config import load, overlay, yaml_file
 from seqkd.config.machine import Machine
 from seqkd.config.schema import Params
 from seqkd.data import bitext, vocab
 from seqkd.data.bitext import Pair
 from seqkd.data.vocab import Vocab
 from seqkd.ops import devices, matmul
-from seqkd.planning import bounds, plan
+from seqkd.planning import bounds, elsewhere, plan
 from seqkd.planning.plan import Sample, Stage
 from seqkd.utils.errors import InputError
 
 SAMPLED = 5000  # pairs, at most
 HELD_OUT = 1000  # pairs of dev and of test, of a corpus that is not there
 PairCount = Annotated[int | None, typer.Option(min=1, help="Training pairs to plan for, such as of a corpus to come.")]
+Config = Annotated[Path | None, typer.Argument(help="A file of configs/, planned without changing params.yaml.")]
+Machines = Annotated[int | None, typer.Option(min=2, max=100, help="Plan for so many machines too, and for GPUs.")]
+Bandwidth = Annotated[float, typer.Option(min=0.001, help="Gb/s between the machines.")]
+GpuRate = Annotated[
+    float | None,
+    typer.Option(min=1, help="Target pieces a second of a 2x500 training with 8,000 pieces on a GPU; else an H200's."),
+]
 
 
-def main(*, pairs: PairCount = None) -> None:
+def main(
+    config: Config = None,
+    *,
+    pairs: PairCount = None,
+    machines: Machines = None,
+    bandwidth: Bandwidth = 1.0,
+    gpu_rate: GpuRate = None,
+) -> None:
     """Measure a slice of every kind of work, and predict a whole dvc repro from it."""
-    params, machine = load.params(), load.machine()
+    params, machine = overlay.preview(config, params=Path("params.yaml")) if config else load.params(), load.machine()
     for role in ("teacher", "student"):
         bounds.require_network(role, getattr(params, role), params.vocab.size)
     sample, assumed = read_sample(params, machine, pairs)
@@ -43,7 +59,10 @@ def main(*, pairs: PairCount = None) -> None:
     for stage in plan.stages(sample):
         print(f"plan: {stage.name}", file=sys.stderr, flush=True)
         stages.append(stage)
-    print(f"{_table(stages)}\n")
+    if config or machines or gpu_rate:
+        print(f"{_wide_table(stages, params, machines or 8, bandwidth=bandwidth, gpu_rate=gpu_rate)}\n")
+    else:
+        print(f"{_table(stages)}\n")
     memory, disk = max(stage.memory for stage in stages), sum(stage.disk for stage in stages)
     lower = "processes in machine.yaml, or a size, batch_size or beam in params.yaml"
     bounds.require("a whole run", memory, disk=disk, lower=lower)
@@ -102,3 +121,28 @@ def _table(stages: Sequence[Stage]) -> str:
     shown = [(row.name, timedelta(seconds=round(row.seconds)), row.disk / 1e6, row.memory / 1e6) for row in rows]
     aligned = ("left", "right", "right", "right")
     return tabulate(shown, headers=["stage", "time", "disk, MB", "memory, MB"], colalign=aligned, floatfmt=",.0f")
+
+
+def _wide_table(
+    stages: Sequence[Stage], params: Params, machines: int, *, bandwidth: float, gpu_rate: float | None
+) -> str:
+    """Return the plan as text: hours of each stage here, on several machines, on a GPU; the whole run; what it says."""
+    rates = elsewhere.gpu_rates(params.precision, gpu_rate)
+    gpu = partial(elsewhere.gpu_seconds, rates=rates)
+    together, many = elsewhere.on_machines(stages, params, machines, bandwidth)
+    rows = [(row.name, row.seconds, many[row.name][0], gpu(row), row.disk, row.memory) for row in stages]
+    on_gpus = elsewhere.whole_run(stages, params, 8, taken={stage.name: (gpu(stage), 1) for stage in stages})
+    disk, memory = sum(stage.disk for stage in stages), max(stage.memory for stage in stages)
+    rows.append(("all", sum(row[1] for row in rows), together, sum(row[3] for row in rows), disk, memory))
+    hours = [(name, *(seconds / 3600 for seconds in times), row_disk / 1e6, row_memory / 1e6)
+             for name, *times, row_disk, row_memory in rows]  # fmt: skip
+    headers = ["stage", "h here", f"h on {machines}", "h, a GPU", "disk, MB", "memory, MB"]
+    formats = ("", *[",.2f"] * 3, *[",.0f"] * 2)
+    table = tabulate(hours, headers=headers, colalign=("left", *["right"] * 5), floatfmt=formats)
+    rate = f"{gpu_rate:,.0f} target pieces/s in a 2x500 training, as stated" if gpu_rate else elsewhere.SOURCE
+    advice = elsewhere.advice(stages, machines, bandwidth, taken=many)
+    told = [
+        f"On {machines} such machines the lines of a text are divided. {advice}",
+        f"A GPU: {rate}; other networks by their weights. Eight GPUs, a stage on each: {on_gpus / 3600:,.2f} h in all.",
+    ]
+    return "\n".join([table, "", *(textwrap.fill(line, 100) for line in told)])

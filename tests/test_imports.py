@@ -27,7 +27,7 @@ LAYERS = (
 )
 # Packages that may use torch.
 TORCH = {"api", "demo", "export", "planning", "evaluation", "teachers", "training", "decoding", "models", "ops", "data"}
-TORCHLESS_STAGES = {"validate", "preprocess", "vocab", "select", "score", "report", "show", "use"}
+TORCHLESS_STAGES = {"validate", "preprocess", "vocab", "select", "score", "report", "show", "use", "grid"}
 
 HOMES = {  # library: the files of seqkd/ that may import it; stages/ may import typer alone
     "dvc": set[str](),

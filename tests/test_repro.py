@@ -4,16 +4,21 @@ import csv
 import json
 import re
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import psutil
 import pytest
 from dvc_file import instances
 
 from benchmarks import kill, tiny
 from benchmarks.kill import Strike
+from benchmarks.local_cluster import Local
 from benchmarks.tiny import Project
 from seqkd.config import load
+from seqkd.utils import remote_command
 
 pytestmark = [pytest.mark.slow, pytest.mark.dvc]
 
@@ -97,6 +102,94 @@ def test_a_training_that_torchrun_starts_on_two_ranks_has_the_bits_of_one_proces
     with pytest.raises(AssertionError, match=r"machine.yaml, torchrun: 'no-such-program' cannot be started"):
         project.run("seqkd", "train", "x", "--role=student", *paths)
     project.machine(processes=1)
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    return list(psutil.Process(pid).children(recursive=True))
+
+
+def test_grid_gives_the_same_bits_as_repro_and_goes_on_after_a_killed_stage(project: Project) -> None:
+    """Everything anew, two stages at once; the first training of the teacher is killed with all its processes."""
+    before, grid = project.lock, (sys.executable, "-m", "seqkd", "grid", "--jobs", "2")
+    kill.forget(project)
+    running, victim = project.start(*grid), "train@teacher"
+    while not (struck := [each for each in descendants(running.pid) if kill.stage(each) == victim]):
+        assert running.poll() is None, running.communicate()[0]
+        time.sleep(kill.LOOK)
+    struck[0].kill()
+    told = running.communicate()[0]
+    assert running.returncode == 1
+    assert re.search(
+        rf"^seqkd grid: {victim} failed: .*\. \d+ stages wait for that; \.dvc/tmp/grid has all ", told, re.MULTILINE
+    )
+    assert (project.folder / "models/baseline/weights.safetensors").exists()  # it does not wait for the teacher
+    assert "train@baseline" not in project.run(*grid)
+    assert project.lock == before
+    assert project.run(*grid).startswith("0 of ")
+
+
+def test_training_on_a_worker_gives_the_same_bits(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed", reason="needs the extra cluster")
+    command = instances(project.folder)["train@baseline"]["cmd"].split()
+    for option, path in (("--out", tmp_path / "again"), ("--curve", tmp_path / "again.csv")):
+        command[command.index(option) + 1] = str(path)
+    local = Local(tmp_path)
+    with local.stack:
+        local.start_trainer()
+        project.machine(processes=1, cluster=local.address)
+        monkeypatch.setitem(project.environment, remote_command.ELSEWHERE, "1")
+        told = project.run(*command)
+    project.machine(processes=1)
+    assert re.search(r"^on \S+:$", told, re.MULTILINE)
+    weights = [folder / "weights.safetensors" for folder in (tmp_path / "again", project.folder / "models/baseline")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+@pytest.fixture(params=["a folder", "a bucket"])
+def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The settings of a DVC remote: a folder, or a bucket on an S3 server of this process."""
+    if request.param == "a folder":
+        yield {"url": str(tmp_path / "remote")}
+        return
+    boto3, moto = pytest.importorskip("boto3"), pytest.importorskip("moto.server")
+    pytest.importorskip("dvc_s3")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    address = "http://{}:{}".format(*server.get_host_and_port())
+    keys = {"access_key_id": "someone", "secret_access_key": "secret"}
+    named = {f"aws_{name}": value for name, value in keys.items()}
+    boto3.client("s3", endpoint_url=address, region_name="us-east-1", **named).create_bucket(Bucket="results")
+    yield {"url": "s3://results/seqkd", "endpointurl": address, **keys}
+    server.stop()
+
+
+def contents(project: Project) -> dict[str, bytes]:
+    """What DVC keeps of a project, by its paths; a model at least."""
+    folder = project.folder
+    files = [file for name in ("data", "models") for file in (folder / name).rglob("*") if file.is_file()]
+    found = {str(file.relative_to(folder)): file.read_bytes() for file in files}
+    assert "models/whole-near/weights.safetensors" in found
+    return found
+
+
+def test_push_and_pull_bring_every_artefact_to_another_clone(
+    project: Project, remote: dict[str, str], tmp_path: Path
+) -> None:
+    clone = Project(tmp_path / "clone")
+    project.run("git", "clone", "-q", ".", str(clone.folder))
+    for each in (project, clone):  # in .dvc/config.local, which git ignores
+        each.run("dvc", "remote", "add", "--local", "--force", "-d", "store", remote["url"])
+        for name, value in remote.items():
+            each.run("dvc", "remote", "modify", "--local", "store", name, value)
+    project.run("dvc", "push")
+    clone.run("dvc", "pull")
+    (project.folder / ".dvc/config.local").unlink()
+    assert contents(clone) == contents(project)
+    assert clone.stale() == set()
+    assert "Running stage" not in clone.run("dvc", "repro")
+    assert clone.lock == project.lock
 
 
 LOCK, RWLOCK = "dvc.lock", ".dvc/tmp/rwlock"

@@ -17,18 +17,19 @@ class Change(NamedTuple):
     after: object  # None: the key is removed
 
 
+def preview(overlay: Path, *, params: Path) -> schema.Params:
+    """Return params with the overlay's settings, and write nothing. Raise InputError as `apply` does."""
+    return _merged(overlay, params)[1]
+
+
 def apply(overlay: Path, *, params: Path) -> list[Change]:
     """Write the overlay's settings into params and return what changed.
 
     Raise InputError, and change nothing, for settings that would not be valid.
     """
-    overrides = records.load(overlay, schema.Overlay).model_extra or {}
-    records.load(params, schema.Params)
-    text = params.read_text(encoding="utf-8")
-    merged_text = _merged_text(text, overrides, where=f"{overlay}: ")
-    merged = yaml_file.load(merged_text)
-    references.check(records.parse(schema.Params, merged, where=str(overlay)), where=str(overlay))
-    before, wanted = _flatten(yaml_file.load(text)), _flatten(overrides)
+    merged_text, _ = _merged(overlay, params)
+    merged, text = yaml_file.load(merged_text), params.read_text(encoding="utf-8")
+    before, wanted = _flatten(yaml_file.load(text)), _flatten(records.load(overlay, schema.Overlay).model_extra or {})
     kept = _flatten(merged)
     _check_aliases(before | wanted, kept, params)
     changes = [Change(key, before.get(key), after) for key, after in kept.items() if before.get(key) != after]
@@ -37,6 +38,15 @@ def apply(overlay: Path, *, params: Path) -> list[Change]:
         with atomic.open_text(params) as file:
             file.write(merged_text)
     return changes
+
+
+def _merged(overlay: Path, params: Path) -> tuple[str, schema.Params]:
+    """Return the text of params with the overlay's settings in it, and what it says."""
+    overrides = records.load(overlay, schema.Overlay).model_extra or {}
+    records.load(params, schema.Params)
+    text = _merged_text(params.read_text(encoding="utf-8"), overrides, where=f"{overlay}: ")
+    settings = records.parse(schema.Params, yaml_file.load(text), where=str(overlay))
+    return text, references.check(settings, where=str(overlay))
 
 
 def _merged_text(text: str, overrides: dict[str, Any], *, where: str) -> str:

@@ -35,6 +35,7 @@ from seqkd.utils import pool
 from seqkd.utils.errors import InputError
 
 BATCHES = 4  # of a training slice
+PROPORTION = 1.2  # of a slice's time to a smaller one's, over that of their units, above which something is wrong
 ENOUGH, LONG = 1.0, 20.0  # seconds: by which a slice outlasts a smaller one; of a slice that no larger one follows
 FORWARD = 1 / 3  # of an update's time, for a pass without gradients
 SEARCHED = 1.1  # pieces that a search writes, for each of the human target
@@ -81,12 +82,18 @@ class Cost(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """A row of the plan."""
+    """A row of the plan. From the fields with a default follows what it takes elsewhere (`planning/elsewhere.py`)."""
 
     name: str
     seconds: float
     disk: float  # bytes that stay, DVC's copies included
     memory: float  # bytes of all processes
+    start: float = 0.0  # of the seconds, those that no second machine saves
+    spreads: bool = False  # whether its lines go to the machines of a cluster
+    trained: float = 0.0  # weights times pieces: products of the updates, a pass without gradients as a part of one
+    searched: float = 0.0  # weights times pieces of hypotheses
+    updates: float = 0.0
+    gradient: float = 0.0  # bytes
 
 
 def stages(sample: Sample) -> Iterator[Stage]:
@@ -108,7 +115,8 @@ def stages(sample: Sample) -> Iterator[Stage]:
     for name, settings in params.select.items():
         beam, most = params.decode[settings.nbest].beam or 1, min(nbest.LINES_PER_PART, len(sample.pairs))
         cost = _cost(select_slice, sample, most, settings=settings, beam=beam)
-        yield Stage(f"select@{name}", SHORT + cost.fixed + cost.per_token * pairs, text, cost.memory)
+        seconds = SHORT + cost.fixed + cost.per_token * pairs
+        yield Stage(f"select@{name}", seconds, text, cost.memory, start=SHORT + cost.fixed, spreads=True)
     for name in [*params.distill, *params.finetune]:
         yield _row(sample, name)
     twice = optim.retrain.model_copy(update={"epochs": optim.retrain.epochs + optim.finetune.epochs})
@@ -117,7 +125,8 @@ def stages(sample: Sample) -> Iterator[Stage]:
     models = [*params.networks, *[params.prune.model] * len(params.prune.ratios)]
     for network, count in Counter(map(params.network_of, models)).items():
         stage = _decode(sample, f"evaluate, {count} of {network.described}", network, beams=beams, lines=sample.test)
-        yield stage._replace(seconds=count * stage.seconds)
+        several = {name: count * getattr(stage, name) for name in ("seconds", "start", "searched")}
+        yield stage._replace(**several)
     scored = SCORED * sample.test * len(models) * len(beams) / sample.machine.processes
     resamples = bounds.FLOAT * 2 * significance.RESAMPLES * sample.test  # bytes
     yield Stage("evidence", 2 * SHORT + scored, 1e6, 6 * BARE + resamples)
@@ -125,7 +134,8 @@ def stages(sample: Sample) -> Iterator[Stage]:
     lines = params.speed.rounds * params.speed.sentences * sample.machine.processes  # all in one process
     networks = map(params.network_of, params.speed.models)
     timed = [_decode(sample, "speed", network, beams=beams, lines=lines) for network in networks]
-    yield timed[0]._replace(seconds=sum(stage.seconds for stage in timed) - (len(timed) - 1) * _start(sample)[0])
+    seconds = sum(stage.seconds for stage in timed) - (len(timed) - 1) * _start(sample)[0]
+    yield timed[0]._replace(seconds=seconds, searched=sum(stage.searched for stage in timed), spreads=False)
 
 
 def _row(sample: Sample, name: str) -> Stage:
@@ -140,7 +150,8 @@ def _row(sample: Sample, name: str) -> Stage:
     if not own:
         return training
     greedy = _decode(sample, stage, sample.params.network_of(name), beams=[1], lines=sample.train)
-    return training._replace(seconds=training.seconds + settings.epochs * (greedy.seconds - _start(sample)[0] - DVC))
+    seconds = training.seconds + settings.epochs * (greedy.seconds - _start(sample)[0] - DVC)
+    return training._replace(seconds=seconds, searched=settings.epochs * greedy.searched)
 
 
 def _train(
@@ -163,17 +174,34 @@ def _train(
     cost = _update(sample, network.member, settings, top_k)
     new = max(0, sample.train - len(sample.pairs)) * sample.machine.processes  # pairs that no slice held
     memory = cost.memory + bounds.text_bytes(new, new * 2 * sample.tokens)
-    each = settings.epochs * cost.per_token * (tokens + FORWARD * sample.dev * sample.tokens)
-    seconds = network.members * each
+    read = network.members * settings.epochs * (tokens + FORWARD * sample.dev * sample.tokens)  # pieces
+    seconds, trained = read * cost.per_token, read * weights(network.member, params.vocab.size)
     if top_k is not None and params.trains_teacher:  # how fast another's teacher is cannot be measured here
         size = params.teacher.members * params.teacher.hidden
         stored = (vectors := bounds.FLOAT * tokens * size) <= teacher.MAX_STORE_BYTES and not changing
         memory += vectors * (stored and not top_k)
         passes = 1 if stored or top_k else settings.epochs
         one = _update(sample, params.teacher.member, params.optim.teacher)
-        seconds += passes * FORWARD * tokens * params.teacher.members * one.per_token
-    disk = 2 * bounds.FLOAT * bounds.parameter_count(network, params.vocab.size)
-    return Stage(stage, _start(sample)[1] + DVC + cost.fixed + seconds, disk, memory)
+        asked = passes * FORWARD * tokens * params.teacher.members  # pieces
+        seconds += asked * one.per_token
+        trained += asked * weights(params.teacher.member, params.vocab.size)
+    size = bounds.FLOAT * bounds.parameter_count(network, params.vocab.size)
+    start, batches_read = _start(sample)[1] + DVC + cost.fixed, -(-copies * sample.train // settings.batch_size)
+    return Stage(
+        stage,
+        start + seconds,
+        2 * size,
+        memory,
+        start=start,
+        trained=trained,
+        updates=network.members * settings.epochs * batches_read,
+        gradient=size / network.members,
+    )
+
+
+def weights(network: NetworkSettings, vocab_size: int) -> int:
+    """Return how many weights of a network that is no ensemble a piece is multiplied with: all but the embeddings."""
+    return bounds.parameter_count(network, vocab_size) - 2 * vocab_size * network.hidden
 
 
 def _update(sample: Sample, network: NetworkSettings, settings: OptimizerSettings, top_k: int | None = None) -> Cost:
@@ -194,8 +222,12 @@ def _decode(
     """Return a stage that decodes so many lines with each beam."""
     kind = {"network": network, "precision": precision}
     costs = {beam: _cost(decode_slice, sample, translator.CHUNK_SIZE, beam=beam, **kind) for beam in beams}
-    seconds = [cost.fixed + cost.per_token * lines * beam * SEARCHED * sample.tokens for beam, cost in costs.items()]
-    return Stage(stage, _start(sample)[0] + DVC + sum(seconds), 0.0, max(cost.memory for cost in costs.values()))
+    pieces = {beam: lines * beam * SEARCHED * sample.tokens for beam in costs}
+    start = _start(sample)[0] + DVC + sum(cost.fixed for cost in costs.values())
+    products = network.members * weights(network.member, sample.params.vocab.size) * sum(pieces.values())
+    seconds = start + sum(cost.per_token * pieces[beam] for beam, cost in costs.items())
+    memory = max(cost.memory for cost in costs.values())
+    return Stage(stage, seconds, 0.0, memory, start=start, spreads=True, searched=products)
 
 
 @cache
@@ -219,8 +251,10 @@ def _cost(work: Callable[..., int], sample: Sample, most: int, **kind: Any) -> C
     code = _start(sample)[2] * (translator.process_count(sample.machine) - 1)  # here they share what each one loads
     units, before, last = 1, (0, 0.0, 0), _run(partial(work, sample, **kind), 1)
     while units < most and last[1] < LONG and (units == 1 or last[1] - before[1] < ENOUGH):
-        units = min(most, units * (4 if last[1] < LONG / 8 else 2))
+        done, units = units, min(most, units * (4 if last[1] < LONG / 8 else 2))
         before, last = last, _run(partial(work, sample, **kind), units)
+        if last[1] > PROPORTION * units / done * before[1]:  # another process disturbed it: a slice has fixed costs too
+            last = min(last, _run(partial(work, sample, **kind), units), key=lambda found: found[1])
     per_token = max(0.0, last[1] - before[1]) / max(1, last[0] - before[0])
     memory = max(before[2], last[2]) + code * (work is not select_slice)
     return Cost(max(0.0, last[1] - per_token * last[0]), per_token, memory)

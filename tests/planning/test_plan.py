@@ -214,6 +214,18 @@ def test_run_says_that_a_slice_was_killed() -> None:
         plan._run(_kill, 1)
 
 
+def test_cost_measures_a_slice_again_that_another_process_disturbed(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four lines cannot take more than four times as long as one."""
+    measured = iter([(1, 0.5, 0), (4, 13.0, 0), (4, 1.7, 0)])
+    monkeypatch.setattr(plan, "_run", lambda *_: next(measured))
+    monkeypatch.setattr(plan, "_start", lambda _: (0.0, 0.0, 0))
+    cost = plan._cost(plan.select_slice, replace(sample), 4, kind=1)
+    assert cost.per_token == pytest.approx(0.4)
+    assert cost.fixed == pytest.approx(0.1)
+
+
 def _clocked(work: Callable[[int], int], units: int) -> tuple[int, float, int]:
     began = time.process_time()
     return work(units), time.process_time() - began, 0
