@@ -137,7 +137,7 @@ def prepare(
     if spec.init_from == RANDOM and not spec.on_policy:
         model.network.exclude_pieces(job.text.unused_in_targets(model.vocab.size))
     about = bitext.read_about(spec.corpus / "about.json")
-    return PreparedTraining(spec, model.network, job, card_fields(spec, params, used=len(job.text.sources)), about)
+    return PreparedTraining(spec, model.network, job, card_fields(spec, params, used=len(job.text)), about)
 
 
 def train(prepared: PreparedTraining, machine: Machine) -> TrainingResult:
