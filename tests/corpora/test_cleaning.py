@@ -3,7 +3,8 @@ import random
 import pytest
 
 from seqkd.corpora import cleaning
-from seqkd.corpora.cleaning import Cleaning, Line, Split, WordLimits
+from seqkd.corpora.cleaning import Cleaning, Split, WordLimits
+from seqkd.corpora.stored import Line
 from seqkd.utils.errors import InputError
 
 LIMITS = Cleaning(
