@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from seqkd.config.records import Positive, Record
-from seqkd.corpora import hashes
+from seqkd.corpora import hashes, stored
 from seqkd.corpora.hashes import Hashes, Mask, ordered_hash, text_hash
 from seqkd.corpora.stored import Chosen, Line
 from seqkd.data import placeholders
@@ -219,7 +219,8 @@ def split(
     groups = _hold_out_groups(columns.groups, counted, dev=dev, test=test)
     in_test, in_dev = (hashes.among(columns.groups, groups[part]) for part in ("test", "dev"))
     others = ~(in_test | in_dev)
-    train = array("I", np.flatnonzero(others).astype(np.uintc).tobytes())
+    train = array("I")
+    train.frombytes(memoryview(stored.rows(others)).cast("B"))
     random.Random(seed).shuffle(train)
     kept_test = _without_overlap(np.flatnonzero(in_test), others, columns)
     others[kept_test] = True
@@ -304,7 +305,7 @@ def clean_given_split(parts: Split) -> tuple[Split, Counter[str]]:
     drops["train, repeated"] = counts[TrainFault.REPEATED]
     drops[f"train, {DIFFERENT}"] = counts[TrainFault.DIFFERENT]
     drops["train, seen in dev or test"] = counts[TrainFault.SEEN]
-    return Split(Chosen(parts.train, np.flatnonzero(faults == TrainFault.NONE)), dev, test), +drops
+    return Split(Chosen(parts.train, stored.rows(faults == TrainFault.NONE)), dev, test), +drops
 
 
 def _train_fault(line: Line, held_out: Sequence[set[str]]) -> TrainFault:

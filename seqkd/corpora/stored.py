@@ -88,6 +88,11 @@ class LineWriter:
         return StoredLines(*(writer.finish() for writer in self._sides))
 
 
+def rows(mask: NDArray[np.bool_]) -> NDArray[np.uint32]:
+    """Return the rows where a mask is true, in 4 bytes each."""
+    return np.arange(len(mask), dtype=np.uint32)[mask]
+
+
 def text_writer() -> RaggedWriter:
     """Return a writer of texts in UTF-8."""
     return RaggedWriter(ragged.BYTES)

@@ -47,7 +47,7 @@ def require_network(name: str, settings: NetworkSettings, vocab_size: int) -> No
 
 
 def require_training(job: TrainingJob, network: Network, machine: Machine) -> None:
-    """Raise InputError where a training, whose text is in memory already, does not fit."""
+    """Raise InputError where a training, whose text is read already, does not fit."""
     settings, shape, weights = job.settings, network.shape, FLOAT * sum(map(torch.numel, network.parameters()))
     processes = max(1, min(machine.processes, settings.shards, settings.batch_size // MIN_SHARD_ROWS))
     longest = 1 + max(int(side.lengths().max()) for side in (job.text.sources, job.text.targets))  # pieces
