@@ -19,7 +19,7 @@ from contextlib import nullcontext, suppress
 from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, cast
 
 import psutil
 import torch
@@ -93,7 +93,7 @@ def main(
 def make_project(project: Path, *, beam: int, seconds: int, processes: int, languages: str) -> None:
     """Write the settings: a 2x64 teacher, one list, one text to select."""
     project.mkdir(parents=True, exist_ok=True)
-    params: dict[str, Any] = dict(yaml_file.read(ROOT / "params.yaml"))
+    params = cast(dict[str, Any], yaml_file.read(ROOT / "params.yaml"))
     source, target = languages.split(",")
     params["data"] |= {"corpus": "corpus", "source": source, "target": target}
     params["data"].pop("monolingual", None)

@@ -220,7 +220,7 @@ def split(
     in_test, in_dev = (hashes.among(columns.groups, groups[part]) for part in ("test", "dev"))
     others = ~(in_test | in_dev)
     train = array("I")
-    train.frombytes(memoryview(stored.rows(others)).cast("B"))
+    train.frombytes(stored.rows(others).view(np.uint8).data)
     random.Random(seed).shuffle(train)
     kept_test = _without_overlap(np.flatnonzero(in_test), others, columns)
     others[kept_test] = True
