@@ -39,6 +39,7 @@ ENOUGH, LONG = 1.0, 20.0  # seconds: by which a slice outlasts a smaller one; of
 FORWARD = 1 / 3  # of an update's time, for a pass without gradients
 SEARCHED = 1.1  # pieces that a search writes, for each of the human target
 PREPARED = 30e-6  # seconds for each pair of preprocess and of vocab
+LEARNT = 45  # bytes for each piece of the sentences that the vocabulary is learnt from
 SCORED = 3e-4  # seconds for each translation of the test set in the stage evidence
 BARE, SHORT = 60e6, 2.0  # bytes, and seconds before its work, of a stage without networks
 DVC, DRAWING = 0.5, 3.0  # seconds that DVC takes for a stage; of drawing the plots
@@ -93,9 +94,9 @@ def stages(sample: Sample) -> Iterator[Stage]:
     """Yield the stages of a run; a kind of work is measured when it is first met."""
     params, optim, beams, pairs = sample.params, sample.params.optim, sample.params.evaluate.beams, sample.train
     text = 2 * pairs * (8 + bounds.PIECE_CHARACTERS * 2 * sample.tokens)  # bytes of a file and of DVC's copy
-    memory = BARE + bounds.text_bytes(pairs)
-    yield Stage("preprocess", SHORT + PREPARED * pairs, text, 2 * memory)
-    yield Stage("vocab", SHORT + PREPARED * pairs, 0.0, memory)
+    learnt = LEARNT * sample.tokens * min(2 * pairs, params.vocab.max_sentences)
+    yield Stage("preprocess", SHORT + PREPARED * pairs, text, BARE + bounds.text_bytes(pairs))
+    yield Stage("vocab", SHORT + PREPARED * pairs, 0.0, BARE + learnt)
     if params.trains_teacher:
         yield _train(sample, "train@teacher", "teacher", settings=optim.teacher)
     yield _train(sample, "train@baseline", "baseline", settings=optim.student)
