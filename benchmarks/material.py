@@ -99,7 +99,7 @@ def pairs(data: Path | None, languages: tuple[str, str]) -> _Named:
     settings = schema.DataSettings(corpus=named, source=languages[0], target=languages[1], max_length=60, tidy=False)
     found = prepare.prepare(settings, seed=17, downloads=Path(".dvc/tmp/downloads"))
     name = data.name if data else "the seeded grammar (no corpus was given, nor made)"
-    return _Named(name, found.train, found.test)
+    return _Named(name, list(found.train), list(found.test))
 
 
 def _vocab(pairs: list[bitext.Pair], path: Path) -> vocab.Vocab:

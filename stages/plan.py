@@ -127,7 +127,7 @@ def _wide_table(
     stages: Sequence[Stage], params: Params, machines: int, *, bandwidth: float, gpu_rate: float | None
 ) -> str:
     """Return the plan as text: hours of each stage here, on several machines, on a GPU; the whole run; what it says."""
-    rates = elsewhere.gpu_rates(params.precision, gpu_rate)
+    rates = elsewhere.gpu_rates("bf16" if params.precision == "auto" else params.precision, gpu_rate)
     gpu = partial(elsewhere.gpu_seconds, rates=rates)
     together, many = elsewhere.on_machines(stages, params, machines, bandwidth)
     rows = [(row.name, row.seconds, many[row.name][0], gpu(row), row.disk, row.memory) for row in stages]

@@ -121,6 +121,7 @@ def test_defaults_of_the_settings_are_pinned_because_dvc_sees_only_params_yaml()
 
 
 DEFAULTS: dict[str, object] = {
+    "VocabSettings.max_sentences": 200_000,
     "DataSettings.max_pairs": 0,
     "DataSettings.seed": None,
     "VocabSettings.teacher": None,

@@ -36,6 +36,7 @@ class VocabSettings(Record):
     teacher: Annotated[Name | None, Field(alias="from")] = None  # whose sentencepiece model it is; None: it is learnt
     # The fraction of the text's characters that are pieces; rarer ones are bytes. auto: as many as are worth a piece.
     character_coverage: Annotated[float, Field(ge=0.9, le=1)] | Literal["auto"] = "auto"
+    max_sentences: Positive = 200_000  # that it is learnt from, spread over the text; more change it little
     byte_fallback: bool = True  # 256 of the pieces are bytes; false: a character that is no piece is unknown
 
 

@@ -1,19 +1,27 @@
 """Cleaning of raw sentence pairs: tidy, filter, split, remove overlap. Every dropped pair is counted by its cause."""
 
-import hashlib
 import html
 import random
 import re
 import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from array import array
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from enum import IntEnum
+from itertools import islice
 from typing import Annotated, NamedTuple, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from seqkd.config.records import Positive, Record
+from seqkd.corpora import hashes, stored
+from seqkd.corpora.hashes import Hashes, Mask, ordered_hash, text_hash
+from seqkd.corpora.stored import Chosen, Line
 from seqkd.data import placeholders
 from seqkd.data.normalization import normalize
+from seqkd.data.ragged import ColumnWriter
 from seqkd.data.words import UNSPACED, count_words
 from seqkd.utils.errors import InputError
 from seqkd.utils.progress import Progress
@@ -23,16 +31,10 @@ DIFFERENT = "different placeholders in source and target"  # the cause of a drop
 CHANGED = "texts whose characters changed"  # the key of that count in the account of a corpus
 
 
-class Line(NamedTuple):
-    group: str  # lines that are not split up: of a component, a catalogue, a source sentence
-    source: str
-    target: str
-
-
 class Split(NamedTuple):
-    train: list[Line]
-    dev: list[Line]
-    test: list[Line]
+    train: Sequence[Line]
+    dev: Sequence[Line]
+    test: Sequence[Line]
 
 
 class Cleaned(NamedTuple):
@@ -118,7 +120,7 @@ class CountedForm:
         return result
 
 
-def note_marks(parts: Mapping[str, list[Line]], *, tidied: bool) -> tuple[str, ...]:
+def note_marks(parts: Mapping[str, Iterable[Line]], *, tidied: bool) -> tuple[str, ...]:
     """Return a note on the number of pairs that hold entities or a tokenizer's marks; none where none does."""
     sides = ((line.source, line.target) for lines in parts.values() for line in lines)
     count = sum(any(ENTITY.search(text) or JOINT.search(text) for text in pair) for pair in sides)
@@ -162,7 +164,7 @@ def source_drop_reason(text: str, limits: Cleaning) -> str | None:
     return next((name for name, holds in causes.items() if holds), None)
 
 
-def clean(lines: list[Line], limits: Cleaning) -> tuple[list[Line], Counter[str]]:
+def clean(lines: Sequence[Line], limits: Cleaning) -> tuple[list[Line], Counter[str]]:
     """Return the kept lines, tidied and each pair once, and the number of dropped ones by cause."""
     kept: list[Line] = []
     drops: Counter[str] = Counter()
@@ -186,46 +188,101 @@ def clean(lines: list[Line], limits: Cleaning) -> tuple[list[Line], Counter[str]
     return kept, drops
 
 
+class _Columns(NamedTuple):
+    """The hashes of each line's texts, by their keys, and of its group."""
+
+    sources: Hashes
+    targets: Hashes
+    groups: Hashes  # a smaller one comes first when groups are held out
+
+
 def split(
-    lines: list[Line], *, seed: int, dev: int, test: int, train_only: Collection[str] = ()
+    lines: Sequence[Line],
+    *,
+    seed: int,
+    dev: int,
+    test: int,
+    train_only: Collection[str] = (),
+    by_source: bool = False,
 ) -> tuple[Split, Counter[str]]:
     """Hold out whole groups of about dev and test lines, without the lines that train has too.
 
     The part of a group depends only on the seed and the group's name. A group of more than a tenth of dev or test
     stays in train, so that dev and test have many groups; so do the groups of train_only. Train is shuffled. Raise
     InputError for too few lines.
+    by_source: the group of a line is its source, by its key.
     """
-    part_of = _hold_out_groups(lines, seed=seed, dev=dev, test=test, train_only=train_only)
-    parts: dict[str, list[Line]] = {"train": [], "dev": [], "test": []}
-    for line in lines:
-        parts[part_of.get(line.group, "train")].append(line)
-    random.Random(seed).shuffle(parts["train"])
-    kept_test = without_overlap(parts["test"], parts["train"])
-    kept_dev = without_overlap(parts["dev"], [*parts["train"], *kept_test])
-    drops = Counter({"dev, seen in train or test": len(parts["dev"]) - len(kept_dev)})
-    drops["test, seen in train"] = len(parts["test"]) - len(kept_test)
-    return Split(parts["train"], kept_dev, kept_test), +drops
+    columns = _columns(lines, seed=seed, by_source=by_source)
+    counted = ~hashes.among(columns.groups, [ordered_hash(f"{seed}/{group}") for group in train_only])
+    for texts in (columns.sources, columns.targets):
+        counted &= ~hashes.several(texts, columns.groups)
+    groups = _hold_out_groups(columns.groups, counted, dev=dev, test=test)
+    in_test, in_dev = (hashes.among(columns.groups, groups[part]) for part in ("test", "dev"))
+    others = ~(in_test | in_dev)
+    train = array("I")
+    train.frombytes(stored.rows(others).view(np.uint8).data)
+    random.Random(seed).shuffle(train)
+    kept_test = _without_overlap(np.flatnonzero(in_test), others, columns)
+    others[kept_test] = True
+    kept_dev = _without_overlap(np.flatnonzero(in_dev), others, columns)
+    drops = Counter({"dev, seen in train or test": int(in_dev.sum()) - len(kept_dev)})
+    drops["test, seen in train"] = int(in_test.sum()) - len(kept_test)
+    return Split(*(Chosen(lines, rows) for rows in (train, kept_dev, kept_test))), +drops
 
 
-def _hold_out_groups(
-    lines: list[Line], *, seed: int, dev: int, test: int, train_only: Collection[str]
-) -> dict[str, str]:
-    """Return the held-out groups and the part of each, dev or test."""
-    sizes = {group: count for group, count in _count_unshared(lines).items() if group not in train_only}
-    order = sorted(sizes, key=lambda group: hashlib.sha256(f"{seed}/{group}".encode()).digest())
-    smallest = min((count for count in sizes.values() if count), default=1)
-    part_of: dict[str, str] = {}
+def _columns(lines: Sequence[Line], *, seed: int, by_source: bool) -> _Columns:
+    sources, targets, groups = (ColumnWriter(hashes.UNSIGNED) for _ in _Columns._fields)
+    for line in _with_progress(lines, "split"):
+        source = key(line.source)
+        sources.append(text_hash(source))
+        targets.append(text_hash(key(line.target)))
+        groups.append(ordered_hash(f"{seed}/{source if by_source else line.group}"))
+    return _Columns(sources.finish(), targets.finish(), groups.finish())
+
+
+def _hold_out_groups(groups: Hashes, counted: Mask, *, dev: int, test: int) -> dict[str, list[int]]:
+    """Return the held-out groups of each part, dev and test. counted: lines that count for the size of a group."""
+    smallest = min((int(sizes.min()) for _, sizes in _sizes(groups, counted)), default=1)
+    held_out: dict[str, list[int]] = {"test": [], "dev": []}
     for part, wanted in (("test", test), ("dev", dev)):
-        held_out = 0
-        for group in order:
-            if held_out < wanted and group not in part_of and 0 < sizes[group] <= max(smallest, wanted // 10):
-                part_of[group] = part
-                held_out += sizes[group]
-        if held_out < wanted:
-            raise InputError(
-                f"the corpus has only {held_out} lines to hold out for {part}, not {wanted}; ask for fewer."
-            )
-    return part_of
+        lines = 0
+        for some, sizes in _sizes(groups, counted):
+            for group, size in zip(some.tolist(), sizes.tolist(), strict=True):
+                if lines < wanted and size <= max(smallest, wanted // 10) and group not in held_out["test"]:
+                    held_out[part].append(group)
+                    lines += size
+            if lines >= wanted:
+                break
+        if lines < wanted:
+            raise InputError(f"the corpus has only {lines} lines to hold out for {part}, not {wanted}; ask for fewer.")
+    return held_out
+
+
+def _sizes(groups: Hashes, counted: Mask) -> Iterator[tuple[Hashes, NDArray[np.int64]]]:
+    """Yield the groups that have lines which count, in order and some at a time, with the number of these lines."""
+    for rows, starts in hashes.runs(groups):
+        sizes = np.add.reduceat(counted[rows].astype(np.int64), starts)
+        if sizes.any():
+            yield groups[rows[starts]][sizes > 0], sizes[sizes > 0]
+
+
+def _without_overlap(rows: NDArray[np.intp], others: Mask, columns: _Columns) -> NDArray[np.intp]:
+    """Return the rows of which no other row has the source or the target, by their keys."""
+    alone = np.ones(len(rows), np.bool_)
+    for texts in (columns.sources, columns.targets):
+        own = texts[rows]
+        alone &= ~hashes.among(own, texts[others & hashes.among(texts, own)])
+    return rows[alone]
+
+
+class TrainFault(IntEnum):
+    """Why a training pair of a given split is dropped."""
+
+    NONE = 0
+    EMPTY = 1
+    REPEATED = 2
+    DIFFERENT = 3
+    SEEN = 4
 
 
 def clean_given_split(parts: Split) -> tuple[Split, Counter[str]]:
@@ -233,47 +290,45 @@ def clean_given_split(parts: Split) -> tuple[Split, Counter[str]]:
 
     Repeats teach badly, and pairs whose sides hold different placeholders.
     """
-    filled = Split(*([line for line in lines if line.source and line.target] for lines in parts))
-    sides = zip(parts._fields, parts, filled, strict=True)
-    drops = Counter({f"{name}, an empty side": len(before) - len(after) for name, before, after in sides})
-    distinct = list(dict.fromkeys(filled.train))
-    drops["train, repeated"] = len(filled.train) - len(distinct)
-    alike = [line for line in distinct if not placeholders.differ(line.source, line.target)]
-    drops[f"train, {DIFFERENT}"] = len(distinct) - len(alike)
-    train = without_overlap(alike, [*filled.dev, *filled.test])
-    drops["train, seen in dev or test"] = len(alike) - len(train)
-    return filled._replace(train=train), +drops
+    dev, test = (Chosen(lines, [row for row, line in enumerate(lines) if _is_filled(line)]) for lines in parts[1:])
+    held_out = [{key(line[side]) for line in (*dev, *test)} for side in (1, 2)]
+    found, lines = bytearray(), ColumnWriter(hashes.UNSIGNED)
+    for line in _with_progress(parts.train, "clean"):
+        found.append(_train_fault(line, held_out))
+        lines.append(text_hash("\t".join(line)))
+    faults = np.frombuffer(found, np.uint8)
+    faults[hashes.repeats(lines.finish()) & (faults != TrainFault.EMPTY)] = TrainFault.REPEATED
+    counts = np.bincount(faults, minlength=len(TrainFault)).tolist()
+    drops = Counter({"train, an empty side": counts[TrainFault.EMPTY]})
+    for name, before, after in (("dev", parts.dev, dev), ("test", parts.test, test)):
+        drops[f"{name}, an empty side"] = len(before) - len(after)
+    drops["train, repeated"] = counts[TrainFault.REPEATED]
+    drops[f"train, {DIFFERENT}"] = counts[TrainFault.DIFFERENT]
+    drops["train, seen in dev or test"] = counts[TrainFault.SEEN]
+    return Split(Chosen(parts.train, stored.rows(faults == TrainFault.NONE)), dev, test), +drops
 
 
-def without_overlap(lines: list[Line], others: list[Line]) -> list[Line]:
-    """Return the lines of which no other line has the source or the target, by their keys."""
-    sources, targets = set(), set()
-    for other in others:
-        sources.add(key(other.source))
-        targets.add(key(other.target))
-    checked = _with_progress(lines, "overlap")
-    return [line for line in checked if key(line.source) not in sources and key(line.target) not in targets]
+def _train_fault(line: Line, held_out: Sequence[set[str]]) -> TrainFault:
+    """Return why a training pair is dropped, repeats aside. held_out: the keys of both sides of dev and test."""
+    if not _is_filled(line):
+        return TrainFault.EMPTY
+    if placeholders.differ(line.source, line.target):
+        return TrainFault.DIFFERENT
+    seen = any(key(text) in keys for text, keys in zip(line[1:], held_out, strict=True))
+    return TrainFault.SEEN if seen else TrainFault.NONE
 
 
-def _count_unshared(lines: list[Line]) -> dict[str, int]:
-    """Return the number of lines of each group of which no other group has the source or the target."""
-    owners: dict[str, str | None] = {}  # a source or target: its only group, or None for several
-    for line in _with_progress(lines, "split"):
-        for text in ("s" + key(line.source), "t" + key(line.target)):
-            owners[text] = line.group if owners.get(text, line.group) == line.group else None
-    counts: dict[str, int] = defaultdict(int)
-    for line in lines:
-        counts[line.group] += None not in (owners["s" + key(line.source)], owners["t" + key(line.target)])
-    return counts
+def _is_filled(line: Line) -> bool:
+    return bool(line.source and line.target)
 
 
-def _with_progress(lines: list[Line], label: str) -> Iterator[Line]:
+def _with_progress(lines: Sequence[Line], label: str) -> Iterator[Line]:
     """Yield the lines, with a progress bar where they take more than a few seconds."""
     if len(lines) < SHOW_PROGRESS_FROM:
         yield from lines
         return
     with Progress(len(lines), unit="pairs", label=label) as bar:
-        for start in range(0, len(lines), 10_000):
-            chunk = lines[start : start + 10_000]
+        remaining = iter(lines)
+        while chunk := list(islice(remaining, 10_000)):
             yield from chunk
             bar.add(len(chunk))

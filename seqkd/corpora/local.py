@@ -2,11 +2,14 @@
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from seqkd.corpora import cleaning, folder, splitting, text_file, tmx
-from seqkd.corpora.cleaning import CHANGED, Cleaned, CountedForm, Line
+from seqkd.corpora import cleaning, folder, splitting, stored, text_file, tmx
+from seqkd.corpora.cleaning import CHANGED, Cleaned, CountedForm
+from seqkd.corpora.stored import Line, LineWriter, StoredLines
 from seqkd.data.normalization import normalize
+from seqkd.data.ragged import RaggedArray
 from seqkd.utils import fingerprint
 from seqkd.utils.errors import InputError
 
@@ -52,13 +55,17 @@ def prepare_file(path: Path, *, source: str, target: str, seed: int, tidy: bool 
     notes: tuple[str, ...] = ()
     drops: Counter[str] = Counter()
     if text_file.root(text_file.read_head(path)) == "tmx":
-        units = list(tmx.read(path, source=source, target=target))
-        lines = [_line(*unit, form=form) for unit in units if unit]
-        drops["units without one of the languages"] = len(units) - len(lines)
+        writer = LineWriter()
+        for unit in tmx.read(path, source=source, target=target):
+            if unit:
+                writer.add(*map(form, unit))
+            else:
+                drops["units without one of the languages"] += 1
+        lines: Sequence[Line] = writer.finish()
     else:
         lines = _read_tab_separated(path, form)
-        if _is_header(lines[0], source, target):
-            header, *lines = lines
+        if _is_header(header := lines[0], source, target):
+            lines = lines[1:]
             drops["a header"] = 1
             notes = (f"{path}, line 1: {header.source} and {header.target} are taken for a header, not for a pair.",)
     origin: dict[str, object] = {"files": {path.name: fingerprint.file_sha256(path)}, CHANGED: form.changed}
@@ -67,31 +74,34 @@ def prepare_file(path: Path, *, source: str, target: str, seed: int, tidy: bool 
     return cleaned._replace(drops=cleaned.drops + drops, notes=notes)
 
 
-def _line(source: str, target: str, *, form: CountedForm) -> Line:
-    return Line("", form(source), form(target))
-
-
-def _read_sides(source: Path, target: Path, *, form: CountedForm) -> list[Line]:
+def _read_sides(source: Path, target: Path, *, form: CountedForm) -> StoredLines:
     """Return the pairs of two files, line by line. Raise InputError for unequal counts."""
-    sides = [[form(text) for text in text_file.read_lines(path)] for path in (source, target)]
+    sides = [_read_side(path, form) for path in (source, target)]
     longer, shorter = (source, target) if len(sides[0]) > len(sides[1]) else (target, source)
     if len(sides[0]) != len(sides[1]):
         raise InputError(
             f"{longer}, line {min(map(len, sides)) + 1}: no such line in {shorter}, which has {min(map(len, sides))} "
             f"lines, not {max(map(len, sides))}; line n of one must translate line n of the other."
         )
-    return [Line("", *pair) for pair in zip(*sides, strict=True)]
+    return StoredLines(*sides)
 
 
-def _read_tab_separated(path: Path, form: CountedForm) -> list[Line]:
+def _read_side(path: Path, form: CountedForm) -> RaggedArray:
+    writer = stored.text_writer()
+    for text in text_file.read_lines(path):
+        writer.add(form(text).encode())
+    return writer.finish()
+
+
+def _read_tab_separated(path: Path, form: CountedForm) -> StoredLines:
     """Return the pairs of a file of 'source, tab, target' lines; a blank line has two empty sides."""
-    lines: list[Line] = []
+    writer = LineWriter()
     for number, text in enumerate(text_file.read_lines(path), start=1):
         cells = text.split("\t") if normalize(text) else ["", ""]
         if len(cells) != 2:
             raise InputError(_wrong_columns(path, number, cells))
-        lines.append(_line(*cells, form=form))
-    return lines
+        writer.add(*map(form, cells))
+    return writer.finish()
 
 
 def _wrong_columns(path: Path, number: int, cells: list[str]) -> str:

@@ -46,12 +46,13 @@ class Lines:
         self.drops: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[Pair]:
-        first = 1 + max((pair.id for pair in (*self.train[-1:], *self.held_out[-1:])), default=-1)
+        first = 1 + max((pairs[-1].id for pairs in (self.train, self.held_out) if pairs), default=-1)
         keys = {cleaning.key(pair.source) for pair in self.held_out}
         with closing(sqlite3.connect("")) as seen:  # "": a temporary file, which SQLite deletes
             seen.execute("CREATE TABLE line (text TEXT PRIMARY KEY) WITHOUT ROWID")
-            seen.executemany("INSERT OR IGNORE INTO line VALUES (?)", ((pair.source,) for pair in self.train))
-            for line in _lines(self.data, self.downloads):
+            for number, line in enumerate(_lines(self.data, self.downloads)):
+                if number == 0:  # most often there are no lines, and then this would take longer than all else
+                    seen.executemany("INSERT OR IGNORE INTO line VALUES (?)", ((pair.source,) for pair in self.train))
                 if not line:
                     self.drops["monolingual, empty"] += 1
                 elif cleaning.key(line) in keys:

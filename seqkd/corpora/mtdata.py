@@ -12,7 +12,8 @@ from pydantic import Field
 
 from seqkd.config.records import Record
 from seqkd.corpora import cleaning, splitting, text_file
-from seqkd.corpora.cleaning import CHANGED, Cleaned, CountedForm, Line
+from seqkd.corpora.cleaning import CHANGED, Cleaned, CountedForm
+from seqkd.corpora.stored import LineWriter
 from seqkd.utils import fingerprint
 from seqkd.utils.errors import FULL, InputError
 
@@ -45,15 +46,17 @@ def prepare(
     names: dict[str, Sequence[str | None]] = {"train": recipe.train, "dev": [recipe.dev], "test": [recipe.test]}
     entries = {part: [find_entry(name, recipe.addresses) for name in group if name] for part, group in names.items()}
     form = CountedForm(tidied=tidy)
-    parts: dict[str, list[Line]] = {}
+    writers: dict[str, LineWriter] = {}
     origins: dict[str, list[dict[str, object]]] = {}
     for part, group in entries.items():
         for entry in group:
             files, facts = fetch(entry, downloads, recipe.sha256)
             origins.setdefault(part, []).append(facts)
             pairs = read(entry, files, source=source, target=target)
-            lines = (Line("", *(form(_replaced(side, recipe.replace)) for side in pair)) for pair in pairs)
-            parts.setdefault(part, []).extend(lines)
+            writer = writers.setdefault(part, LineWriter())
+            for pair in pairs:
+                writer.add(*(form(_replaced(side, recipe.replace)) for side in pair))
+    parts = {part: writer.finish() for part, writer in writers.items()}
     notes = cleaning.note_marks(parts, tidied=tidy)
     origin: dict[str, object] = {**origins, CHANGED: form.changed}
     cleaned = splitting.clean_and_split(parts, origin, seed=seed, where=recipe.train[0])

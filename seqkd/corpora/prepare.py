@@ -3,8 +3,9 @@
 import itertools
 import random
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, overload
 
 from pydantic import ConfigDict
 
@@ -13,6 +14,7 @@ from seqkd.config.records import Record
 from seqkd.corpora import local, monolingual, mtdata, synthetic, wheels
 from seqkd.corpora.cleaning import Cleaned
 from seqkd.corpora.monolingual import RECIPE_SUFFIXES
+from seqkd.corpora.stored import Chosen, Line
 from seqkd.data.bitext import Pair
 from seqkd.utils.errors import InputError
 
@@ -25,11 +27,33 @@ class RecipeKind(Record):
 
 
 class Prepared(NamedTuple):
-    train: list[Pair]
-    dev: list[Pair]
-    test: list[Pair]
+    train: Sequence[Pair]
+    dev: Sequence[Pair]
+    test: Sequence[Pair]
     about: dict[str, object]  # where the text comes from, and the number of dropped lines by cause
     notes: tuple[str, ...]  # what the user should know besides
+
+
+class _Numbered(Sequence[Pair]):
+    """Lines with ids that count up from the first one's."""
+
+    def __init__(self, lines: Sequence[Line], first: int) -> None:
+        self._lines, self._first = lines, first
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    @overload
+    def __getitem__(self, index: int) -> Pair: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Pair]: ...
+
+    def __getitem__(self, index: int | slice) -> Pair | list[Pair]:
+        if isinstance(index, slice):
+            return [self[row] for row in range(len(self))[index]]
+        row = range(len(self))[index]
+        return Pair(self._first + row, *self._lines[row][1:])
 
 
 def prepare(data: schema.DataSettings, *, seed: int, downloads: Path) -> Prepared:
@@ -43,9 +67,9 @@ def prepare(data: schema.DataSettings, *, seed: int, downloads: Path) -> Prepare
     if 0 < data.max_pairs < len(parts.train):
         drops = drops + Counter({"train, not in the sample": len(parts.train) - data.max_pairs})
         chosen = sorted(random.Random(seed).sample(range(len(parts.train)), data.max_pairs))
-        parts = parts._replace(train=[parts.train[index] for index in chosen])
-    ids = itertools.count()
-    train, dev, test = ([Pair(next(ids), line.source, line.target) for line in lines] for lines in parts)
+        parts = parts._replace(train=Chosen(parts.train, chosen))
+    firsts = itertools.accumulate(map(len, parts), initial=0)
+    train, dev, test = (_Numbered(lines, first) for lines, first in zip(parts, firsts, strict=False))
     about: dict[str, object] = {
         "corpus": data.corpus,
         "source": data.source,

@@ -1,10 +1,12 @@
 """Train, dev and test of a corpus that has no dev or no test of its own: they are split off from train by seed."""
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from seqkd.corpora import cleaning
-from seqkd.corpora.cleaning import Cleaned, Line, Split
+from seqkd.corpora.cleaning import Cleaned, Split
+from seqkd.corpora.stored import Line
 from seqkd.utils.errors import InputError
 
 HELD_OUT = 1000  # lines split off for dev, and for test, where none are given; of fewer than 10 000 lines a tenth
@@ -12,7 +14,7 @@ WORD = re.compile(r"\w")
 
 
 def clean_and_split(
-    given: dict[str, list[Line]], origin: dict[str, object], *, seed: int, where: Path | str
+    given: Mapping[str, Sequence[Line]], origin: dict[str, object], *, seed: int, where: Path | str
 ) -> Cleaned:
     """Remove repeats and overlap, and split the absent parts off from train; a source sentence is in one part only.
 
@@ -25,10 +27,9 @@ def clean_and_split(
     _check_usable(given, cleaned, where, least=1 + len(absent))
     if absent:
         count = min(HELD_OUT, max(1, len(cleaned.train) // 10))
-        lines = [line._replace(group=cleaning.key(line.source)) for line in cleaned.train]
         dev, test = (count * (part in absent) for part in ("dev", "test"))
         try:
-            parts, more = cleaning.split(lines, seed=seed, dev=dev, test=test)
+            parts, more = cleaning.split(cleaned.train, seed=seed, dev=dev, test=test, by_source=True)
         except InputError:
             raise InputError(
                 f"{where}: too few pairs share neither side with another to split off {' and '.join(absent)}; "
@@ -40,7 +41,7 @@ def clean_and_split(
     return Cleaned(cleaned, drops, origin)
 
 
-def _check_usable(given: dict[str, list[Line]], cleaned: Split, where: Path | str, *, least: int) -> None:
+def _check_usable(given: Mapping[str, Sequence[Line]], cleaned: Split, where: Path | str, *, least: int) -> None:
     """Raise InputError for fewer than `least` different pairs, a part without words, an untranslated text."""
     if "train" in given and len(cleaned.train) < least:
         count = f"{len(cleaned.train)} of {len(given['train'])} training pairs are left"

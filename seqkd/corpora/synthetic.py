@@ -7,7 +7,8 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field
 
 from seqkd.config.records import Positive, Record
-from seqkd.corpora.cleaning import Cleaned, Line, Split
+from seqkd.corpora.cleaning import Cleaned, Split
+from seqkd.corpora.stored import Line
 from seqkd.utils.errors import InputError
 
 # The lexicon.

@@ -21,7 +21,8 @@ from pydantic import AfterValidator, Field
 
 from seqkd.config.records import Positive, Record
 from seqkd.corpora import cleaning, language_codes
-from seqkd.corpora.cleaning import Cleaned, Cleaning, Line
+from seqkd.corpora.cleaning import Cleaned, Cleaning
+from seqkd.corpora.stored import Line
 from seqkd.utils import atomic, fingerprint
 from seqkd.utils.errors import FULL, InputError
 

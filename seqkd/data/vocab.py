@@ -19,7 +19,6 @@ from seqkd.utils.errors import InputError
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 FOLDED = "²ﬁ"  # what sentencepiece's own normalization rewrites
 RARE = 0.04  # a character is rare where it stands less than RARE times as often as the average of the pieces
-MAX_TEXTS = 200_000  # that a vocabulary is learnt from; more change it little
 
 
 Kind = Literal["normal", "unknown", "control", "byte"]
@@ -141,16 +140,16 @@ def load(path: Path) -> Vocab:
     return Vocab(path.read_bytes(), where=path)
 
 
-def sample(texts: Iterable[str]) -> list[str]:
-    """Return the texts, or as many of them, spread over all, that a vocabulary can be learnt from in memory.
+def sample(texts: Iterable[str], *, most: int) -> list[str]:
+    """Return the texts, or at most so many of them, spread over all.
 
-    Of more than MAX_TEXTS every second one is taken, of more than twice so many every fourth, and so on.
+    Of more than `most` every second one is taken, of more than twice so many every fourth, and so on.
     """
     step, kept = 1, list[str]()
     for number, text in enumerate(texts):
         if number % step == 0:
             kept.append(text)
-        if len(kept) > MAX_TEXTS:
+        if len(kept) > most:
             step, kept = 2 * step, kept[::2]
     return kept
 
@@ -171,10 +170,12 @@ def train(
     Where texts hold placeholders, as many pieces are reserved for their numbers as a single text needs, at most 9.
     Raise InputError where the text is too small for so many pieces, or the size for its characters.
     """
-    lines = list(map(normalize, texts))
-    found = list(map(placeholders.find, lines))
-    lines = list(map(placeholders.mask, lines, found))
-    signs = placeholders.SIGNS[: max(map(len, found), default=0)]
+    lines, used = list[str](), 0
+    for line in map(normalize, texts):
+        found = placeholders.find(line)
+        lines.append(placeholders.mask(line, found))
+        used = max(used, len(found))
+    signs = placeholders.SIGNS[:used]
     if character_coverage == "auto":
         character_coverage = _coverage(lines, size) if byte_fallback else 1.0
     model = io.BytesIO()

@@ -81,7 +81,7 @@ def _make_corpus(params: Params) -> list[Pair]:
     _say(1, f"A small grammar makes {len(parts.train):,} pairs of sentences, such as")
     for pair in parts.train[:2]:
         print(f"       {pair.source}  ->  {pair.target}")
-    return parts.test
+    return list(parts.test)
 
 
 def _texts() -> list[str]:

@@ -53,9 +53,10 @@ def words(text: str) -> list[str]:
 
 def rarest_frequencies(sources: Sequence[str], train_sources: Iterable[str]) -> list[int]:
     """Return for each source in how many training lines its rarest word stands; 0 where it has a new word, or none."""
+    wanted = {word for source in sources for word in words(source)}
     counts: Counter[str] = Counter()
     for line in train_sources:
-        counts.update(set(words(line)))
+        counts.update(wanted.intersection(words(line)))
     return [min((counts[word] for word in words(source)), default=0) for source in sources]
 
 

@@ -57,17 +57,16 @@ def top_k(
     holds all that the model thinks of pieces that the vocabulary lacks. sources: those of the text, as text. report is
     told of so many more lines.
     """
-    lengths = torch.tensor([len(target) + 1 for target in text.targets])
-    ends, pieces = lengths.cumsum(0).tolist(), len(decoder.ids)
-    ids = torch.empty(ends[-1], k, dtype=torch.int16 if pieces <= 1 << 15 else torch.int32)
-    probs = torch.empty(ends[-1], k + 1, dtype=torch.float16)
+    starts, tokens, pieces = text.target_starts.tolist(), text.target_tokens, len(decoder.ids)
+    ids = torch.empty(tokens, k, dtype=torch.int16 if pieces <= 1 << 15 else torch.int32)
+    probs = torch.empty(tokens, k + 1, dtype=torch.float16)
     for rows in _batches(decoder, text):
         given = [sources[row] for row in rows], [text.targets[row] for row in rows]
         for row, log_probs in zip(rows, _log_probs(decoder, *given), strict=True):
-            tokens = slice(ends[row] - len(log_probs), ends[row])
-            values, ids[tokens] = log_probs.exp().topk(k, -1)
+            own = slice(starts[row], starts[row] + len(log_probs))
+            values, ids[own] = log_probs.exp().topk(k, -1)
             rest = (1.0 - values.sum(-1, keepdim=True)).clamp(min=0.0)
-            probs[tokens] = torch.cat((values, rest), 1).half()
+            probs[own] = torch.cat((values, rest), 1).half()
         report(len(rows))
     return {"ids": ids, "probs": probs}
 

@@ -47,11 +47,10 @@ def require_network(name: str, settings: NetworkSettings, vocab_size: int) -> No
 
 
 def require_training(job: TrainingJob, network: Network, machine: Machine) -> None:
-    """Raise InputError where a training, whose text is in memory already, does not fit."""
+    """Raise InputError where a training, whose text is read already, does not fit."""
     settings, shape, weights = job.settings, network.shape, FLOAT * sum(map(torch.numel, network.parameters()))
     processes = max(1, min(machine.processes, settings.shards, settings.batch_size // MIN_SHARD_ROWS))
-    lengths = [len(ids) for side in job.text for ids in side]
-    longest = max(lengths) + 1  # pieces
+    longest = 1 + max(int(side.lengths().max()) for side in (job.text.sources, job.text.targets))  # pieces
     # of a process's part of the largest batch
     tokens = min(-(-settings.batch_size // processes) * longest, MAX_BATCH_PIECES // processes + longest)
     numbers = (28 * shape.layers + 16) * shape.hidden + 1.25 * shape.vocab  # of a token: gates, cells, inputs; logits
@@ -59,16 +58,15 @@ def require_training(job: TrainingJob, network: Network, machine: Machine) -> No
     shared, without_gradient = (2 + moments) * weights, perplexity_numbers(network, job.dev)
     if job.teacher is not None and job.alpha:
         numbers += 1.25 * shape.vocab
-        vectors = FLOAT * job.text.count_target_tokens(range(len(job.text.targets))) * job.teacher.vector_size
+        vectors = FLOAT * job.text.target_tokens * job.teacher.vector_size
         shared += FLOAT * sum(map(torch.numel, job.teacher.parameters())) + min(vectors, MAX_STORE_BYTES)
         read = min(teacher.BATCH_SIZE * longest, MAX_BATCH_PIECES + longest)
         without_gradient = max(without_gradient, read * _token_numbers(job.teacher.shape, longest))
     activations = max(tokens * (numbers + 2 * longest), without_gradient)
     own = 3.5 * weights + ALLOCATOR * FLOAT * activations + PROCESS
-    text = text_bytes(len(job.text.targets), sum(lengths))  # another process copies it as it reads it
     require(
         job.label,
-        0 if network.device.type == "cuda" else shared + processes * own + (processes - 1) * text,
+        0 if network.device.type == "cuda" else shared + processes * (own + text_bytes(len(job.text))),
         disk=(3 + 2 * moments + 2 * (settings.keep_checkpoint == "best")) * weights,  # two checkpoints, and the model
         folder=job.resume or Path(),
         lower="processes in machine.yaml, a size, batch_size or data.max_length in params.yaml, or dev's longest line",
@@ -79,11 +77,13 @@ def require_decoding(
     name: str, job: DecodingJob, network: Network, *, sources: Iterable[str], lines_left: int, cache_folder: Path
 ) -> None:
     """Raise InputError where the n-best list of a text does not fit. lines_left: those that the cache lacks."""
-    sizes = [(min(MAX_LINE_PIECES, len(source) / PIECE_CHARACTERS), len(source.encode())) for source in sources]
-    mean = sum(pieces for pieces, _ in sizes) / max(1, len(sizes))
-    longest = max((size for _, size in sizes), default=0) + 1  # pieces at most: a rare character has one for each byte
-    lists = min(LINES_PER_PART, len(sizes)) * job.beam * (HYPOTHESIS + WORD * mean)
-    own = lists + search_bytes(job, network, lines=len(sizes), longest=longest)
+    lines, pieces, longest = 0, 0.0, 1  # longest: pieces at most, as a rare character has one for each byte
+    for source in sources:
+        lines, pieces = lines + 1, pieces + min(MAX_LINE_PIECES, len(source) / PIECE_CHARACTERS)
+        longest = max(longest, len(source.encode()) + 1)
+    mean = pieces / max(1, lines)
+    lists = min(LINES_PER_PART, lines) * job.beam * (HYPOTHESIS + WORD * mean)
+    own = lists + search_bytes(job, network, lines=lines, longest=longest)
     require(
         name,
         0 if translator.on_gpu(job.machine) else job.machine.processes * own,
@@ -96,7 +96,7 @@ def require_decoding(
 def require_evaluation(job: DecodingJob, network: Network, text: TokenizedCorpus) -> None:
     """Raise InputError where perplexity or translations of a test set do not fit. job: that of the largest beam."""
     scored = PROCESS + ALLOCATOR * FLOAT * perplexity_numbers(network, text)
-    own = search_bytes(job, network, lines=len(text.sources), longest=max(map(len, text.sources)))
+    own = search_bytes(job, network, lines=len(text), longest=int(text.sources.lengths().max()))
     require(
         f"evaluate {job.model.name}",
         0 if translator.on_gpu(job.machine) else max(scored, job.machine.processes * own),
@@ -144,9 +144,12 @@ def parameter_count(settings: NetworkSettings, vocab_size: int) -> int:
     return sum(map(torch.numel, network.parameters()))
 
 
-def text_bytes(pairs: float, pieces: float) -> float:
-    """Return what pairs with so many pieces altogether take in memory."""
-    return 550 * pairs + 36 * pieces
+def text_bytes(pairs: float) -> float:
+    """Return what a process takes for a text of so many pairs: the order of its batches, and what puts it in order.
+
+    The text itself lies in files that are mapped into memory.
+    """
+    return 20 * pairs
 
 
 def nbest_bytes(lines: int, pieces: float, *, beam: int) -> float:

@@ -60,7 +60,7 @@ def exchange_seconds(stage: Stage, machines: int, bandwidth: float) -> float:
 
 def sent(stage: Stage, machines: int) -> float:
     """Return the bytes that each machine sends in an update."""
-    return ranks.bytes_sent(stage.gradient // 4, shards=machines, ranks=machines)
+    return ranks.bytes_sent(round(stage.gradient / 4), shards=machines, ranks=machines)
 
 
 def machine_seconds(stage: Stage, machines: int, bandwidth: float) -> tuple[float, int]:

@@ -40,6 +40,7 @@ ENOUGH, LONG = 1.0, 20.0  # seconds: by which a slice outlasts a smaller one; of
 FORWARD = 1 / 3  # of an update's time, for a pass without gradients
 SEARCHED = 1.1  # pieces that a search writes, for each of the human target
 PREPARED = 30e-6  # seconds for each pair of preprocess and of vocab
+LEARNT = 45  # bytes for each piece of the sentences that the vocabulary is learnt from
 SCORED = 3e-4  # seconds for each translation of the test set in the stage evidence
 BARE, SHORT = 60e6, 2.0  # bytes, and seconds before its work, of a stage without networks
 DVC, DRAWING = 0.5, 3.0  # seconds that DVC takes for a stage; of drawing the plots
@@ -70,7 +71,7 @@ class Sample:
     @cached_property
     def tokens(self) -> float:
         """Return the mean length of a target, EOS included."""
-        return self.text.count_target_tokens(range(len(self.text.targets))) / len(self.text.targets)
+        return self.text.target_tokens / len(self.text)
 
 
 class Cost(NamedTuple):
@@ -100,9 +101,9 @@ def stages(sample: Sample) -> Iterator[Stage]:
     """Yield the stages of a run; a kind of work is measured when it is first met."""
     params, optim, beams, pairs = sample.params, sample.params.optim, sample.params.evaluate.beams, sample.train
     text = 2 * pairs * (8 + bounds.PIECE_CHARACTERS * 2 * sample.tokens)  # bytes of a file and of DVC's copy
-    memory = BARE + bounds.text_bytes(pairs, pairs * 2 * sample.tokens)
-    yield Stage("preprocess", SHORT + PREPARED * pairs, text, 2 * memory)
-    yield Stage("vocab", SHORT + PREPARED * pairs, 0.0, memory)
+    learnt = LEARNT * sample.tokens * min(2 * pairs, params.vocab.max_sentences)
+    yield Stage("preprocess", SHORT + PREPARED * pairs, text, BARE + bounds.text_bytes(pairs))
+    yield Stage("vocab", SHORT + PREPARED * pairs, 0.0, BARE + learnt)
     if params.trains_teacher:
         yield _train(sample, "train@teacher", "teacher", settings=optim.teacher)
     yield _train(sample, "train@baseline", "baseline", settings=optim.student)
@@ -173,7 +174,7 @@ def _train(
     network = params.network_of(model)
     cost = _update(sample, network.member, settings, top_k)
     new = max(0, sample.train - len(sample.pairs)) * sample.machine.processes  # pairs that no slice held
-    memory = cost.memory + bounds.text_bytes(new, new * 2 * sample.tokens)
+    memory = cost.memory + bounds.text_bytes(new)
     read = network.members * settings.epochs * (tokens + FORWARD * sample.dev * sample.tokens)  # pieces
     seconds, trained = read * cost.per_token, read * weights(network.member, params.vocab.size)
     if top_k is not None and params.trains_teacher:  # how fast another's teacher is cannot be measured here
@@ -283,7 +284,7 @@ def train_slice(
     make = partial(run.init_model, sample.vocab, seed=1, device=device)
     planned = batches.make_batches(sample.text, settings.batch_size)
     rows = [row for batch in _spread(planned[:-1] or planned, BATCHES) for row in batch]
-    text = TokenizedCorpus(*([side[row] for row in rows] for side in sample.text))
+    text = TokenizedCorpus(*([side[row] for row in rows] for side in (sample.text.sources, sample.text.targets)))
     dev, word_kd = TokenizedCorpus(text.sources[:1], text.targets[:1]), dict[str, Any]()
     with TemporaryDirectory() as folder:
         if top_k is not None:
@@ -292,7 +293,7 @@ def train_slice(
         settings = settings.model_copy(update={"epochs": epochs})
         job = trainer.TrainingJob(text, dev, settings, seed=1, resume=Path(folder, "state"), **word_kd)
         trainer.train(make(network).network, job, sample.machine)
-    return epochs * text.count_target_tokens(range(len(rows)))
+    return epochs * text.target_tokens
 
 
 def decode_slice(sample: Sample, lines: int, *, network: NetworkSettings, beam: int, precision: Precision) -> int:

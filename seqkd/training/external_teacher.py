@@ -39,12 +39,12 @@ def write(
     machine: Machine,
 ) -> None:  # fmt: skip
     """Write the files of top-k targets that are missing, one after the other. sources: those of the text, as text."""
-    parts = {first: slice(first, first + LINES_PER_FILE) for first in range(0, len(text.targets), LINES_PER_FILE)}
+    parts = {first: slice(first, first + LINES_PER_FILE) for first in range(0, len(text), LINES_PER_FILE)}
     done = sum(len(text.targets[lines]) for first, lines in parts.items() if file_path(cache, first).exists())
-    if done == len(text.targets):
+    if done == len(text):
         return
     decoder, remaining = forced_decoding.load(teacher.settings, vocab, machine), iter(sources)
-    with Progress(len(text.targets), unit="sentences", label=f"distribution of {teacher.name}", done=done) as progress:
+    with Progress(len(text), unit="sentences", label=f"distribution of {teacher.name}", done=done) as progress:
         for first, lines in parts.items():
             given, path = list(islice(remaining, LINES_PER_FILE)), file_path(cache, first)
             if not path.exists():

@@ -138,7 +138,7 @@ def prepare(
     if spec.init_from == RANDOM and not spec.on_policy:
         model.network.exclude_pieces(job.text.unused_in_targets(model.vocab.size))
     about = bitext.read_about(spec.corpus / "about.json")
-    return PreparedTraining(spec, model.network, job, card_fields(spec, params, used=len(job.text.sources)), about)
+    return PreparedTraining(spec, model.network, job, card_fields(spec, params, used=len(job.text)), about)
 
 
 def train(prepared: PreparedTraining, machine: Machine) -> TrainingResult:
@@ -248,7 +248,8 @@ def _ask_teacher(prepared: PreparedTraining, params: Params, machine: Machine, v
     if job.top_k_cache is None or spec.teacher is None:
         return
     if spec.external is None and machine.workers:
-        cluster_teacher.write(spec.teacher, job.top_k_cache, job.text, machine=machine, precision=params.precision)
+        precision = devices.choose_precision(machine, params.precision)
+        cluster_teacher.write(spec.teacher, job.top_k_cache, job.text, machine=machine, precision=precision)
     elif spec.external is not None:
         kept = batches.tokenized_pairs(spec.text, vocab, max_length=params.data.max_length)
         sources = (pair.source for pair, *_ in kept)

@@ -38,8 +38,7 @@ class FullTargets:
         self, network: Network, text: TokenizedCorpus, group: DataParallelGroup, *, changing: bool = False
     ) -> None:
         self.network, self.text = network, text
-        ends = torch.tensor([0] + [len(target) + 1 for target in text.targets]).cumsum(0)
-        self.starts, tokens = ends[:-1], int(ends[-1])  # starts: of each row's tokens in the store
+        self.starts, tokens = text.target_starts, text.target_tokens  # starts: of each row's tokens in the store
         self.store: Tensor | None = None  # (tokens, H)
         if not changing and tokens * network.vector_size * 4 <= MAX_STORE_BYTES:
             self.store = group.shared(torch.empty(tokens, network.vector_size, device=network.device))
@@ -84,16 +83,15 @@ class TopKTargets:
         self.network, self.text, self.cache = network, text, cache
         # TopK keeps at least one word out of the list
         self.top_k = cache.top_k if network is None else min(cache.top_k, network.shape.vocab - 1)
-        lengths = torch.tensor([len(target) + 1 for target in text.targets])
-        starts = lengths.cumsum(0) - lengths
-        first_rows = torch.arange(len(lengths)) // LINES_PER_FILE * LINES_PER_FILE
-        self.starts = starts - starts[first_rows]  # of each row's tokens in its file
+        self.starts = text.target_starts  # of each row's tokens in its file
+        for of_file in torch.split(self.starts, LINES_PER_FILE):
+            of_file.sub_(int(of_file[0]))
         self.files: list[dict[str, Tensor]] = []
 
     @torch.no_grad()
     def precompute(self, group: DataParallelGroup) -> None:
         """Compute this process's part of the files that are missing, wait for the others, and open all files."""
-        paths = [file_path(self.cache, first) for first in range(0, len(self.text.targets), LINES_PER_FILE)]
+        paths = [file_path(self.cache, first) for first in range(0, len(self.text), LINES_PER_FILE)]
         missing = [path for path in paths if not path.exists()]
         group.barrier()
         for path in missing[group.local_rank :: group.local_world_size]:
@@ -111,7 +109,7 @@ class TopKTargets:
         assert self.network is not None, "an external teacher's files are written before the training"
         lines = slice(first, first + LINES_PER_FILE)
         text = TokenizedCorpus(self.text.sources[lines], self.text.targets[lines])
-        tokens, vocab = text.count_target_tokens(range(len(text.targets))), self.network.shape.vocab
+        tokens, vocab = text.target_tokens, self.network.shape.vocab
         ids = torch.empty(tokens, self.top_k, dtype=torch.int16 if vocab <= 1 << 15 else torch.int32)
         probs = torch.empty(tokens, self.top_k + 1, dtype=torch.float16)
         for indices, batch_ids, batch_probs in _top_k(self.network, text, self.starts[lines], top_k=self.top_k):

@@ -145,7 +145,7 @@ def _work(group: DataParallelGroup, setup: _Setup) -> list[Epoch]:
 
 
 def _progress_bar(job: TrainingJob, state: TrainingState) -> Progress:
-    tokens = job.text.count_target_tokens(range(len(job.text.targets)))
+    tokens = job.text.target_tokens
     done = tokens * len(state.curve) + state.epoch_tokens
     return Progress(tokens * job.settings.epochs, unit="tokens", label=job.label, done=done)
 

@@ -1,9 +1,11 @@
 import random
+import tracemalloc
 
 import pytest
 
 from seqkd.corpora import cleaning
-from seqkd.corpora.cleaning import Cleaning, Line, Split, WordLimits
+from seqkd.corpora.cleaning import Cleaning, Split, WordLimits
+from seqkd.corpora.stored import Line, LineWriter
 from seqkd.utils.errors import InputError
 
 LIMITS = Cleaning(
@@ -161,3 +163,20 @@ def test_split_holds_out_no_group_that_is_for_training_alone() -> None:
     assert not held_out & {line.group for line in (*bound.dev, *bound.test)}
     assert bound.dev
     assert bound.test
+
+
+def test_cleaning_and_splitting_take_a_few_bytes_of_memory_for_each_line() -> None:
+    def peak(count: int) -> int:
+        writer = LineWriter()
+        for number in range(count):
+            writer.add(f"source {number}", f"Ziel {number}")
+        lines = writer.finish()
+        tracemalloc.start()
+        cleaned, _ = cleaning.clean_given_split(Split(lines, [], []))
+        cleaning.split(cleaned.train, seed=1, dev=20, test=20, by_source=True)
+        taken = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return taken
+
+    peak(100)
+    assert peak(4000) - peak(1000) < 3000 * 40  # 20 beside what is the same for a larger corpus

@@ -125,3 +125,10 @@ def test_placeholders_of_a_vocabulary_without_pieces_for_them_stay_text(bytes_vo
 
 def test_rare_characters_of_a_placeholder_do_not_count(interface_vocab: Vocab) -> None:
     assert interface_vocab.rare_characters("the {größe} is €") == ["€"]
+
+
+def test_sample_takes_at_most_so_many_texts_spread_over_all() -> None:
+    texts = [str(number) for number in range(1000)]
+    assert vocab.sample(texts, most=1000) == texts
+    assert vocab.sample(texts, most=999) == texts[::2]
+    assert vocab.sample(iter(texts), most=130) == texts[::8]

@@ -83,7 +83,7 @@ def test_perplexity_is_that_of_the_mean_distribution() -> None:
     text = TokenizedCorpus(SOURCES, [[4, 5], [6], [5], [4], [6, 6]])
     total, words = perplexity.total_nll(network, text)
     expected = 0.0
-    for source, target in zip(*text, strict=True):
+    for source, target in zip(text.sources, text.targets, strict=True):
         probs = plain_mean(network, pad_left([source]), torch.tensor([[BOS, *target]]).t())[:, 0]
         expected -= sum(float(row[word].log()) for row, word in zip(probs, [*target, EOS], strict=True))
     assert total == pytest.approx(expected)

@@ -5,20 +5,23 @@ import os
 import re
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from source_tree import ROOT
 
 from seqkd.config.machine import Machine
 from seqkd.config.schema import NetworkSettings, OptimizerSettings
-from seqkd.data import bitext, nbest, vocab
+from seqkd.data import batches, bitext, nbest, vocab
 from seqkd.data.batches import TokenizedCorpus
 from seqkd.data.bitext import Pair
+from seqkd.data.ragged import RaggedArray
 from seqkd.data.vocab import Vocab
 from seqkd.decoding.translator import DecodingJob
 from seqkd.models import checkpoint, lstm
@@ -239,32 +242,15 @@ def test_bound_of_a_process_covers_its_peak_and_is_at_most_twice_that(
     assert taken < bound < 2 * taken, f"bound {bound >> 20} MB, took {taken >> 20} MB"
 
 
-READ = """
-import re, sys
-from pathlib import Path
-from seqkd.data import batches, vocab
-
-peak = lambda: 1024 * int(re.search("VmHWM:(.*) kB", open("/proc/self/status").read())[1])
-pieces = vocab.load(Path(sys.argv[2]))
-before = peak()
-text = batches.tokenize(Path(sys.argv[1]), pieces)
-print(peak() - before, sum(map(len, text.sources)) + sum(map(len, text.targets)))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the peak on Linux alone")
-@pytest.mark.parametrize("words", [4, 20])
-def test_text_bytes_are_those_of_a_text_within_a_half(pieces: Vocab, tmp_path: Path, *, words: int) -> None:
-    twice = WORDS * 2
-    texts = [" ".join(twice[start : start + words]) for start in range(len(WORDS))]
-    lines = [Pair(line, texts[3 * line % 2000], texts[7 * line % 2000]) for line in range(20_000)]
-    bitext.write(tmp_path / "reference.tsv", lines)
-    (tmp_path / "joint.model").write_bytes(pieces.model)
-    command = [sys.executable, "-c", READ, str(tmp_path / "reference.tsv"), str(tmp_path / "joint.model")]
-    taken, count = map(int, subprocess.check_output(command, cwd=ROOT, text=True).split())
-    bound = bounds.text_bytes(20_000, count)
-    assert taken / 1.5 < bound < 1.5 * taken, f"bound {bound / MB:.0f} MB, took {taken >> 20} MB"
+def test_text_bytes_are_those_of_the_order_of_batches_within_a_half() -> None:
+    pairs = 400_000
+    lengths = np.random.default_rng(1).integers(1, 60, (2, pairs))
+    text = TokenizedCorpus(*(RaggedArray(np.empty(0), np.cumsum([0, *side])) for side in lengths))
+    tracemalloc.start()
+    batches.make_batches(text, 64, torch.Generator().manual_seed(1))
+    peak = tracemalloc.get_traced_memory()[1] + 4 * pairs  # of what torch holds, which it does not tell
+    tracemalloc.stop()
+    assert peak / 1.5 < bounds.text_bytes(pairs) < 1.5 * peak, f"took {peak / pairs:.1f} bytes a pair"
 
 
 @pytest.fixture
