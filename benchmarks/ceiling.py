@@ -55,11 +55,11 @@ def main(
 
 def learnt(parts: Prepared, size: int) -> Vocab:
     """Return the vocabulary that the stage vocab would learn with its default settings."""
-    sides = [side for pair in parts.train for side in (pair.source, pair.target)]
+    settings = schema.VocabSettings(size=size)
+    sides = vocab.sample((side for pair in parts.train for side in pair[1:]), most=settings.max_sentences)
     with TemporaryDirectory() as folder:
-        return vocab.train(
-            sides, Path(folder, "joint.model"), **schema.VocabSettings(size=size).model_dump(exclude={"teacher"})
-        )
+        options = settings.model_dump(exclude={"teacher", "max_sentences"})
+        return vocab.train(sides, Path(folder, "joint.model"), **options)
 
 
 def ceiling(lines: list[str], pieces: Vocab, *, tokenizer: str) -> tuple[int, float, int, float, str]:
