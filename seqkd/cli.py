@@ -108,16 +108,17 @@ def _guarded(stage: ModuleType, words: list[str]) -> Callable[..., None]:
     """Return the stage's main, holding a lock on what it writes while it runs; or what starts it on several machines.
 
     A stage says what it writes in WRITES, such as "{models}/{row}", a path in which its parameters stand by name. One
-    with TRAINS = True is started by machine.yaml's torchrun, where that is named: with the same words on each machine.
+    that trains is started by machine.yaml's torchrun, where that is named: with the same words on each machine.
     """
     from seqkd.config import load
-    from seqkd.utils import process_control, torchrun
+    from seqkd.utils import process_control, remote_command, torchrun
 
     writes: str | None = getattr(stage, "WRITES", None)
 
     @functools.wraps(stage.main)
     def run(**parameters: Any) -> None:
-        launcher = load.machine().torchrun if getattr(stage, "TRAINS", False) and torchrun.world()[1] == 1 else None
+        trains = words[0] in remote_command.TRAININGS and torchrun.world()[1] == 1
+        launcher = load.machine().torchrun if trains else None
         if launcher:
             torchrun.launch(launcher, words)
             return

@@ -21,7 +21,6 @@ Curves = Annotated[Path, typer.Option(help="The folder of the training curves.")
 Models = Annotated[Path, typer.Option(help="The folder of the models; the row's is a folder in it.")]
 Live = Annotated[Path | None, typer.Option(help="The folder of what running trainings tell; the model has one in it.")]
 WRITES = "{models}/{row}"
-TRAINS = True  # by torchrun, where machine.yaml names it
 
 
 def main(

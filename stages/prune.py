@@ -18,7 +18,6 @@ Curves = Annotated[Path, typer.Option(help="The folder of the training curves.")
 Models = Annotated[Path, typer.Option(help="The folder of the models; the pruned one is a folder in it.")]
 Live = Annotated[Path | None, typer.Option(help="The folder of what running trainings tell; the model has one in it.")]
 WRITES = "{models}/prune-{row}"
-TRAINS = True  # by torchrun, where machine.yaml names it
 
 
 def main(row: Row, *, texts: Texts, corpus: Corpus, curves: Curves, models: Models, live: Live = None) -> None:

@@ -22,7 +22,6 @@ Curve = Annotated[Path, typer.Option(help="The training curve to write.")]
 Out = Annotated[Path, typer.Option(help="The model's folder to write.")]
 Live = Annotated[Path | None, typer.Option(help="The folder of what running trainings tell; the model has one in it.")]
 WRITES = "{out}"
-TRAINS = True  # by torchrun, where machine.yaml names it
 
 
 def main(
