@@ -29,8 +29,9 @@ repro: whole $(VENV)/installed
 quick: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not dvc and not gpu and not browser"
 
+# A file's tests stay in one process, as they share what they made. Timings want cores of their own, so two at once.
 test: check
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check

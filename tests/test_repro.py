@@ -87,21 +87,29 @@ def test_repro_gives_the_same_bits_whatever_the_number_of_processes_and_kills(pr
     project.machine(processes=1)
 
 
-def test_a_training_that_torchrun_starts_on_two_ranks_has_the_bits_of_one_process(project: Project) -> None:
+def test_a_training_that_torchrun_starts_on_two_ranks_has_the_bits_of_one_process(
+    project: Project, request: pytest.FixtureRequest
+) -> None:
     before, torchrun = project.lock, f"{sys.executable} -m torch.distributed.run --standalone --nproc-per-node 2"
+    request.addfinalizer(lambda: project.machine(processes=1))
+    again = "dvc", "repro", "--single-item", "--force", "finetune@whole-near"
     project.machine(processes=1, torchrun=torchrun)
-    kill.forget(project)
-    told = project.run("dvc", "repro", "--single-item", "--force", "finetune@whole-near")
-    assert told.count("whole-near: matrix products") == 1  # rank 0 alone tells
+    assert project.run(*again).count("whole-near: matrix products") == 1  # rank 0 alone tells
     assert project.lock == before
-    project.machine(processes=1, torchrun=f"{torchrun} --no-such-option")
-    with pytest.raises(AssertionError, match=r"seqkd finetune: machine.yaml, torchrun: a rank ended with an error"):
-        project.run("dvc", "repro", "--single-item", "--force", "finetune@whole-near")
-    project.machine(processes=1, torchrun="no-such-program")
-    paths = [f"--{name}=x" for name in ("text", "corpus", "vocabulary", "curve", "out")]
-    with pytest.raises(AssertionError, match=r"machine.yaml, torchrun: 'no-such-program' cannot be started"):
-        project.run("seqkd", "train", "x", "--role=student", *paths)
-    project.machine(processes=1)
+
+
+def test_a_launcher_of_trainings_that_cannot_be_started_or_fails_is_named(
+    project: Project, request: pytest.FixtureRequest
+) -> None:
+    request.addfinalizer(lambda: project.machine(processes=1))
+    train = "seqkd", "train", "x", "--role=student", *(f"--{name}=x" for name in ("text", "corpus", "curve", "out"))
+    for launcher, fault in {
+        "no-such-program": "'no-such-program' cannot be started",
+        f"{sys.executable} -m torch.distributed.run --no-such-option": "a rank ended with an error",
+    }.items():
+        project.machine(processes=1, torchrun=launcher)
+        with pytest.raises(AssertionError, match=f"seqkd train: machine.yaml, torchrun: {fault}"):
+            project.run(*train, "--vocabulary=x")
 
 
 def descendants(pid: int) -> list[psutil.Process]:
