@@ -117,7 +117,7 @@ def _guarded(stage: ModuleType, words: list[str]) -> Callable[..., None]:
 
     @functools.wraps(stage.main)
     def run(**parameters: Any) -> None:
-        trains = words[0] in remote_command.TRAININGS and torchrun.world()[1] == 1
+        trains = words[0] in remote_command.TRAININGS and not torchrun.is_rank()
         launcher = load.machine().torchrun if trains else None
         if launcher:
             torchrun.launch(launcher, words)

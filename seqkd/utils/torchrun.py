@@ -15,11 +15,14 @@ VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # that torchru
 GRACE_SECONDS = 35.0  # for the ranks to save their state when they are stopped; torchrun kills them after 30
 
 
+def is_rank() -> bool:
+    """Return whether torchrun has started this process."""
+    return all(os.environ.get(name) for name in VARIABLES)
+
+
 def world() -> tuple[int, int]:
     """Return this process's rank and the number of ranks: 0 and 1 where no torchrun has started it."""
-    if not all(os.environ.get(name) for name in VARIABLES):
-        return 0, 1
-    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    return (int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])) if is_rank() else (0, 1)
 
 
 def local_rank() -> int:
