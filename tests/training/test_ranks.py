@@ -73,7 +73,7 @@ def started(tmp_path: Path) -> Iterator[Started]:
         yield Started(tmp_path, stack)
 
 
-def _end(process: subprocess.Popen[str], *, within: float = 400) -> tuple[int, str]:
+def _end(process: subprocess.Popen[str], *, within: float = 120) -> tuple[int, str]:
     """Return the exit code and the last line on stderr."""
     _, text = process.communicate(timeout=within)
     return process.returncode, (text.splitlines() or [""])[-1]
@@ -101,7 +101,7 @@ def test_a_lost_rank_ends_the_run_and_fewer_ranks_go_on_to_the_same_bits(started
     first, second = started.ranks(0, 1, world_size=2)
     started.wait_for_state()
     second.kill()
-    code, message = _end(first, within=60)
+    code, message = _end(first, within=30)
     assert code == 1
     assert message.startswith("a rank of this training is lost, or did not answer for 600 s, as rank 0 on " + HOST)
     assert message.endswith("it resumes from the last checkpoint.")
@@ -115,7 +115,7 @@ def test_a_signal_to_any_rank_saves_the_state_and_stops_all(started: Started) ->
     started.wait_for_state()
     second.send_signal(signal.SIGTERM)
     stopped = 128 + signal.SIGTERM, "stopped; the state is saved, and the same command resumes from it"
-    assert [_end(first, within=60), _end(second, within=60)] == [stopped, stopped]
+    assert [_end(first, within=30), _end(second, within=30)] == [stopped, stopped]
 
 
 def test_ranks_that_do_not_come_are_named(started: Started) -> None:
