@@ -24,7 +24,7 @@ from seqkd.utils import fingerprint
 from seqkd.utils.errors import FULL, InputError, describe_os_error, is_out_of_memory
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, KilledWorker
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -139,10 +139,7 @@ class _Connection:
         try:
             return self._wait(future)
         except KilledWorker as error:
-            raise InputError(
-                f"{what}: the workers died of it, the last was {error.last_worker.address}; look at the workers' own "
-                "messages, perhaps start fewer of them (--nworkers) as memory ran out, and run the command again."
-            ) from None
+            raise died(what, error) from None
         except FutureCancelledError as error:
             raise _LostSchedulerError from error
         except (ImportError, AttributeError, TypeError) as error:
@@ -228,6 +225,14 @@ def connect(address: str) -> "Client":
             f"`dask worker {address} --nthreads 1 --nworkers 2`."
         ) from None
     return client
+
+
+def died(what: str, error: "KilledWorker") -> InputError:
+    """Return the error of a work that its workers died of."""
+    return InputError(
+        f"{what}: the workers died of it, the last was {error.last_worker.address}; look at the workers' own messages,"
+        " perhaps start fewer of them (--nworkers) as memory ran out, and run the command again."
+    )
 
 
 def run(serialized: tuple[Any, Any], common: Files) -> Any:

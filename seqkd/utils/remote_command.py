@@ -66,10 +66,7 @@ def run(argv: list[str], workers: Cluster) -> int:
         print(f"on {host}:\n{told}", file=sys.stderr, end="", flush=True)
         return int(code)
     except KilledWorker as error:
-        raise InputError(
-            f"{stage or argv[0]}: the workers died of it, the last was {error.last_worker.address}; look at the "
-            "workers' own messages, perhaps they lack memory, and run the command again."
-        ) from None
+        raise cluster.died(stage or argv[0], error) from None
     except (FutureCancelledError, CommClosedError, TimeoutError):
         raise InputError(f"{workers.address}: the scheduler is lost; start it and run the command again.") from None
     finally:

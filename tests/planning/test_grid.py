@@ -10,9 +10,8 @@ import pytest
 from source_tree import ROOT
 
 from seqkd.config import load
-from seqkd.planning import stage_graph
+from seqkd.planning import grid, stage_graph
 from seqkd.utils.errors import InputError
-from stages import grid
 
 DOT = """strict digraph {
 "text";
@@ -89,7 +88,7 @@ STAGE = "  {}:\n    cmd: x\n"
 def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
     """dvc.lock with stages in an order, where DVC itself would run a, b, c, d."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(grid, "_dvc", lambda *_: "".join(f"Running stage '{name}':\n> x\n" for name in "abcd"))
+    monkeypatch.setattr(grid, "run_dvc", lambda *_: "".join(f"Running stage '{name}':\n> x\n" for name in "abcd"))
 
     def write(names: str) -> Path:
         grid.LOCK.write_text("schema: '2.0'\nstages:\n" + "".join(map(STAGE.format, names)))
@@ -100,15 +99,15 @@ def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Pat
 
 def test_new_stages_stand_in_the_lock_in_dvcs_order_behind_the_old_ones(lock: Callable[[str], Path]) -> None:
     path = lock("bdca")
-    grid._put_in_order(["b"])
+    grid.put_in_order(["b"])
     assert path.read_text() == "schema: '2.0'\nstages:\n" + "".join(map(STAGE.format, "bacd"))
-    grid._put_in_order("bacd")
+    grid.put_in_order("bacd")
     assert path.read_text() == "schema: '2.0'\nstages:\n" + "".join(map(STAGE.format, "bacd"))
 
 
 PARENT = """
 import subprocess, time
-from stages import grid
+from seqkd.planning import grid
 print(subprocess.Popen(["sleep", "600"], preexec_fn=grid._end_with_parent).pid, flush=True)
 time.sleep(600)
 """
@@ -128,11 +127,11 @@ def test_stages_end_with_a_grid_that_is_killed() -> None:
 
 def test_order_of_the_lock_is_that_of_one_run_though_a_first_one_failed(lock: Callable[[str], Path]) -> None:
     path = lock("b")
-    assert grid._recorded_before() == ["b"]
+    assert grid.recorded_before() == ["b"]
     lock("bd")
-    assert grid._recorded_before() == ["b"]
+    assert grid.recorded_before() == ["b"]
     lock("bdca")
-    grid._put_in_order(grid._recorded_before())
+    grid.put_in_order(grid.recorded_before())
     assert path.read_text() == "schema: '2.0'\nstages:\n" + "".join(map(STAGE.format, "bacd"))
 
 
