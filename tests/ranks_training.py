@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import trainings
 
 from seqkd.config.machine import Machine
 from seqkd.decoding import beam_search
-from seqkd.training import ranks, trainer
+from seqkd.training import ranks, trainer, training_state
+from seqkd.training.training_state import StateTensors, TrainingState
 from seqkd.utils import torchrun
 from seqkd.utils.errors import InputError, StoppedError
 
@@ -24,11 +26,28 @@ def train(folder: Path, wanted: dict[str, Any]) -> None:
     own = {"alpha": 1.0, "teacher": trainings.network(2), "search": beam_search.greedy} if wanted.get("own") else {}
     resume = folder / str(wanted.get("key", "resume"))
     job = trainings.job(settings=settings, resume=resume, **own)
+    if wanted.get("slow_save"):
+        slow_down_saving(folder / "slow", mark=folder / "saved")
     machine = Machine(processes=wanted.get("processes", 1), device="cpu", checkpoint_interval=0.5)
     curve = trainer.train(network, job, machine)
     if torchrun.is_main():
         digest = hashlib.sha256(trainings.flat(network).numpy().tobytes()).hexdigest()
         (folder / "result.json").write_text(json.dumps([digest, curve]), encoding="utf-8")
+
+
+def slow_down_saving(wanted: Path, *, mark: Path) -> None:
+    """Once a file is there, let every state be saved 4 seconds late, and leave a mark when it is."""
+    save = training_state.save
+
+    def late(folder: Path, state: TrainingState, tensors: StateTensors) -> None:
+        slow = wanted.exists()
+        if slow:
+            time.sleep(4)
+        save(folder, state, tensors)
+        if slow:
+            mark.touch()
+
+    training_state.save = late
 
 
 def main() -> int:

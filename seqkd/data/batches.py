@@ -64,6 +64,10 @@ class TokenizedCorpus:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def part(self, lines: slice) -> "TokenizedCorpus":
+        """Return neighbouring pairs, which share the memory."""
+        return TokenizedCorpus(self.sources[lines], self.targets[lines])
+
     @property
     def target_tokens(self) -> int:
         """The number of all target tokens, EOS included."""

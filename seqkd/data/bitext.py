@@ -82,17 +82,3 @@ _LINE = re.compile(rb"(\d{1,18})\t([^\t\n]*)\t([^\t\n]*)\n")  # with its end: th
 
 def _refuse(fault: str) -> NoReturn:
     raise InputError(f"{fault}; make the file anew with dvc repro.") from None
-
-
-def join_by_id(sources: Iterable[Pair], targets: dict[int, str], *, where: str) -> list[Pair]:
-    """Return the sources with new targets, joined by id. Raise InputError for any missing or surplus id."""
-    pairs = list(sources)
-    missing = [pair.id for pair in pairs if pair.id not in targets]
-    surplus = set(targets) - {pair.id for pair in pairs}
-    if missing or surplus:
-        example = missing[0] if missing else min(surplus)
-        raise InputError(
-            f"{where}: {len(missing)} ids without a line and {len(surplus)} lines without an id"
-            f" (for example id {example}); make it anew."
-        )
-    return [Pair(pair.id, pair.source, targets[pair.id]) for pair in pairs]

@@ -12,8 +12,8 @@ from seqkd.models import checkpoint
 from seqkd.models.interface import Network
 from seqkd.ops import devices
 from seqkd.ops.matmul import Precision
-from seqkd.training.teacher import LINES_PER_FILE, TopKCache, TopKTargets, file_path
-from seqkd.utils import atomic, cluster, pool
+from seqkd.training.teacher import LINES_PER_FILE, TopKCache, TopKTargets, file_path, write_file
+from seqkd.utils import cluster, pool
 from seqkd.utils.cluster import SharedWork
 from seqkd.utils.progress import Progress
 
@@ -36,21 +36,19 @@ def write(teacher: Path, cache: TopKCache, text: TokenizedCorpus, *, machine: Ma
     """
     assert machine.workers is not None, "without a cluster the training's processes compute the files"
     missing, done = list[FileJob](), 0
-    for first in range(0, len(text.targets), LINES_PER_FILE):
-        part = slice(first, first + LINES_PER_FILE)
-        lines = TokenizedCorpus(text.sources[part], text.targets[part])
+    for first in range(0, len(text), LINES_PER_FILE):
+        lines = text.part(slice(first, first + LINES_PER_FILE))
         if file_path(cache, first).exists():
-            done += len(lines.targets)
+            done += len(lines)
         else:
             missing.append(FileJob(teacher, devices.of_workers(machine), precision, cache.top_k, first, lines))
     if not missing:
         return
     shared = SharedWork(machine.workers, [teacher], describe=_described)
-    with Progress(len(text.targets), unit="sentences", label=f"distribution of {teacher.name}", done=done) as progress:
+    with Progress(len(text), unit="sentences", label=f"distribution of {teacher.name}", done=done) as progress:
         for job, file in zip(missing, cluster.map_ordered(compute, missing, shared), strict=True):
-            with atomic.atomic_write(file_path(cache, job.first)) as partial:
-                checkpoint.write_tensors(partial, file)
-            progress.add(len(job.lines.targets))
+            write_file(file_path(cache, job.first), file)
+            progress.add(len(job.lines))
 
 
 def compute(job: FileJob) -> dict[str, Tensor]:
@@ -65,4 +63,4 @@ def _load(folder: Path, device: torch.device) -> Network:
 
 
 def _described(job: FileJob) -> str:
-    return f"the teacher's targets of lines {job.first + 1:,} to {job.first + len(job.lines.targets):,}"
+    return f"the teacher's targets of lines {job.first + 1:,} to {job.first + len(job.lines):,}"

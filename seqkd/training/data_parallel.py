@@ -143,6 +143,10 @@ class DataParallelGroup:
         """Return when every process has written its shards' rows of a table, (shards, ...); fetch the other ranks'."""
         self._among_ranks(lambda: self.ranks.gather(lambda rank: [table[shard] for shard in self.shards_of(rank)]))
 
+    def barrier_of_ranks(self) -> None:
+        """Return when every process of every rank has reached this barrier."""
+        self._among_ranks(self.ranks.barrier)
+
     def gather(self, owned: Parts) -> None:
         """Return when every process has written its parts; fetch the other ranks', which owned(rank) names."""
         self._among_ranks(lambda: self.ranks.gather(owned))

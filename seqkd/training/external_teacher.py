@@ -10,9 +10,9 @@ from seqkd.config.machine import Machine
 from seqkd.config.teachers import TransformersTeacher, WordTeacher
 from seqkd.data.batches import TokenizedCorpus
 from seqkd.data.vocab import Vocab
-from seqkd.models import checkpoint, forced_decoding, transformers_model
-from seqkd.training.teacher import LINES_PER_FILE, TopKCache, file_path
-from seqkd.utils import atomic, cache_dir, fingerprint
+from seqkd.models import forced_decoding, transformers_model
+from seqkd.training.teacher import LINES_PER_FILE, TopKCache, file_path, write_file
+from seqkd.utils import cache_dir, fingerprint
 from seqkd.utils.progress import Progress
 
 
@@ -48,7 +48,5 @@ def write(
         for first, lines in parts.items():
             given, path = list(islice(remaining, LINES_PER_FILE)), file_path(cache, first)
             if not path.exists():
-                part = TokenizedCorpus(text.sources[lines], text.targets[lines])
-                file = forced_decoding.top_k(decoder, given, part, k=cache.top_k, report=progress.add)
-                with atomic.atomic_write(path) as partial:
-                    checkpoint.write_tensors(partial, file)
+                part = text.part(lines)
+                write_file(path, forced_decoding.top_k(decoder, given, part, k=cache.top_k, report=progress.add))

@@ -35,6 +35,7 @@ def translate(network: Network, text: TokenizedCorpus, search: Search, group: Da
             ids = torch.tensor(best.ids[: store.shape[1] - 1], dtype=torch.int32)
             store[place, 0] = len(ids)
             store[place, 1 : 1 + len(ids)] = ids
+    # store[:0]: a rank may have no chunk
     group.gather(lambda rank: [store[:0], *(store[chunk] for chunk in chunks[rank :: ranks.world_size])])
 
 

@@ -47,6 +47,11 @@ class Ranks:
                     if tensor.numel():
                         distributed.broadcast(tensor, src=0)
 
+    def barrier(self) -> None:
+        """Return when every rank has reached this barrier."""
+        with self._collective():
+            distributed.barrier()
+
     def sum_sparse(self, values: Tensor) -> None:
         """Fill values, float64, with the sums over all ranks; of each value all ranks but one hold zero."""
         with self._collective():

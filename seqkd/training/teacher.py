@@ -95,8 +95,7 @@ class TopKTargets:
         missing = [path for path in paths if not path.exists()]
         group.barrier()
         for path in missing[group.local_rank :: group.local_world_size]:
-            with atomic.atomic_write(path) as partial:
-                checkpoint.write_tensors(partial, self.compute_file(int(path.name)))
+            write_file(path, self.compute_file(int(path.name)))
         group.barrier()
         self.files = [checkpoint.read_tensors(path) for path in paths]
         if group.local_rank == 0:
@@ -108,7 +107,7 @@ class TopKTargets:
         """Return the targets of LINES_PER_FILE lines from row first on: ids (tokens, k), probs (tokens, k + 1)."""
         assert self.network is not None, "an external teacher's files are written before the training"
         lines = slice(first, first + LINES_PER_FILE)
-        text = TokenizedCorpus(self.text.sources[lines], self.text.targets[lines])
+        text = self.text.part(lines)
         tokens, vocab = text.target_tokens, self.network.shape.vocab
         ids = torch.empty(tokens, self.top_k, dtype=torch.int16 if vocab <= 1 << 15 else torch.int32)
         probs = torch.empty(tokens, self.top_k + 1, dtype=torch.float16)
@@ -153,6 +152,12 @@ def make_targets(
 def file_path(cache: TopKCache, first: int) -> Path:
     """Return the file of the LINES_PER_FILE lines from row first on."""
     return cache.folder / f"{first:08}"
+
+
+def write_file(path: Path, targets: dict[str, Tensor]) -> None:
+    """Write what `compute_file` returns; the file is whole or absent."""
+    with atomic.atomic_write(path) as partial:
+        checkpoint.write_tensors(partial, targets)
 
 
 def _top_k(

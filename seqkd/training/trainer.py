@@ -334,6 +334,7 @@ class _Worker:
         if self.group.is_main:
             self.saver.save(self.state, self.tensors)
         if flag == Control.STOP:
-            self.group.barrier()  # workers stay until the state is saved: the first process exits soon after they do
+            # All stay until the state is saved: where one exits, its torchrun or the first process ends its neighbours.
+            self.group.barrier_of_ranks()
             saved = "" if self.job.resume is None else "; the state is saved, and the same command resumes from it"
             raise StoppedError(self.stop_requested() or signal.SIGTERM, f"stopped{saved}")
