@@ -21,6 +21,7 @@ from seqkd.utils import atomic
 from seqkd.utils.errors import InputError, StoppedError
 
 POLL_SECONDS = 1.0  # between two checks of the parent processes
+RETRY_SECONDS = 0.05  # until a signal that came at a bad moment is sent again
 GRACE_SECONDS = 7.0  # for a stage to save its state when they have ended
 STAGE_VARIABLE = "DVC_STAGE"  # set by DVC for the command of a stage
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -52,10 +53,16 @@ def exclusive_lock(out: Path) -> Iterator[None]:
 
 @contextmanager
 def raise_on_signals() -> Iterator[None]:
-    """Raise StoppedError in the block on SIGTERM, SIGINT or SIGHUP, so that open files are closed and tidied up."""
+    """Raise StoppedError in the block on SIGTERM, SIGINT or SIGHUP, so that open files are closed and tidied up.
 
-    def stop(number: int, _: FrameType | None) -> None:
-        raise StoppedError(number)
+    Inside llvmlite, which compiles for numba, the signal waits: C code that calls Python drops an exception.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if any(name.startswith("llvmlite.") for name in _modules(frame)):
+            threading.Timer(RETRY_SECONDS, os.kill, (os.getpid(), number)).start()
+        else:
+            raise StoppedError(number)
 
     with _signal_handler(stop):
         yield
@@ -79,6 +86,13 @@ def defer_signals() -> Iterator[Callable[[], int]]:
         yield partial(max, received, default=0)  # no lambda: a worker that is spawned gets it pickled
     if received:
         raise StoppedError(received[0])
+
+
+def _modules(frame: FrameType | None) -> Iterator[str]:
+    """Yield the names of the modules of a frame and of its callers."""
+    while frame is not None:
+        yield frame.f_globals.get("__name__", "")
+        frame = frame.f_back
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -213,6 +214,21 @@ def test_raise_on_signals_ends_a_block_and_runs_its_clean_up() -> None:
         work()
     assert stopped.value.signal == signal.SIGTERM
     assert closed
+
+
+def test_raise_on_signals_waits_until_llvmlite_has_returned() -> None:
+    """Python drops an exception of a callback from C, and the compiler breaks."""
+    names: dict[str, Any] = {"__name__": "llvmlite.binding", "signal": signal, "done": []}
+    exec("def compile_module():\n    signal.raise_signal(signal.SIGTERM)\n    done.append(True)", names)
+
+    def work() -> None:
+        with process_control.raise_on_signals():
+            names["compile_module"]()
+            time.sleep(10)
+
+    with pytest.raises(StoppedError):
+        work()
+    assert names["done"]
 
 
 def test_raise_on_signals_leaves_an_ignored_signal_ignored() -> None:
