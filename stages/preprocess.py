@@ -27,7 +27,10 @@ def main(*, reference: Reference, own: Own = None, out: Out, downloads: Download
     """Make the training, development and test pairs; lines without a translation are pairs with an empty target."""
     params = load.params()
     parts = prepare.prepare(params.data, seed=params.seed, downloads=downloads)
-    lines = monolingual.Lines(params.data, train=parts.train, held_out=[*parts.dev, *parts.test], downloads=downloads)
+    others, groups = [*parts.dev, *parts.test], parts.held_out_groups
+    lines = monolingual.Lines(
+        params.data, train=parts.train, held_out=others, held_out_groups=groups, downloads=downloads
+    )
     bitext.write(reference, chain(parts.train, lines))
     if own is not None:
         bitext.write(own, (pair._replace(target="") for pair in bitext.stream(reference)))

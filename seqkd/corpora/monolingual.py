@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from seqkd.config import records, yaml_file
 from seqkd.config.records import Record
 from seqkd.config.schema import DataSettings
 from seqkd.corpora import cleaning, text_file, wheels
+from seqkd.corpora.stored import Line
 from seqkd.data.bitext import Pair
 from seqkd.data.normalization import normalize
 from seqkd.utils.errors import InputError
@@ -36,12 +37,22 @@ def file(data: DataSettings) -> Path | None:
 class Lines:
     """The lines of data.monolingual as pairs with an empty target; their ids come after all others.
 
-    Without empty lines, repeats, what train has, and sources that dev or test have but for case and punctuation.
-    Memory does not grow with the number of lines. After the iteration, count and drops tell of all lines.
+    Without empty lines, repeats, what train has, sources that dev or test have but for case and punctuation, and a
+    recipe's lines of held-out groups: dev and test are of components that nobody has seen. Memory does not grow with
+    the number of lines. After the iteration, count and drops tell of all lines.
     """
 
-    def __init__(self, data: DataSettings, *, train: Sequence[Pair], held_out: Sequence[Pair], downloads: Path) -> None:
-        self.data, self.train, self.held_out, self.downloads = data, train, held_out, downloads
+    def __init__(
+        self,
+        data: DataSettings,
+        *,
+        train: Sequence[Pair],
+        held_out: Sequence[Pair],
+        held_out_groups: Collection[str],
+        downloads: Path,
+    ) -> None:
+        self.data, self.train, self.downloads = data, train, downloads
+        self.held_out, self.held_out_groups = held_out, held_out_groups
         self.count = 0
         self.drops: Counter[str] = Counter()
 
@@ -50,11 +61,13 @@ class Lines:
         keys = {cleaning.key(pair.source) for pair in self.held_out}
         with closing(sqlite3.connect("")) as seen:  # "": a temporary file, which SQLite deletes
             seen.execute("CREATE TABLE line (text TEXT PRIMARY KEY) WITHOUT ROWID")
-            for number, line in enumerate(_lines(self.data, self.downloads)):
+            for number, (group, line, _) in enumerate(_lines(self.data, self.downloads)):
                 if number == 0:  # most often there are no lines, and then this would take longer than all else
                     seen.executemany("INSERT OR IGNORE INTO line VALUES (?)", ((pair.source,) for pair in self.train))
                 if not line:
                     self.drops["monolingual, empty"] += 1
+                elif group in self.held_out_groups:
+                    self.drops["monolingual, of a component in dev or test"] += 1
                 elif cleaning.key(line) in keys:
                     self.drops["monolingual, seen in dev or test"] += 1
                 elif not seen.execute("INSERT OR IGNORE INTO line VALUES (?)", (line,)).rowcount:
@@ -71,11 +84,12 @@ class Lines:
         return about | {"pairs": pairs, "dropped": about["dropped"] | self.drops}
 
 
-def _lines(data: DataSettings, downloads: Path) -> Iterator[str]:
+def _lines(data: DataSettings, downloads: Path) -> Iterator[Line]:
     if path := file(data):
         if not path.exists():
             raise InputError(f"data.monolingual: {path} does not exist; name a file of source lines, or a recipe.")
-        yield from map(cleaning.untokenize if data.tidy else normalize, text_file.read_lines(path))
+        tidy = cleaning.untokenize if data.tidy else normalize
+        yield from (Line("", tidy(line), "") for line in text_file.read_lines(path))
     elif data.monolingual:
         recipe, where = yaml_file.read(Path(data.monolingual)), data.monolingual
         if records.parse(RecipeKind, recipe, where=where).kind == "wheels":

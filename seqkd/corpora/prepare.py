@@ -32,6 +32,7 @@ class Prepared(NamedTuple):
     test: Sequence[Pair]
     about: dict[str, object]  # where the text comes from, and the number of dropped lines by cause
     notes: tuple[str, ...]  # what the user should know besides
+    held_out_groups: frozenset[str]  # whose lines, such as a component's, dev and test have
 
 
 class _Numbered(Sequence[Pair]):
@@ -79,7 +80,8 @@ def prepare(data: schema.DataSettings, *, seed: int, downloads: Path) -> Prepare
         "dropped": dict(drops),
         "pairs": {name: len(lines) for name, lines in parts._asdict().items()},
     }
-    return Prepared(train, dev, test, about, notes)
+    groups = frozenset(line.group for part in (parts.dev, parts.test) for line in part if line.group)
+    return Prepared(train, dev, test, about, notes, groups)
 
 
 def _load(data: schema.DataSettings, *, seed: int, downloads: Path) -> Cleaned:

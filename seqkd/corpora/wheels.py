@@ -81,19 +81,22 @@ def prepare(recipe: WheelsRecipe, *, source: str, target: str, seed: int, downlo
     return Cleaned(parts, drops + more, {"packages": origin})
 
 
-def sources(recipe: WheelsRecipe, *, language: str, downloads: Path) -> Iterator[str]:
-    """Yield the texts of a recipe's wheels in one language, tidied, that may be a source; repeats are not left out."""
+def sources(recipe: WheelsRecipe, *, language: str, downloads: Path) -> Iterator[Line]:
+    """Yield the texts of a recipe's wheels in one language, tidied, that may be a source, without a target.
+
+    Repeats are not left out.
+    """
     code = language_codes.canonical(language)
     for package in recipe.packages:
         is_key = code == "en" and not package.files.endswith(".json")  # English is the key of a gettext catalogue
         with _open(fetch(package, downloads)) as archive:
-            for _, names in sorted(_files(archive, package).items()):
+            for group, names in sorted(_files(archive, package).items()):
                 wanted = [name for each, name in names.items() if is_key or language_codes.canonical(each) == code]
                 catalogues = (_texts(archive, name) for name in wanted)
                 entries = (text for each in catalogues for text in (_keys(each) if is_key else each).values())
                 for line in map(cleaning.tidy, entries):
                     if line and cleaning.source_drop_reason(line, recipe.cleaning) is None:
-                        yield line
+                        yield Line(group, line, "")
 
 
 def fetch(package: Package, downloads: Path) -> Path:

@@ -4,17 +4,20 @@ from pathlib import Path
 import pytest
 
 from seqkd.config.schema import DataSettings
+from seqkd.corpora import wheels
 from seqkd.corpora.monolingual import Lines
+from seqkd.corpora.stored import Line
 from seqkd.data.bitext import Pair
 from seqkd.utils.errors import InputError
 
 TRAIN = [Pair(0, "a house", "ein Haus"), Pair(1, "a cat", "eine Katze")]
+GROUP = "components/lamp/{language}.json"
 HELD_OUT = [Pair(2, "The door!", "Die Tür!"), Pair(3, "a tree", "ein Baum")]
 
 
 def lines(monolingual: Path | str, folder: Path, *, train: list[Pair] = TRAIN) -> Lines:
     data = DataSettings(corpus="own", source="en", target="de", max_length=80, tidy=False, monolingual=str(monolingual))
-    return Lines(data, train=train, held_out=HELD_OUT, downloads=folder)
+    return Lines(data, train=train, held_out=HELD_OUT, held_out_groups={GROUP}, downloads=folder)
 
 
 def write(folder: Path, text: str) -> Path:
@@ -33,6 +36,16 @@ def test_monolingual_lines_leave_out_what_is_empty_repeated_or_held_out(tmp_path
     own = lines(write(tmp_path, "new\n\nnew\na house\nthe door\n\u00ad\n"), tmp_path)
     assert [pair.source for pair in own] == ["new"]
     assert own.drops == {"monolingual, empty": 2, "monolingual, repeated": 2, "monolingual, seen in dev or test": 1}
+
+
+def test_monolingual_lines_of_a_component_in_dev_or_test_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [Line(GROUP, "turn on the lamp", ""), Line("components/door/{language}.json", "open the door", "")]
+    monkeypatch.setattr(wheels, "sources", lambda *_, **__: iter(texts))
+    own = lines("corpora/homeassistant.yaml", tmp_path)
+    assert [pair.source for pair in own] == ["open the door"]
+    assert own.drops == {"monolingual, of a component in dev or test": 1}
 
 
 def test_monolingual_recipe_of_no_lines_changes_nothing(tmp_path: Path) -> None:
