@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def test_select_writes_a_text_with_the_ids_of_the_human_one(project: Path) -> No
 @pytest.mark.parametrize(("target", "tokenizer"), [("de", "13a"), ("zh_CN", "zh"), ("th", "char")])
 def test_select_counts_the_words_of_the_target_language(project: Path, target: str, tokenizer: str) -> None:
     text = (project / "params.yaml").read_text()
-    (project / "params.yaml").write_text(text.replace("target: de", f"target: {target}"))
+    (project / "params.yaml").write_text(re.sub(r"target: \w+", f"target: {target}", text, count=1))
     _lists(project)
     row = next(iter(load.params().select))
     _select(project, row)
@@ -81,7 +82,7 @@ def test_select_counts_the_words_of_the_target_language(project: Path, target: s
 @pytest.mark.parametrize(("target", "tokenizer"), [("de", "13a"), ("zho_Hans", "zh"), ("th", "char")])
 def test_evaluate_scores_the_words_of_the_target_language(project: Path, target: str, tokenizer: str) -> None:
     text = (project / "params.yaml").read_text()
-    (project / "params.yaml").write_text(text.replace("target: de", f"target: {target}"))
+    (project / "params.yaml").write_text(re.sub(r"target: \w+", f"target: {target}", text, count=1))
     save_untrained_model(project, []).rename(project / "baseline")
     bitext.write(project / "test.tsv", [Pair(0, "der Kater saß", "der Kater saß auf der Matte")])
     evaluate.main(
