@@ -37,7 +37,7 @@ def model_kind(params: Params, model: str) -> str:
     """Return the key of KINDS for a model of params."""
     if model in params.pruned:
         return "pruned"
-    return "baseline" if model == "baseline" else params.role(model)
+    return "baseline" if params.baseline_of(model) == model else params.role(model)
 
 
 def beams_chart(params: Params, evidence: Evidence) -> Spec:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from seqkd.config.schema import Params
+from seqkd.config.schema import DistillSettings, Params
 from seqkd.evaluation.measurements import Speed
 from seqkd.reporting import charts, vega
 from seqkd.reporting.results import Results
@@ -96,6 +96,9 @@ def test_separate_keeps_order_and_gap_and_moves_no_more_than_it_must() -> None:
 def test_model_kind_is_what_a_model_is(params: Params) -> None:
     kinds = {"teacher-near": "teacher", "baseline": "baseline", "whole": "student", "prune-0.5": "pruned"}
     assert {model: charts.model_kind(params, model) for model in kinds} == kinds
+    small = DistillSettings(train_text="reference", alpha=0.0, student_size="1x8")
+    sized = params.model_copy(update={"distill": params.distill | {"small": small}})
+    assert charts.model_kind(sized, "small") == "baseline"
 
 
 def test_charts_write_their_numbers_for_dvc(drawn: Path) -> None:
