@@ -150,7 +150,7 @@ def _run_guarded(name: str, arguments: list[str]) -> int:
 
     Everything else is a bug and keeps its traceback.
     """
-    from seqkd.utils import cache_dir, process_control, remote_command
+    from seqkd.utils import cache_dir, process_control, remote_command, torchrun
 
     try:
         os.getcwd()
@@ -180,6 +180,7 @@ def _run_guarded(name: str, arguments: list[str]) -> int:
         _report_error(name, str(stop))
         return 128 + stop.signal
     finally:
+        torchrun.leave()
         cache_dir.collect_garbage(start_time)
     return 0
 

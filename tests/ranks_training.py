@@ -63,6 +63,8 @@ def main() -> int:
     except StoppedError as stop:
         print(stop, file=sys.stderr)
         return 128 + stop.signal
+    finally:
+        torchrun.leave()
     return 0
 
 

@@ -2,13 +2,23 @@
 
 import ast
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from seqkd.config import schema
+from seqkd.config import overlay, schema
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def settings(config: str) -> str:
+    """Return the text of params.yaml with the settings of a file in configs/."""
+    with TemporaryDirectory() as folder:
+        params = Path(shutil.copy(ROOT / "params.yaml", folder))
+        overlay.apply(ROOT / "configs" / f"{config}.yaml", params=params)
+        return params.read_text(encoding="utf-8")
 
 
 @cache

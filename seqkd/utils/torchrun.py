@@ -35,6 +35,15 @@ def is_main() -> bool:
     return world()[0] == 0
 
 
+def leave() -> None:
+    """End this rank's part in torch.distributed, if it has one: its threads would abort a process that ends."""
+    if "torch.distributed" in sys.modules:
+        from torch import distributed
+
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
 def launch(launcher: str, arguments: list[str]) -> None:
     """Run `LAUNCHER -m seqkd ARGUMENTS` to its end; a signal that ends this process ends the ranks too.
 

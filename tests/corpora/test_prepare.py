@@ -3,7 +3,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from source_tree import ROOT
+from source_tree import ROOT, settings
 
 from seqkd.config import records
 from seqkd.config.records import Record
@@ -148,7 +148,7 @@ def test_prepare_refuses_a_broken_recipe_by_file_and_key(tmp_path: Path, text: s
 def test_preprocess_writes_what_the_next_stages_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = (ROOT / "params.yaml").read_text("utf-8").replace("corpora/interface.yaml", "small.yaml")
+    text = settings("interface-de").replace("corpora/interface.yaml", "small.yaml")
     (tmp_path / "params.yaml").write_text(text)
     (tmp_path / "small.yaml").write_text(SMALL)
     shutil.copytree(ROOT / "corpora", tmp_path / "corpora")
@@ -168,7 +168,7 @@ def test_preprocess_writes_what_the_next_stages_read(
 def test_preprocess_tells_where_dev_and_test_come_from_and_what_it_does_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = (ROOT / "params.yaml").read_text("utf-8").replace("corpora/interface.yaml", "own")
+    text = settings("interface-de").replace("corpora/interface.yaml", "own")
     (tmp_path / "params.yaml").write_text(text)
     (tmp_path / "own").mkdir()
     for name, count in (("train", 40), ("valid", 3), ("newstest", 2)):

@@ -166,10 +166,11 @@ def test_dvc_metrics_have_two_levels_and_two_decimals(all_results: Results, para
     assert metrics["prune-0.9"] == {"bleu_1": 20.0, "bleu_5": 20.5}
 
 
-def test_dvc_metrics_of_the_projects_own_rows_have_at_most_forty_leaves() -> None:
+def test_dvc_metrics_of_the_projects_own_rows_have_few_leaves() -> None:
     own = load.params(ROOT / "params.yaml")
     beams = len(own.evaluate.beams)
-    assert len(own.models) * (beams + 1) + len(own.prune.ratios) * beams + beams <= 40
+    leaves = len(own.models) * (beams + 1) + len(own.prune.ratios) * beams + beams
+    assert leaves <= 45  # dvc metrics diff is read line by line
 
 
 def test_headline_names_the_best_student_and_the_gap_it_closes(all_results: Results, params: Params) -> None:

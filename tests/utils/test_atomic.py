@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import source_tree
 import torch
 from source_tree import ROOT
 
@@ -190,7 +191,7 @@ def test_describe_os_error_is_none_where_a_user_has_no_remedy() -> None:
 
 # On a disk that is really full.
 
-SETTINGS = (ROOT / "params.yaml").read_text(encoding="utf-8")
+SETTINGS = source_tree.settings("interface-de")
 
 
 @pytest.fixture
