@@ -97,6 +97,7 @@ def make_project(project: Path, *, beam: int, seconds: int, processes: int, lang
     source, target = languages.split(",")
     params["data"] |= {"corpus": "corpus", "source": source, "target": target}
     params["data"].pop("monolingual", None)
+    params["student"]["size"] = "2x64"
     params["teacher"] = params["student"]
     params |= {"decode": {"lists": {"beam": beam}}, "select": {"near": {"nbest": "lists", "metric": "bleu"}}}
     params |= {"mix": {}, "distill": {"whole": {"train_text": "near", "alpha": 0.0}}, "finetune": {}}
