@@ -146,7 +146,7 @@ def watch(running: "subprocess.Popen[bytes]", sign: str | None, project: Path, s
         if sign and end == float("inf") and any(project.glob(sign)):
             end = time.monotonic() + seconds
         if time.monotonic() > end:
-            running.send_signal(signal.SIGINT)
+            running.send_signal(signal.SIGTERM)  # a shell lets what it starts in the background ignore SIGINT
             end = float("inf")
             sign = None
         time.sleep(INTERVAL)
