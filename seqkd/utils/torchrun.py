@@ -37,11 +37,9 @@ def is_main() -> bool:
 
 def leave() -> None:
     """End this rank's part in torch.distributed, if it has one: its threads would abort a process that ends."""
-    if "torch.distributed" in sys.modules:
-        from torch import distributed
-
-        if distributed.is_available() and distributed.is_initialized():
-            distributed.destroy_process_group()
+    distributed = sys.modules.get("torch.distributed")  # without an import: most commands need no torch
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def launch(launcher: str, arguments: list[str]) -> None:
