@@ -154,14 +154,15 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def dvc_metrics(params: Params, scores: Mapping[str, ModelScores], evidence: Evidence) -> dict[str, dict[str, float]]:
-    """Return BLEU of every model and perplexity of the unpruned ones, in two levels for `dvc metrics diff`.
+    """Return BLEU of every model, in two levels for `dvc metrics diff`, and perplexity of unpruned ones.
 
-    Of the p-values only those of the best student against the baseline: all others stand in the CSV files.
+    Rows with a size of their own have none, so that the list stays short. Of the p-values only those of the best
+    student against the baseline: all others stand in the CSV files.
     """
     metrics = {}
     for model in [*params.models, *params.pruned]:
         values = {f"bleu_{beam}": scores[model].bleu(beam) for beam in params.evaluate.beams}
-        if model in params.models:
+        if model in params.models and params.network_of(model) in (params.teacher, params.student):
             values["perplexity"] = scores[model].perplexity
         metrics[model] = {name: round(value, 2) for name, value in values.items() if value is not None}
     best = evidence.certainty[evidence.best]
