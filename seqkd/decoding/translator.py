@@ -50,7 +50,8 @@ def _described(job: DecodingJob) -> str:
 
 
 @pool.loaded_once
-def _load(folder: Path, device: torch.device) -> Model:
+def _load(folder: Path, device: torch.device, *_packed_for: str) -> Model:
+    """Return a frozen model. _packed_for: precision and backend, which may differ in the next job of a worker."""
     model = checkpoint.load(folder, device)
     model.network.freeze()
     return model
@@ -64,7 +65,8 @@ def _batch_sizer(max_rows: int) -> BatchSizer:
 
 def run(job: DecodingJob) -> list[list[Hypothesis]]:
     """Return every source's n-best list, in order. Raises InputError where the model gives no numbers."""
-    model = _load(job.model, devices.configure(job.machine, job.precision))
+    device = devices.configure(job.machine, job.precision)
+    model = _load(job.model, device, job.precision, job.machine.matmul_backend)
     results = beam_search.decode(
         model.network,
         [model.vocab.encode(source) for source in job.sources],

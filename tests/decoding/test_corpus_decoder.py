@@ -23,6 +23,7 @@ from seqkd.decoding.nbest_cache import NbestCache
 from seqkd.decoding.translator import DecodingJob
 from seqkd.models import checkpoint, lstm
 from seqkd.models.checkpoint import Model
+from seqkd.ops import matmul
 from seqkd.utils import fingerprint
 from seqkd.utils.errors import InputError
 
@@ -93,6 +94,21 @@ def test_corpus_decoder_gives_every_line_the_teachers_own_list(job: DecodingJob,
             assert [item.ids for item in hypotheses] == [item.ids for item in expected]
             assert [item.logprob for item in hypotheses] == [round(item.logprob, 6) for item in expected]
     assert not list(tmp_path.glob(".k3*"))
+
+
+@pytest.mark.parametrize("other", ["precision", "backend"])
+def test_translator_gives_the_same_bits_after_a_job_of_another_precision_or_backend(
+    job: DecodingJob, other: str
+) -> None:
+    """A worker of a cluster decodes the training text in bf16, then translates a test set in fp32."""
+    if other == "precision" and not matmul.has_bf16():
+        pytest.skip("this processor has no bfloat16")
+    job = job._replace(sources=_texts(20))
+    machine = job.machine.model_copy(update={"matmul_backend": "torch"})
+    changed = job._replace(precision="bf16") if other == "precision" else job._replace(machine=machine)
+    alone = translator.run(job)
+    assert translator.run(changed) != alone, "both jobs are computed alike here"
+    assert translator.run(job) == alone
 
 
 def test_corpus_decoder_decodes_only_the_new_lines_of_a_text_that_grew(job: DecodingJob, tmp_path: Path) -> None:
