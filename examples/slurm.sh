@@ -12,7 +12,7 @@
 
 set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:?start this with sbatch}"
-export PATH="$PWD/.venv/bin:$PATH"
+export PATH="$PWD/.venv/bin:$PATH" DASK_LOGGING__DISTRIBUTED=warning TORCH_CPP_LOG_LEVEL=ERROR
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 file=.dvc/tmp/scheduler.json
 mkdir -p .dvc/tmp
@@ -26,7 +26,8 @@ if [ "${1:-}" = teacher ]; then
   dvc commit --force train@teacher
 fi
 
-# On the first node the scheduler; on every node a worker a core, which decode and select, and one that trains.
+# On the first node the scheduler; on every node a worker a core, which decode and select, and one that trains. They
+# end with this script; srun then says that they were killed.
 trap 'kill $(jobs -p)' EXIT
 srun --overlap --nodes=1 --ntasks=1 --nodelist="$first" \
   dask scheduler --host "$first" --port 8786 --scheduler-file "$file" --no-dashboard &
