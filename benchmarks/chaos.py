@@ -297,7 +297,8 @@ def main(
             network.add("client")
         cluster = Local(scratch, environment=environment, network=network)
         stack.enter_context(cluster.stack)
-        there = project(scratch / "project", text, model, beam=beam, cluster=cluster.address)
+        own = 2 if overhead else 1  # processes that write the lists, beside the workers
+        there = project(scratch / "project", text, model, beam=beam, cluster=cluster.address, processes=own)
         run = Run(there, environment, network)
         if overhead:
             compare_speed(run, cluster, project(scratch / "pool", text, model, beam=beam, processes=2), rounds)

@@ -16,7 +16,11 @@ from pathlib import Path
 from benchmarks.namespaces import Network
 
 ROOT = Path(__file__).resolve().parent.parent
-ENVIRONMENT = {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests"))), "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {
+    "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests"))),
+    "OMP_NUM_THREADS": "1",
+    "DASK_CONFIG": str(ROOT / "examples" / "dask.yaml"),
+}
 START = 60.0  # seconds for a scheduler to listen
 PORT = 8786  # of the scheduler in a network of its own
 Process = subprocess.Popen[bytes]

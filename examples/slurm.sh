@@ -12,7 +12,8 @@
 
 set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:?start this with sbatch}"
-export PATH="$PWD/.venv/bin:$PATH" DASK_LOGGING__DISTRIBUTED=warning TORCH_CPP_LOG_LEVEL=ERROR
+export PATH="$PWD/.venv/bin:$PATH" DASK_CONFIG=examples/dask.yaml
+export DASK_LOGGING__DISTRIBUTED=warning TORCH_CPP_LOG_LEVEL=ERROR
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 file=.dvc/tmp/scheduler.json
 mkdir -p .dvc/tmp

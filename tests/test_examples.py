@@ -4,8 +4,10 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -35,6 +37,22 @@ def test_slurm_file_is_a_script() -> None:
     settings = re.findall(r"^#SBATCH (--[a-z-]+)=\S+$", SCRIPT, re.MULTILINE)
     assert settings == ["--job-name", "--nodes", "--ntasks-per-node", "--cpus-per-task", "--time", "--output"]
     assert SCRIPT.index("#SBATCH") < SCRIPT.index("\nset ")  # sbatch reads no more of them behind a command
+
+
+def test_dask_file_changes_settings_that_dask_has() -> None:
+    distributed = pytest.importorskip("distributed", reason="needs the extra cluster")
+    known = yaml.safe_load((Path(distributed.__file__).parent / "distributed.yaml").read_text(encoding="utf-8"))
+    for path, value in leaves(yaml.safe_load((EXAMPLES / "dask.yaml").read_text(encoding="utf-8"))):
+        assert dict(leaves(known))[path] != value, path
+
+
+def leaves(tree: dict[str, Any], *above: str) -> Iterator[tuple[tuple[str, ...], object]]:
+    """Yield the settings of a tree, each with its keys."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, *above, key)
+        else:
+            yield (*above, key), value
 
 
 def test_compose_file_has_a_scheduler_three_workers_and_the_pipeline_in_one_folder() -> None:
