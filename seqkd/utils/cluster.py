@@ -8,6 +8,7 @@ time: its tasks run again on another one. Results come in the order of the items
 import hashlib
 import logging
 import os
+import pickle
 import platform
 import sys
 import time
@@ -137,7 +138,7 @@ class _Connection:
         from distributed.client import FutureCancelledError
 
         try:
-            return self._wait(future)
+            return pickle.loads(self._wait(future))
         except KilledWorker as error:
             raise died(what, error) from None
         except FutureCancelledError as error:
@@ -235,8 +236,11 @@ def died(what: str, error: "KilledWorker") -> InputError:
     )
 
 
-def run(serialized: tuple[Any, Any], common: Files) -> Any:
-    """Compute a task's function of its item, on a worker, in a folder that holds the task's files."""
+def run(serialized: tuple[Any, Any], common: Files) -> bytes:
+    """Compute a task's function of its item, on a worker, in a folder that holds the task's files.
+
+    Return the result pickled: of anything else Dask looks at each element.
+    """
     from distributed import get_worker
     from distributed.protocol.serialize import deserialize
 
@@ -256,7 +260,7 @@ def run(serialized: tuple[Any, Any], common: Files) -> Any:
         write(folder, common)
         write(folder, task.files)
         os.chdir(folder)
-        return task.function(task.item)
+        return pickle.dumps(task.function(task.item))
     except (OSError, MemoryError, RuntimeError) as error:
         if sentence := _refused(error, folder, common | task.files):
             raise InputError(f"{host}: {sentence}") from None
