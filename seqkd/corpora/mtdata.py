@@ -96,7 +96,8 @@ def fetch(entry: "Entry", downloads: Path, pinned: Mapping[str, str]) -> tuple[o
     """
     from mtdata.cache import Cache
 
-    tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)  # no member can be written outside
+    if _can_unpack_safely():
+        tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)  # no member can be written outside
     cache, name = Cache(downloads / "mtdata"), entry.filename if isinstance(entry.url, str) else None
     urls = [entry.url] if isinstance(entry.url, str) else list(entry.url)
     try:
@@ -108,6 +109,8 @@ def fetch(entry: "Entry", downloads: Path, pinned: Mapping[str, str]) -> tuple[o
                     f"{packed[url]}: sha256 is {checksum}, but the recipe pins {pinned[url]}; delete it and run again."
                 )
             _refuse_page(packed[url])
+            if tarfile.is_tarfile(packed[url]) and not _can_unpack_safely():
+                raise InputError(f"{packed[url]}: this Python would unpack it to any place; use 3.11.4 or newer.")
         files = cache.get_entry(entry)
     except (OSError, AssertionError, tarfile.TarError) as error:
         if isinstance(error, OSError) and error.errno in FULL:
@@ -119,6 +122,11 @@ def fetch(entry: "Entry", downloads: Path, pinned: Mapping[str, str]) -> tuple[o
         ) from None
     licence = "not stated by mtdata; see the corpus's own page"
     return files, {"corpus": str(entry.did), "addresses": urls, "sha256": checksums, "licence": licence}
+
+
+def _can_unpack_safely() -> bool:
+    """Return whether Python keeps a tar archive's members inside the folder, as from 3.11.4 on."""
+    return hasattr(tarfile, "data_filter")
 
 
 def _refuse_page(path: object) -> None:

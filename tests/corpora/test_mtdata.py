@@ -138,6 +138,18 @@ def _talks(*rows: tuple[str, str]) -> bytes:
     return "".join(lines).encode()
 
 
+def test_fetch_refuses_an_archive_where_python_would_unpack_it_to_any_place(
+    downloads: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, packed = _recipe("ted-th-en.yaml"), BytesIO()
+    tarfile.open(fileobj=packed, mode="w:gz").close()
+    _downloaded(recipe.train[0], downloads, packed.getvalue())
+    monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    with pytest.raises(InputError, match=r"use 3\.11\.4 or newer"):
+        mtdata_corpus.prepare(recipe, source="th", target="en", seed=7, downloads=downloads)
+
+
+@pytest.mark.skipif(not hasattr(tarfile, "data_filter"), reason="Python before 3.11.4")
 def test_prepare_swaps_an_archives_columns_and_leaves_out_missing_translations(downloads: Path) -> None:
     recipe = _recipe("ted-th-en.yaml")
     packed = BytesIO()
