@@ -8,7 +8,6 @@ time: its tasks run again on another one. Results come in the order of the items
 import hashlib
 import logging
 import os
-import pickle
 import platform
 import sys
 import time
@@ -136,9 +135,10 @@ class _Connection:
         """Return a task's result. Raise _LostSchedulerError where the scheduler does not answer any more."""
         from distributed import KilledWorker
         from distributed.client import FutureCancelledError
+        from distributed.protocol.serialize import deserialize
 
         try:
-            return pickle.loads(self._wait(future))
+            return deserialize(*self._wait(future))  # type: ignore[no-untyped-call]
         except KilledWorker as error:
             raise died(what, error) from None
         except FutureCancelledError as error:
@@ -236,13 +236,13 @@ def died(what: str, error: "KilledWorker") -> InputError:
     )
 
 
-def run(serialized: tuple[Any, Any], common: Files) -> bytes:
+def run(serialized: tuple[Any, Any], common: Files) -> tuple[Any, Any]:
     """Compute a task's function of its item, on a worker, in a folder that holds the task's files.
 
-    Return the result pickled: of anything else Dask looks at each element.
+    Return the result serialized: of anything else Dask looks at each element, more than once.
     """
     from distributed import get_worker
-    from distributed.protocol.serialize import deserialize
+    from distributed.protocol.serialize import deserialize, serialize
 
     task: Task = deserialize(*serialized)  # type: ignore[no-untyped-call]
     worker = get_worker()
@@ -260,7 +260,7 @@ def run(serialized: tuple[Any, Any], common: Files) -> bytes:
         write(folder, common)
         write(folder, task.files)
         os.chdir(folder)
-        return pickle.dumps(task.function(task.item))
+        return serialize(task.function(task.item))
     except (OSError, MemoryError, RuntimeError) as error:
         if sentence := _refused(error, folder, common | task.files):
             raise InputError(f"{host}: {sentence}") from None
