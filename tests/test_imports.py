@@ -44,7 +44,7 @@ HOMES = {  # library: the files of seqkd/ that may import it; stages/ may import
     "safetensors": {"models/checkpoint", "training/training_state"},
     "starlette": {"demo/server"},
     "uvicorn": {"demo/server"},
-    "distributed": {"utils/cluster", "utils/remote_command"},
+    "distributed": {"utils/cluster", "utils/cluster_worker", "utils/remote_command"},
     "dask": set[str](),
     "tqdm": {"utils/progress"},
     "lxml": {"corpora/tmx"},

@@ -1,6 +1,7 @@
 """README's first table and its sentences on significance are those of the committed Table 1."""
 
 import re
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -24,3 +25,27 @@ def test_readme_begins_with_the_numbers_of_table_1() -> None:
     stated = re.findall(r"^\| ([\w-]+) \| ([\d.]+)M \| ([\d.]+) \| ([\d.]+) \|", (ROOT / "README.md").read_text(), re.M)
     rows = zip(table["model"], table["parameters"], table["bleu_1"], table["bleu_5"], strict=True)
     assert stated == [(model, f"{size / 1e6:.2f}", f"{one:.1f}", f"{five:.1f}") for model, size, one, five in rows]
+
+
+def test_readme_says_of_the_best_student_what_the_tables_say() -> None:
+    text = " ".join((ROOT / "README.md").read_text().split())
+    table = pd.read_csv(ROOT / "reports" / "table1.csv").set_index("model")
+    of: dict[str, dict[str, Any]] = table.to_dict("index")  # type: ignore[assignment]
+    best, baseline = of["seq_kd-word_kd"], of["baseline"]
+    gains = [f"{best[score] - baseline[score]:.1f}" for score in ("bleu_1", "bleu_5")]
+    closed = [f"{best[share]:.0%}".replace("%", " %") for share in ("closed_1", "closed_5")]
+    said = (
+        "The best student, seq_kd-word_kd, gains {} BLEU greedy and {} with beam 5 over the baseline: {} and {} of the"
+    )
+    assert said.format(*gains, *closed) in text
+    lost = [of["teacher"]["bleu_5"] - of[model]["bleu_1"] for model in ("seq_kd-word_kd", "seq_kd-small")]
+    assert re.search(r"at a loss of {:.1f} BLEU \(ladder\); .* at a loss of {:.1f} \(Table 2\)".format(*lost), text)
+
+
+def test_readme_says_of_three_seeds_what_their_tables_say() -> None:
+    rows = pd.read_csv(ROOT / "reports" / "results" / "default" / "table1.csv")
+    assert rows["seed"].nunique() == 3
+    mean = rows.groupby("model")[["bleu_1", "bleu_5"]].mean()
+    greedy, beam = mean.loc["seq_kd-word_kd"] - mean.loc["baseline"]
+    said = f"[docs/results.md](docs/results.md)): on average the best student gains {greedy:.1f} BLEU"
+    assert f"{said} greedy and {beam:.1f} with beam 5" in " ".join((ROOT / "README.md").read_text().split())

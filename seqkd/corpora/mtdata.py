@@ -109,7 +109,7 @@ def fetch(entry: "Entry", downloads: Path, pinned: Mapping[str, str]) -> tuple[o
                     f"{packed[url]}: sha256 is {checksum}, but the recipe pins {pinned[url]}; delete it and run again."
                 )
             _refuse_page(packed[url])
-            if tarfile.is_tarfile(packed[url]) and not _can_unpack_safely():
+            if not _can_unpack_safely() and tarfile.is_tarfile(packed[url]):
                 raise InputError(f"{packed[url]}: this Python would unpack it to any place; use 3.11.4 or newer.")
         files = cache.get_entry(entry)
     except (OSError, AssertionError, tarfile.TarError) as error:

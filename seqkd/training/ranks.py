@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, distributed
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
-from seqkd.utils import cluster, torchrun
+from seqkd.utils import machine_identity, torchrun
 from seqkd.utils.errors import InputError
 
 START_SECONDS = 120.0  # for all ranks to come
@@ -107,9 +107,9 @@ def connect(job: str, device: torch.device, *, mixed: bool) -> Ranks:
     if not distributed.is_initialized():
         _start(rank, world_size, device)
     found: list[Any] = [None] * world_size
-    distributed.all_gather_object(found, (platform.node(), job, cluster.identity(__name__)))
+    distributed.all_gather_object(found, (platform.node(), job, machine_identity.of(__name__)))
     for other, (host, _, identity) in enumerate(found):
-        cluster.check(None if mixed else found[0][2], identity, host=f"{host} (rank {other}, against rank 0)")
+        machine_identity.check(None if mixed else found[0][2], identity, host=f"{host} (rank {other}, against rank 0)")
     for other, (host, its_job, _) in enumerate(found):
         if its_job != found[0][1]:
             raise InputError(

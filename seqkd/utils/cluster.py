@@ -5,23 +5,19 @@ pure function of its item and of files, which travel with it, so a worker needs 
 time: its tasks run again on another one. Results come in the order of the items.
 """
 
-import hashlib
 import logging
-import os
-import platform
 import sys
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from seqkd.utils import fingerprint
-from seqkd.utils.errors import FULL, InputError, describe_os_error, is_out_of_memory
+from seqkd.utils import machine_identity, sent_files
+from seqkd.utils.cluster_worker import Task, deserialize, function_module, serialize
+from seqkd.utils.errors import InputError
 
 if TYPE_CHECKING:
     from distributed import Client, KilledWorker
@@ -31,14 +27,9 @@ R = TypeVar("R")
 
 CONNECT = 10.0  # seconds for an answer of the scheduler
 WAIT = 60.0  # seconds for a first worker, and for a scheduler that was lost
-PACKAGES = ("numpy", "numba", "llvmlite", "torch", "sentencepiece", "sacrebleu")  # those that compute results
 # A worker ends when it cannot read a function that it is sent, as one of another version cannot. A text it can read:
 # then it is the task that fails, and says why.
-CALL = "__import__('seqkd.utils.cluster', fromlist=['run']).run(task, files)"
-FOLDER = "seqkd"  # of the files that travelled, in a worker's scratch folder
-
-Files = dict[str, bytes]  # path, as the tasks name it -> content
-Identity = dict[str, str]  # what decides a result's bits -> what a machine has
+CALL = "__import__('seqkd.utils.cluster_worker', fromlist=['run']).run(task, files)"
 
 
 class Cluster(NamedTuple):
@@ -55,16 +46,6 @@ class SharedWork(NamedTuple):
     inputs: Sequence[Path] = ()  # files and folders, below this folder, that the function reads for all items
     own_inputs: Callable[[Any], Sequence[Path]] = lambda _: ()  # those for one item
     describe: Callable[[Any], str] = lambda _: "a part of the work"  # what an item is, for errors
-
-
-class Task(NamedTuple):
-    """What a worker gets besides the files of all tasks."""
-
-    function: Callable[[Any], Any]
-    item: Any
-    files: Files  # of this item alone
-    folder: str  # the name of the folder for the files of all tasks
-    expected: Identity | None  # what the worker must be; None: anything
 
 
 def map_ordered(function: Callable[[T], R], items: Iterable[T], shared: SharedWork) -> Iterator[R]:
@@ -107,9 +88,9 @@ class _Connection:
 
     def __init__(self, function: Callable[[Any], Any], shared: SharedWork) -> None:
         self.address, self.function, self.shared = shared.cluster.address, function, shared
-        self.common = read(shared.inputs)
-        self.folder = digest(self.common)
-        self.expected = None if shared.cluster.mixed else identity(function_module(function))
+        self.common = sent_files.read(shared.inputs)
+        self.folder = sent_files.digest(self.common)
+        self.expected = None if shared.cluster.mixed else machine_identity.of(function_module(function))
         self.client = connect(self.address)
         self.files = self._send_files()
 
@@ -126,19 +107,16 @@ class _Connection:
             return self.client.submit(dict, self.common, key=f"seqkd-files-{self.folder}")
 
     def submit(self, item: Any) -> Any:
-        from distributed.protocol.serialize import serialize
-
-        task = Task(self.function, item, read(self.shared.own_inputs(item)), self.folder, self.expected)
+        task = Task(self.function, item, sent_files.read(self.shared.own_inputs(item)), self.folder, self.expected)
         return self.client.submit(eval, CALL, {"task": serialize(task), "files": self.files}, pure=False)
 
     def result(self, future: Any, what: str) -> Any:
         """Return a task's result. Raise _LostSchedulerError where the scheduler does not answer any more."""
         from distributed import KilledWorker
         from distributed.client import FutureCancelledError
-        from distributed.protocol.serialize import deserialize
 
         try:
-            return deserialize(*self._wait(future))  # type: ignore[no-untyped-call]
+            return deserialize(self._wait(future))
         except KilledWorker as error:
             raise died(what, error) from None
         except FutureCancelledError as error:
@@ -164,10 +142,10 @@ class _Connection:
 
     def _other_version(self) -> str | None:
         """Return the address of a worker that cannot read a task; None: all can."""
-        from distributed.protocol.serialize import deserialize, serialize
+        from distributed.protocol.serialize import deserialize_bytes
 
         task = serialize(Task(self.function, None, {}, self.folder, None))
-        found = self.client.run(deserialize, *task, on_error="return")
+        found = self.client.run(deserialize_bytes, task, on_error="return")
         return next((address for address, result in found.items() if isinstance(result, Exception)), None)
 
     def renew(self) -> None:
@@ -234,125 +212,3 @@ def died(what: str, error: "KilledWorker") -> InputError:
         f"{what}: the workers died of it, the last was {error.last_worker.address}; look at the workers' own messages,"
         " perhaps start fewer of them (--nworkers) as memory ran out, and run the command again."
     )
-
-
-def run(serialized: tuple[Any, Any], common: Files) -> tuple[Any, Any]:
-    """Compute a task's function of its item, on a worker, in a folder that holds the task's files.
-
-    Return the result serialized: of anything else Dask looks at each element, more than once.
-    """
-    from distributed import get_worker
-    from distributed.protocol.serialize import deserialize, serialize
-
-    task: Task = deserialize(*serialized)  # type: ignore[no-untyped-call]
-    worker = get_worker()
-    host = platform.node() or worker.address
-    if worker.state.nthreads != 1:
-        raise InputError(
-            f"{host}: the worker has {worker.state.nthreads} threads; start it with --nthreads 1, and --nworkers for "
-            "more than one."
-        )
-    check(task.expected, identity(function_module(task.function)), host=host)
-    folder = Path(worker.local_directory).absolute() / FOLDER / task.folder
-    before = Path.cwd()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write(folder, common)
-        write(folder, task.files)
-        os.chdir(folder)
-        return serialize(task.function(task.item))
-    except (OSError, MemoryError, RuntimeError) as error:
-        if sentence := _refused(error, folder, common | task.files):
-            raise InputError(f"{host}: {sentence}") from None
-        raise
-    finally:
-        os.chdir(before)
-        for name in task.files:
-            (folder / name).unlink(missing_ok=True)
-
-
-def _refused(error: Exception, folder: Path, files: Files) -> str | None:
-    """Return what a worker's system refused, with the remedy, as one sentence; None: it is no fault of the system."""
-    if isinstance(error, OSError) and error.errno in FULL:
-        return (
-            f"no space for the {sum(map(len, files.values())) / 1e6:,.0f} MB of the work's files in {folder}; make "
-            "room there, or start the worker with another --local-directory."
-        )
-    if is_out_of_memory(error):
-        return "memory ran out; start fewer workers there (--nworkers), or raise their limit (ulimit -v)."
-    return describe_os_error(error) if isinstance(error, OSError) else None
-
-
-def check(expected: Identity | None, found: Identity, *, host: str) -> None:
-    """Raise InputError, with the machine's name, for a worker that would compute other bits."""
-    if expected is None or found == expected:
-        return
-    name = next(name for name in expected if found.get(name) != expected[name])
-    raise InputError(
-        f"{host}: its {name} is {found.get(name)}, here it is {expected[name]}, so results would differ; make the "
-        "two the same, or set mixed: true in machine.yaml to accept other last bits."
-    )
-
-
-@cache
-def identity(module: str) -> Identity:
-    """Return what decides the bits that a function of a module computes: code, packages, processor."""
-    found = {"version of seqkd's code": fingerprint.of(module) if module.startswith("seqkd.") else module}
-    found |= {f"version of {name}": _version(name) for name in PACKAGES}
-    try:
-        from llvmlite import binding
-    except ModuleNotFoundError:  # the packages' versions tell
-        return found
-    features = sorted(name for name, has in binding.get_host_cpu_features().items() if has)
-    arithmetic = hashlib.blake2b(" ".join(features).encode(), digest_size=4).hexdigest()
-    return found | {"processor": f"{binding.get_host_cpu_name()} ({arithmetic})"}
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "none"
-
-
-def function_module(function: Callable[..., Any]) -> str:
-    """Return the name of the module of a function, also of a partial one."""
-    return str(getattr(getattr(function, "func", function), "__module__", ""))
-
-
-def read(paths: Iterable[Path]) -> Files:
-    """Return the content of files, and of the files in folders. Raise InputError for a path outside this folder."""
-    files: Files = {}
-    for path in paths:
-        for each in sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]:
-            if each.is_absolute() or ".." in each.parts:
-                raise InputError(
-                    f"{each}: only files below this folder can be sent to a cluster's workers; "
-                    "copy it here, or take cluster out of machine.yaml."
-                )
-            files[str(each)] = each.read_bytes()
-    return files
-
-
-def write(folder: Path, files: Files) -> None:
-    """Write files into a folder unless they are there; a file is whole or absent."""
-    for name, content in files.items():
-        path = folder / name
-        if not (path.exists() and path.stat().st_size == len(content)):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f"{path.name}.{os.getpid()}")
-            try:
-                partial.write_bytes(content)
-                partial.replace(path)
-            except OSError:
-                partial.unlink(missing_ok=True)
-                raise
-
-
-def digest(files: Files) -> str:
-    """Return 32 hexadecimal digits of the names and contents of files."""
-    content = hashlib.blake2b(digest_size=16)
-    for name, data in sorted(files.items()):
-        content.update(f"{name} {len(data)}\n".encode())
-        content.update(data)
-    return content.hexdigest()

@@ -14,9 +14,10 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from seqkd.utils import cluster, process_control
-from seqkd.utils.cluster import Cluster, Identity
+from seqkd.utils import cluster, machine_identity, process_control
+from seqkd.utils.cluster import Cluster
 from seqkd.utils.errors import InputError
+from seqkd.utils.machine_identity import Identity
 
 ELSEWHERE = "SEQKD_ELSEWHERE"  # set by `seqkd grid` where machine.yaml names a cluster
 TRAININGS = {"train", "distill", "finetune", "prune"}  # stages; all others either divide their lines or are short
@@ -50,7 +51,7 @@ def run(argv: list[str], workers: Cluster) -> int:
     from distributed.comm.core import CommClosedError
 
     stage = os.environ.get(process_control.STAGE_VARIABLE, "")
-    expected = None if workers.mixed else cluster.identity(RESOURCE)
+    expected = None if workers.mixed else machine_identity.of(RESOURCE)
     client = cluster.connect(workers.address)
     try:
         where = workers.address if "://" in workers.address else f"--scheduler-file {workers.address}"
@@ -87,7 +88,7 @@ def execute(command: Command) -> tuple[int, str, str]:
             f"{host}: there is no {folder}/params.yaml; trainings on several machines need one folder that all of them "
             "see under the same path, such as one on NFS."
         )
-    cluster.check(command.expected, cluster.identity(RESOURCE), host=host)
+    machine_identity.check(command.expected, machine_identity.of(RESOURCE), host=host)
     environment = {name: value for name, value in os.environ.items() if name != ELSEWHERE}
     if command.stage:  # so the command ends when this worker does
         environment[process_control.STAGE_VARIABLE] = command.stage

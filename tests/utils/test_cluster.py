@@ -9,11 +9,12 @@ from pathlib import Path
 
 import cluster_work
 import pytest
+import torch
 from source_tree import ROOT
 
 from benchmarks.local_cluster import Local, kill
 from seqkd.data import words
-from seqkd.utils import cluster
+from seqkd.utils import cluster, cluster_worker, machine_identity
 from seqkd.utils.cluster import Cluster, SharedWork
 from seqkd.utils.errors import InputError
 
@@ -49,6 +50,15 @@ def test_results_come_in_the_order_of_the_items_while_workers_and_the_scheduler_
     local.start_worker()
     found += list(results)
     assert found == [2 * number for number in range(120)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.int64])
+def test_arrays_of_any_type_travel(dtype: torch.dtype) -> None:
+    tensor = torch.arange(5).to(dtype)
+    back = cluster_worker.deserialize(cluster_worker.serialize([tensor, tensor[:0]]))
+    assert torch.equal(back[0], tensor)
+    assert [part.dtype for part in back] == [dtype, dtype]
+    assert back[1].numel() == 0
 
 
 def test_files_travel_to_the_workers(local: Local) -> None:
@@ -96,21 +106,21 @@ def test_a_worker_without_space_is_named(limit: str, local: Local) -> None:
 
 
 def test_a_worker_of_another_version_or_processor_is_refused_unless_mixed() -> None:
-    here = cluster.identity("seqkd.utils.pool")
-    cluster.check(here, dict(here), host="other")
-    cluster.check(None, {}, host="other")
+    here = machine_identity.of("seqkd.utils.pool")
+    machine_identity.check(here, dict(here), host="other")
+    machine_identity.check(None, {}, host="other")
     with pytest.raises(InputError, match=r"^other: its version of numba is 0\.1, here it is \S+, so results would dif"):
-        cluster.check(here, here | {"version of numba": "0.1"}, host="other")
+        machine_identity.check(here, here | {"version of numba": "0.1"}, host="other")
     with pytest.raises(
         InputError, match=r"^other: its processor is i386, here it is .*; make the two the same, or set"
     ):
-        cluster.check(here, here | {"processor": "i386"}, host="other")
+        machine_identity.check(here, here | {"processor": "i386"}, host="other")
 
 
 @pytest.mark.parametrize("version", ["another", "older"])
 def test_a_worker_of_another_version_is_named(version: str, local: Local) -> None:
     shutil.copytree(ROOT / "seqkd", "other/seqkd", ignore=shutil.ignore_patterns("__pycache__"))
-    edited = Path("other/seqkd/data/words.py" if version == "another" else "other/seqkd/utils/cluster.py")
+    edited = Path("other/seqkd/data/words.py" if version == "another" else "other/seqkd/utils/cluster_worker.py")
     edited.write_text(edited.read_text().replace("class Task(", "class Before(") + "ANOTHER = True\n")
     local.environment["PYTHONPATH"] = str(Path("other").absolute())
     local.start_worker()
