@@ -5,6 +5,7 @@ import gc
 import platform
 from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -66,11 +67,20 @@ def of_workers(machine: Machine) -> Machine:
     return machine.model_copy(update={"cluster": None, "commands": {}, "processes": 1, "device": device})
 
 
+@cache
+def cpuinfo() -> str:
+    """Return /proc/cpuinfo, Linux's description of the processor; on other systems an empty string."""
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
 def device_name(device: torch.device) -> str:
     """Return the name of the GPU, or of the processor, with family and model where several share a name."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    lines = (line.partition(":") for line in matmul.cpuinfo().splitlines())
+    lines = (line.partition(":") for line in cpuinfo().splitlines())
     values = {key.strip(): value.strip() for key, _, value in lines}
     name = values.get("model name") or platform.processor() or platform.machine()
     return f"{name} (family {values['cpu family']}, model {values['model']})" if "cpu family" in values else name

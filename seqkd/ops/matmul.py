@@ -3,10 +3,10 @@
 - On a CPU, seqkd's own compiled loops (`seqkd.ops.cpu.gemm`): as fast as the processor multiplies and adds, from a
   dozen rows on, where a library needs hundreds. torch's library, as a rule MKL, chooses AVX2 kernels on AMD, up to 2.3
   times slower.
-- bf16 on a CPU that has it: inputs are rounded to bfloat16, sums and results are fp32, about twice as fast on Zen 5.
-  Intel's matrix tiles (AMX) compute it where there are any (`seqkd.ops.cpu.gemm_tiles`); Intel's processors without
-  them take as long as for fp32 or longer. All sizes use the same kind of product, so a row's bits depend on no other
-  row. torch rounds results and changes kernels with the size, so it is used only for `matmul_backend: torch`.
+- bf16 on a CPU: inputs are rounded to bfloat16, sums and results are fp32. About twice as fast on Zen 5; Intel's matrix
+  tiles (AMX) compute it where there are any (`seqkd.ops.cpu.gemm_tiles`); other processors compute it as fp32, from
+  weights of half the size. All sizes use the same kind of product, so a row's bits depend on no other row. torch rounds
+  results and changes kernels with the size, so it is used only for `matmul_backend: torch`.
 - bf16 on a GPU: inputs are rounded, sums and results are fp32, as on a CPU (before torch 2.8 results are rounded too,
   except the logits, whose products are fp32).
 - int8: for the search of a model that was exported so, on a processor that has it, up to twice as fast again. The
@@ -16,8 +16,6 @@ The choice follows the processor and the sizes, never a timing, so that a run re
 """
 
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -37,23 +35,9 @@ _own = True
 _bf16 = False
 
 
-@cache
-def cpuinfo() -> str:
-    """Return /proc/cpuinfo, Linux's description of the processor; on other systems an empty string."""
-    try:
-        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return ""
-
-
-def has_bf16() -> bool:
-    """Return whether the processor multiplies bfloat16, by vectors or by tiles that seqkd may use."""
-    return bool(target.HAS_BF16) or amx.usable("bf16")
-
-
 def bf16_is_faster() -> bool:
-    """Return whether this CPU's products are faster in bfloat16 than in float32: by tiles, or by AMD's vectors."""
-    return amx.usable("bf16") or (has_bf16() and "AuthenticAMD" in cpuinfo())
+    """Return whether this CPU's products are faster in bfloat16 than in float32: by tiles, or by long vectors."""
+    return amx.usable("bf16") or target.LANES == 16
 
 
 def supports_int8(hidden: int) -> bool:
@@ -82,17 +66,13 @@ def describe_backend() -> str:
     backend = "seqkd's own loops" if _own else "torch"
     if _own and uses_tiles():
         backend += " and matrix tiles (AMX)"
-    described = f"matrix products by {backend}, {'bfloat16' if _bf16 and has_bf16() else 'float32'}"
+    described = f"matrix products by {backend}, {'bfloat16' if _bf16 else 'float32'}"
     return f"{described}; {cost}" if (cost := precision_cost("bf16" if _bf16 else "fp32")) else described
 
 
 def precision_cost(precision: Precision) -> str:
     """Return in words what bf16 costs on this CPU; "" for fp32, and where bf16 is faster."""
-    if precision == "fp32" or bf16_is_faster():
-        return ""
-    if not has_bf16():
-        return "this processor has no bfloat16, so precision bf16 is fp32 here"
-    return "precision bf16 takes longer than fp32 on this processor"
+    return "" if precision == "fp32" or bf16_is_faster() else "precision bf16 is no faster than fp32 on this processor"
 
 
 def matmul_nt(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, keep_fp32: bool = False) -> Tensor:
@@ -128,8 +108,10 @@ def _matmul_by_own_gemm(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tenso
 
 
 def _matmul_by_torch(x: Tensor, weight: Tensor, bias: Tensor | None, *, keep_fp32: bool) -> Tensor:
-    if keep_fp32 or not (_bf16 and has_bf16()):
+    if keep_fp32 or not _bf16:
         return F.linear(x, weight, bias)
+    if not target.HAS_BF16:  # torch would take many times as long
+        return F.linear(x.bfloat16().float(), weight.bfloat16().float(), bias)
     padded = F.pad(x, (0, 0, 0, -len(x) % ROW_MULTIPLE)) if len(x) % ROW_MULTIPLE else x  # torch compiles a kernel for
     out = F.linear(padded.bfloat16(), weight.bfloat16())[: len(x)].float()  # each number of rows
     return out if bias is None else out.add_(bias)
@@ -231,7 +213,7 @@ def pack_panels(weight: Tensor) -> NDArray[Any]:
     if tiles and weight.shape[1] % 2:
         weight = F.pad(weight, (0, 1))
     depth, columns = weight.shape[1], weight.shape[0]
-    pairs = _bf16 and has_bf16() and depth % 2 == 0
+    pairs = _bf16 and depth % 2 == 0
     shape = (-(-columns // packing.PANEL_COLUMNS), depth // 2 if pairs else depth, packing.PANEL_COLUMNS)
     panels = (np.zeros if columns % packing.PANEL_COLUMNS else np.empty)(shape, np.int32 if pairs else np.float32)
     packing.pack(weight.detach().numpy().T, panels)
@@ -239,14 +221,19 @@ def pack_panels(weight: Tensor) -> NDArray[Any]:
 
 
 def _pack_rows(x: NDArray[np.float32], *, like: NDArray[Any]) -> NDArray[Any]:
-    """Return x (rows, in), any strides, packed as these panels are."""
+    """Return x (rows, in), any strides, packed for a product with these panels."""
     if like.dtype == np.float32:
         return x
     rows, depth = x.shape
-    if x.strides[0] < x.strides[1]:
-        transposed = np.empty((depth // 2, rows), np.int32)
-        packing.pack_bf16_rows(x.T, transposed)
-        return transposed.T
+    transposed = x.strides[0] < x.strides[1]
+    if not target.MULTIPLIES_PAIRS:
+        rounded = np.empty_like(x)
+        packing.round_bf16(*((x.T, rounded.T) if transposed else (x, rounded)))
+        return rounded
+    if transposed:
+        packed = np.empty((depth // 2, rows), np.int32)
+        packing.pack_bf16_rows(x.T, packed)
+        return packed.T
     packed = np.empty((rows, depth // 2), np.int32)
     packing.pack_bf16(x, packed)
     return packed

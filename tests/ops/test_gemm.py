@@ -36,6 +36,9 @@ def test_pack_bf16_puts_the_first_number_in_the_lower_half_and_rounds_as_torch_d
     for pairs, low, high in ((across, expected[:, ::2], expected[:, 1::2]), (down, expected[::2], expected[1::2])):
         np.testing.assert_array_equal((pairs << 16).view(np.float32), low)
         np.testing.assert_array_equal((pairs & ~0xFFFF).view(np.float32), high)
+    rounded = np.empty_like(values)
+    packing.round_bf16(values, rounded)
+    np.testing.assert_array_equal(rounded, expected)
 
 
 def test_quantize_u8_packs_four_numbers_in_one_lowest_first_with_zero_at_128() -> None:
@@ -47,7 +50,7 @@ def test_quantize_u8_packs_four_numbers_in_one_lowest_first_with_zero_at_128() -
 @pytest.mark.parametrize("kind", [np.float32, np.int32, np.uint32])
 def test_gemm_gives_a_row_the_same_bits_in_every_micro_kernel(kind: type[np.generic]) -> None:
     if (kind is np.int32 and not target.HAS_BF16) or (kind is np.uint32 and not target.HAS_INT8):
-        pytest.skip("this processor does not multiply such numbers")
+        pytest.skip("this processor has no instruction for such numbers")
     generator, columns = np.random.default_rng(1), packing.PANEL_COLUMNS + 5
     raw = [
         generator.standard_normal(size, np.float32)
@@ -67,6 +70,25 @@ def test_gemm_gives_a_row_the_same_bits_in_every_micro_kernel(kind: type[np.gene
     assert kind is np.uint32 or np.isfinite(alone).all()
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+def test_pairs_that_are_expanded_give_the_bits_of_the_processors_instruction(transposed: bool) -> None:
+    if not target.HAS_BF16:
+        pytest.skip("this processor has no instruction for pairs of bfloat16")
+    draw = np.random.default_rng(1).standard_normal
+    matrix, bias = draw((50, packing.PANEL_COLUMNS), np.float32), draw(packing.PANEL_COLUMNS, np.float32)
+    x = draw((50, 29), np.float32).T if transposed else draw((29, 50), np.float32)
+    panels, pairs = np.empty((1, 25, packing.PANEL_COLUMNS), np.int32), np.empty((29, 25), np.int32)
+    packing.pack(matrix, panels)
+    packing.pack_bf16(x, pairs)
+    rounded = np.empty_like(x)
+    packing.round_bf16(x, rounded)
+    for rows in range(1, 30):
+        by_instruction, expanded = np.empty((2, rows, packing.PANEL_COLUMNS), np.float32)
+        gemm.gemm_packed(pairs[:rows], panels, bias, by_instruction)
+        gemm.gemm_packed(rounded[:rows], panels, bias, expanded)
+        assert expanded.tobytes() == by_instruction.tobytes()
+
+
 WITHOUT_AVX512 = """
 from llvmlite import binding
 binding.get_host_cpu_features = binding.FeatureMap  # it has no features
@@ -81,6 +103,13 @@ for rows, depth, columns in ((1, 3, 5), (7, 20, 16), (101, 33, 45)):
     packing.pack(weight.T, panels)
     gemm.gemm_packed(x, panels, bias, out)
     np.testing.assert_allclose(out, x @ weight.T + bias[:columns], rtol=1e-5, atol=1e-5)
+    if depth % 2 == 0:
+        panels = np.zeros((len(panels), depth // 2, packing.PANEL_COLUMNS), np.int32)
+        packing.pack(weight.T, panels)
+        gemm.gemm_call(x, panels, bias, np.empty((2, 0), np.float32), out)
+        packing.round_bf16(x, x)
+        packing.round_bf16(weight, weight)
+        np.testing.assert_allclose(out, x @ weight.T + bias[:columns], rtol=1e-5, atol=1e-5)
 """
 
 

@@ -36,7 +36,7 @@ def test_linear_equals_torchs_in_values_and_gradients(backend: matmul.Backend, p
     inputs = [tensor.clone().requires_grad_() for tensor in (X, WEIGHT, BIAS)]
     result = matmul.linear(*inputs)
     assert result.shape == (96, 400)
-    if precision == "bf16" and matmul.has_bf16():
+    if precision == "bf16":
         assert float((result.double() - expected).abs().max()) > 1e-3, "nothing was rounded"
     close(result.double(), expected, precision)
     ours = torch.autograd.grad(result.sum() * 0.1, inputs)
@@ -53,7 +53,7 @@ def test_matmul_nt_of_any_shape_and_strides_is_exact_for_the_rounded_inputs(
     rows, depth, columns = shape
     matmul.set_backend("own", precision)
     x, weight, bias = X.flatten()[: rows * depth].view(rows, depth), WEIGHT[:columns, :depth], BIAS[:columns]
-    rounds = precision == "bf16" and matmul.has_bf16() and (depth % 2 == 0 or matmul.uses_tiles())
+    rounds = precision == "bf16" and (depth % 2 == 0 or matmul.uses_tiles())
     exact = [tensor.bfloat16().double() if rounds else tensor.double() for tensor in (x, weight)]
     expected = F.linear(exact[0], exact[1], bias.double())
     for one in (x, x.t().contiguous().t()):

@@ -8,8 +8,11 @@ no other row of x, to the last bit. Sizes: M rows, N columns, K depth, W = PANEL
 
 - The matrix (K, N) is packed into *panels* of W columns each: (P, K, W) float32, (P, K / 2, W) int32 or (P, K / 4, W)
   uint32; x (M, K) accordingly, with any strides.
-- int32 holds a pair of bfloat16 that are adjacent along the depth, which the processor multiplies and adds to float32
-  in one instruction: inputs are rounded, sums and out are not.
+- int32 holds a pair of bfloat16 that are adjacent along the depth: inputs are rounded, sums and out are not. Where the
+  processor is quick at it (MULTIPLIES_PAIRS), x is packed so too, and one instruction multiplies and adds a pair.
+  Elsewhere x is float32, rounded, and the micro-kernel *expands* each pair of a panel to two float32 numbers: as quick
+  as float32, quicker where the matrix comes from far caches, as it has half the size. Both add the second number's
+  product first, so the bits are the same, but for numbers below 1e-38, which the instruction takes for 0.
 - uint32 holds four numbers quantized to 8 bits, unsigned in x and signed in the panels, whose sums are int32 and exact.
 """
 
@@ -22,8 +25,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 from seqkd.ops.cpu.gemm_tiles import multiply
-from seqkd.ops.cpu.packing import PANEL_COLUMNS, VECTORS, dequantize, pack_bf16, quantize_u8
-from seqkd.ops.cpu.target import FAST, FLAGS, LANES
+from seqkd.ops.cpu.packing import PANEL_COLUMNS, VECTORS, dequantize, pack_bf16, quantize_u8, round_bf16
+from seqkd.ops.cpu.target import FAST, FLAGS, LANES, MULTIPLIES_PAIRS
 from seqkd.utils.jit import compiler
 
 jit = compiler(__name__, **FLAGS)
@@ -39,7 +42,8 @@ _FLOATS, _INTS = ir.VectorType(_FLOAT, LANES), ir.VectorType(_INT, LANES)
 class _Operands(NamedTuple):
     """What a micro-kernel reads and writes, as LLVM values; indices and strides count numbers."""
 
-    vector: ir.VectorType  # of x and panel
+    expands: bool  # the panel's pairs of bfloat16 to float32, as x is
+    vector: ir.VectorType  # of the panel
     total: ir.VectorType  # of the sums
     x: ir.Value
     row_stride: ir.Value
@@ -82,7 +86,8 @@ def _micro_kernel(
             return builder.gep(data, [arguments[index]])
 
         operands = _Operands(
-            vector=_FLOATS if x.dtype == types.float32 else _INTS,
+            expands=panels.dtype == types.int32 and x.dtype == types.float32,
+            vector=_FLOATS if panels.dtype == types.float32 else _INTS,
             total=_INTS if x.dtype == types.uint32 else _FLOATS,
             x=pointer(1, 2),
             row_stride=arguments[3],
@@ -122,11 +127,14 @@ def _emit_micro_kernel(builder: Any, operands: _Operands, rows: int) -> None:
     line = builder.mul(k, _INDEX(PANEL_COLUMNS))
     lines = [_load(builder, operands.panel, builder.add(line, _INDEX(v * LANES)), vector) for v in columns]
     _prefetch(builder, builder.gep(operands.prefetch, [builder.mul(k, _INDEX(LANES))]))
-    column, new_sums = builder.gep(operands.x, [builder.mul(k, operands.depth_stride)]), []
-    for r in range(rows):
-        number = builder.load(builder.gep(column, [builder.mul(operands.row_stride, _INDEX(r))]))
-        numbers = _broadcast(builder, number, vector)
-        new_sums.append([_multiply_add(builder, sums[r][v], numbers, lines[v]) for v in columns])
+    new_sums = sums
+    for x_k, lines_k in _expand(builder, k, lines) if operands.expands else [(k, lines)]:
+        column, before_k = builder.gep(operands.x, [builder.mul(x_k, operands.depth_stride)]), new_sums
+        new_sums = []
+        for r in range(rows):
+            number = builder.load(builder.gep(column, [builder.mul(operands.row_stride, _INDEX(r))]))
+            numbers = _broadcast(builder, number, lines_k[0].type)
+            new_sums.append([_multiply_add(builder, before_k[r][v], numbers, lines_k[v]) for v in columns])
     next_k = builder.add(k, _INDEX(1))
     k.add_incoming(_INDEX(0), before)
     k.add_incoming(next_k, loop)
@@ -141,6 +149,15 @@ def _emit_micro_kernel(builder: Any, operands: _Operands, rows: int) -> None:
             index = builder.add(builder.mul(operands.out_stride, _INDEX(r)), _INDEX(v * LANES))
             address = builder.bitcast(builder.gep(operands.out, [index]), total.as_pointer())
             builder.store(new_sums[r][v], address).align = 4
+
+
+def _expand(builder: Any, k: Any, pairs: list[Any]) -> list[tuple[Any, list[Any]]]:
+    """Return step and float32 vectors of the second numbers of pairs, then of the first; k: the pairs' step."""
+    first_k = builder.shl(k, _INDEX(1))
+    high, sixteen = ir.Constant(_INTS, [-65536] * LANES), ir.Constant(_INTS, [16] * LANES)
+    second = [builder.bitcast(builder.and_(pair, high), _FLOATS) for pair in pairs]
+    first = [builder.bitcast(builder.shl(pair, sixteen), _FLOATS) for pair in pairs]
+    return [(builder.add(first_k, _INDEX(1)), second), (first_k, first)]
 
 
 def _load(builder: Any, base: Any, index: Any, vector: Any) -> Any:
@@ -212,7 +229,7 @@ def block_size(groups, rows):
 
 @jit
 def gemm_packed(x, panels, bias, out):
-    """Compute out (M, N) = x matrix + bias, with x packed as the panels are.
+    """Compute out (M, N) = x matrix + bias, with x packed as the panels are, or float32 for int32 panels.
 
     bias: (P x W,); out: a row's numbers are adjacent. Where x and panels are uint32, bias is int32 and so are the bits
     that are written to out, a float32 array.
@@ -246,7 +263,12 @@ def gemm(x, panels, bias, scale, out):
 
 @overload(gemm, jit_options={"fastmath": FAST, "error_model": "numpy"})
 def _gemm_by_type(x, panels, bias, scale, out):
-    def gemm_bf16(x, panels, bias, scale, out):
+    def gemm_expanded_pairs(x, panels, bias, scale, out):
+        rounded = np.empty(x.shape, np.float32)
+        round_bf16(x, rounded)
+        gemm_packed(rounded, panels, bias, out)
+
+    def gemm_pairs(x, panels, bias, scale, out):
         packed = np.empty((x.shape[0], x.shape[1] // 2), np.int32)
         pack_bf16(x, packed)
         gemm_packed(packed, panels, bias, out)
@@ -274,7 +296,9 @@ def _gemm_by_type(x, panels, bias, scale, out):
         return gemm_tiles_bf16 if panels.dtype == types.int32 else gemm_tiles_int8
     if panels.dtype == types.float32:
         return lambda x, panels, bias, scale, out: gemm_packed(x, panels, bias, out)
-    return gemm_bf16 if panels.dtype == types.int32 else gemm_int8
+    if panels.dtype == types.uint32:
+        return gemm_int8
+    return gemm_pairs if MULTIPLIES_PAIRS else gemm_expanded_pairs
 
 
 @jit

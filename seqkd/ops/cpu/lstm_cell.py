@@ -7,13 +7,9 @@ Sizes: B sentences, H hidden units, S source positions, N rows of a search. An a
 Gates stand in the order input, forget, output, cell (i, f, o, g).
 """
 
-from typing import Any
-
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
+from seqkd.ops.cpu.packing import float_of_bits
 from seqkd.ops.cpu.target import FORCE_INLINE, INLINE
 from seqkd.utils.jit import compiler
 
@@ -23,16 +19,6 @@ ONE, HALF, TWO = np.float32(1.0), np.float32(0.5), np.float32(2.0)
 LOG2_E, LN_2 = np.float32(1.4426950408889634), np.float32(0.6931471805599453)
 MIN_EXPONENT, MAX_EXPONENT = np.float32(-87.0), np.float32(88.0)  # beyond them exp is not a normal float32
 INVERSE_FACTORIALS = tuple(np.float32(1.0 / f) for f in (720.0, 120.0, 24.0, 6.0, 2.0))
-
-
-@intrinsic
-def float_of_bits(_: Any, bits: Any) -> Any:
-    """Return the float32 that has the bits of an int32."""
-
-    def generate(__: Any, builder: Any, ___: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.FloatType())
-
-    return types.float32(types.int32), generate
 
 
 @jit_inline

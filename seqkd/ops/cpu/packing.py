@@ -29,13 +29,30 @@ def float_bits(_, value):
     return types.int32(types.float32), generate
 
 
+@intrinsic
+def float_of_bits(_, bits):
+    """Return the float32 that has the bits of an int32."""
+
+    def generate(__, builder, ___, arguments):
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return types.float32(types.int32), generate
+
+
+@jit_inline
+def _round_bf16(bits):
+    """Return the bits of a float32 with the upper half rounded to the nearest bfloat16, ties to even.
+
+    NaN and infinity are kept. The lower half is left.
+    """
+    return bits + np.int32(0x7FFF) + ((bits >> np.int32(16)) & np.int32(1))
+
+
 @jit_inline
 def _bf16_pair(low, high):
-    """Return two float32 numbers rounded to the nearest bfloat16, ties to even; NaN and infinity are kept."""
-    half, one, low_bits = np.int32(0x7FFF), np.int32(1), np.int32(0xFFFF)
-    first, second = float_bits(low), float_bits(high)
-    first += half + ((first >> np.int32(16)) & one)
-    second += half + ((second >> np.int32(16)) & one)
+    """Return two float32 numbers rounded to bfloat16."""
+    low_bits = np.int32(0xFFFF)
+    first, second = _round_bf16(float_bits(low)), _round_bf16(float_bits(high))
     return ((first >> np.int32(16)) & low_bits) | (second & ~low_bits)
 
 
@@ -45,6 +62,14 @@ def pack_bf16(matrix, out):
     for m in range(out.shape[0]):
         for k in range(out.shape[1]):
             out[m, k] = _bf16_pair(matrix[m, 2 * k], matrix[m, 2 * k + 1])
+
+
+@jit
+def round_bf16(matrix, out):
+    """Round x: matrix (M, K), any strides, to the nearest bfloat16 in out (M, K) float32."""
+    for m in range(out.shape[0]):
+        for k in range(out.shape[1]):
+            out[m, k] = float_of_bits(_round_bf16(float_bits(matrix[m, k])) & ~np.int32(0xFFFF))
 
 
 @jit

@@ -8,8 +8,8 @@ rows a sentence, W continuations.
 import numpy as np
 
 from seqkd.ops.cpu.gemm import block_size, gemm
-from seqkd.ops.cpu.lstm_cell import ONE, exp, float_of_bits
-from seqkd.ops.cpu.packing import float_bits
+from seqkd.ops.cpu.lstm_cell import ONE, exp
+from seqkd.ops.cpu.packing import float_bits, float_of_bits
 from seqkd.ops.cpu.target import FLAGS, FORCE_INLINE, INLINE
 from seqkd.utils.jit import compiler
 

@@ -16,8 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic, register_jitable
 from numpy.typing import NDArray
 
-from seqkd.ops.cpu.lstm_cell import float_of_bits
-from seqkd.ops.cpu.packing import float_bits
+from seqkd.ops.cpu.packing import float_bits, float_of_bits
 from seqkd.utils.jit import compiler
 
 exact = compiler(__name__)  # without fastmath: the twin's sums have one order, as the processor's have
