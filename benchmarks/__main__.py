@@ -22,6 +22,7 @@ from benchmarks import cores, engine, gpu, page, roofline, selection, small
 from benchmarks.rows import Row, record, table
 from benchmarks.settings import Settings
 from seqkd.ops import devices
+from seqkd.ops.cpu import target
 from seqkd.utils.atomic import open_text
 from seqkd.utils.errors import InputError
 
@@ -127,7 +128,7 @@ def limits() -> str:
 
 def machine(keep: Path) -> str:
     """What matters of the processor's flags, and the versions."""
-    flags = ", ".join(flag for flag in FLAGS if flag in devices.cpuinfo().split())
+    flags = ", ".join(flag for flag in FLAGS if flag in target.cpuinfo().split())
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     return (
         f"{os.cpu_count()} cores with {flags or 'none of the flags looked for'}; "

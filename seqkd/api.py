@@ -88,7 +88,7 @@ def load(folder: str | PathLike[str], *, device: Device = "auto", precision: Pre
     """Load a model's folder, such as models/seq_kd, for translation; nothing in it is executed.
 
     device: where to compute; "auto" is the GPU where torch finds one.
-    precision: "fp32", or "bf16" to round the inputs of matrix products where the processor has bfloat16.
+    precision: "fp32", or "bf16" to round the inputs of matrix products to bfloat16.
     Raises InputError for a folder that holds no whole model and for a GPU that is not there; OSError for a file that
     cannot be read; ValueError for another device or precision.
 

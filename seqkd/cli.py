@@ -192,7 +192,7 @@ def _run_elsewhere(name: str, arguments: list[str]) -> NoReturn:
 
     if (workers := load.machine().workers) is None:
         raise InputError("machine.yaml names no cluster any more; run seqkd grid again.")
-    raise SystemExit(remote_command.run([sys.executable, "-m", "seqkd", name, *arguments], workers))
+    raise SystemExit(remote_command.run(["-m", "seqkd", name, *arguments], workers))
 
 
 def _report_error(name: str, sentence: str) -> int:

@@ -24,11 +24,11 @@ def train(folder: Path, wanted: dict[str, Any]) -> None:
         trainings.settings(shards=4, **{"batch_size": 32, **wanted.get("settings", {})}),
     )
     own = {"alpha": 1.0, "teacher": trainings.network(2), "search": beam_search.greedy} if wanted.get("own") else {}
-    resume = folder / str(wanted.get("key", "resume"))
-    job = trainings.job(settings=settings, resume=resume, **own)
+    job = trainings.job(settings=settings, key=wanted.get("key", ""), resume=folder / "resume", **own)
     if wanted.get("slow_save"):
         slow_down_saving(folder / "slow", mark=folder / "saved")
-    machine = Machine(processes=wanted.get("processes", 1), device="cpu", checkpoint_interval=0.5)
+    processes, mixed = wanted.get("processes", 1), wanted.get("mixed", False)
+    machine = Machine(processes=processes, mixed=mixed, device="cpu", checkpoint_interval=0.5)
     curve = trainer.train(network, job, machine)
     if torchrun.is_main():
         digest = hashlib.sha256(trainings.flat(network).numpy().tobytes()).hexdigest()

@@ -52,7 +52,6 @@ HOMES = {  # library: the files of seqkd/ that may import it; stages/ may import
         "utils/jit",
         "ops/cpu/gemm",
         "ops/cpu/gemm_tiles",
-        "ops/cpu/lstm_cell",
         "ops/cpu/packing",
         "ops/cpu/tiles",
     },

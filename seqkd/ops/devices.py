@@ -5,13 +5,13 @@ import gc
 import platform
 from contextlib import suppress
 from functools import cache
-from pathlib import Path
 from typing import Literal
 
 import torch
 
 from seqkd.config.machine import Machine
 from seqkd.ops import matmul
+from seqkd.ops.cpu import target
 from seqkd.ops.cuda import lstm_cell as lstm_cell_cuda
 from seqkd.ops.matmul import Precision
 from seqkd.utils import torchrun
@@ -37,7 +37,9 @@ def choose_precision(machine: Machine, precision: Precision | Literal["auto"]) -
     """Return the precision that auto stands for on this machine: bf16 where products are faster in it, else fp32."""
     if precision != "auto":
         return precision
-    return "bf16" if device_of(machine).type == "cuda" or matmul.bf16_is_faster() else "fp32"
+    if device_of(machine).type == "cuda" or matmul.bf16_is_faster(machine.matmul_backend):
+        return "bf16"
+    return "fp32"
 
 
 def configure(machine: Machine, precision: Precision | Literal["auto"] = "fp32") -> torch.device:
@@ -67,20 +69,11 @@ def of_workers(machine: Machine) -> Machine:
     return machine.model_copy(update={"cluster": None, "commands": {}, "processes": 1, "device": device})
 
 
-@cache
-def cpuinfo() -> str:
-    """Return /proc/cpuinfo, Linux's description of the processor; on other systems an empty string."""
-    try:
-        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return ""
-
-
 def device_name(device: torch.device) -> str:
     """Return the name of the GPU, or of the processor, with family and model where several share a name."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    lines = (line.partition(":") for line in cpuinfo().splitlines())
+    lines = (line.partition(":") for line in target.cpuinfo().splitlines())
     values = {key.strip(): value.strip() for key, _, value in lines}
     name = values.get("model name") or platform.processor() or platform.machine()
     return f"{name} (family {values['cpu family']}, model {values['model']})" if "cpu family" in values else name

@@ -5,8 +5,9 @@
   times slower.
 - bf16 on a CPU: inputs are rounded to bfloat16, sums and results are fp32. About twice as fast on Zen 5; Intel's matrix
   tiles (AMX) compute it where there are any (`seqkd.ops.cpu.gemm_tiles`); other processors compute it as fp32, from
-  weights of half the size. All sizes use the same kind of product, so a row's bits depend on no other row. torch rounds
-  results and changes kernels with the size, so it is used only for `matmul_backend: torch`.
+  weights of half the size. Without tiles a product of odd depth stays in fp32. Any number of rows takes the same kind
+  of product, so a row's bits depend on no other row. torch rounds results and changes kernels with the size, so it is
+  used only for `matmul_backend: torch`.
 - bf16 on a GPU: inputs are rounded, sums and results are fp32, as on a CPU (before torch 2.8 results are rounded too,
   except the logits, whose products are fp32).
 - int8: for the search of a model that was exported so, on a processor that has it, up to twice as fast again. The
@@ -35,9 +36,12 @@ _own = True
 _bf16 = False
 
 
-def bf16_is_faster() -> bool:
-    """Return whether this CPU's products are faster in bfloat16 than in float32: by tiles, or by long vectors."""
-    return amx.usable("bf16") or target.LANES == 16
+def bf16_is_faster(backend: Backend = "auto") -> bool:
+    """Return whether this CPU's products are faster in bfloat16 than in float32.
+
+    By tiles, by AMD's instruction, and in seqkd's own loops by long vectors.
+    """
+    return amx.usable("bf16") or target.MULTIPLIES_PAIRS or (backend != "torch" and target.LANES == 16)
 
 
 def supports_int8(hidden: int) -> bool:
@@ -72,7 +76,9 @@ def describe_backend() -> str:
 
 def precision_cost(precision: Precision) -> str:
     """Return in words what bf16 costs on this CPU; "" for fp32, and where bf16 is faster."""
-    return "" if precision == "fp32" or bf16_is_faster() else "precision bf16 is no faster than fp32 on this processor"
+    if precision == "fp32" or bf16_is_faster("own" if _own else "torch"):
+        return ""
+    return "precision bf16 is no faster than fp32 on this processor"
 
 
 def matmul_nt(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, keep_fp32: bool = False) -> Tensor:
@@ -112,8 +118,9 @@ def _matmul_by_torch(x: Tensor, weight: Tensor, bias: Tensor | None, *, keep_fp3
         return F.linear(x, weight, bias)
     if not target.HAS_BF16:  # torch would take many times as long
         return F.linear(x.bfloat16().float(), weight.bfloat16().float(), bias)
-    padded = F.pad(x, (0, 0, 0, -len(x) % ROW_MULTIPLE)) if len(x) % ROW_MULTIPLE else x  # torch compiles a kernel for
-    out = F.linear(padded.bfloat16(), weight.bfloat16())[: len(x)].float()  # each number of rows
+    # torch compiles a kernel for each number of rows
+    padded = F.pad(x, (0, 0, 0, -len(x) % ROW_MULTIPLE)) if len(x) % ROW_MULTIPLE else x
+    out = F.linear(padded.bfloat16(), weight.bfloat16())[: len(x)].float()
     return out if bias is None else out.add_(bias)
 
 

@@ -154,10 +154,10 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def dvc_metrics(params: Params, scores: Mapping[str, ModelScores], evidence: Evidence) -> dict[str, dict[str, float]]:
-    """Return BLEU of every model, in two levels for `dvc metrics diff`, and perplexity of unpruned ones.
+    """Return BLEU of every model, in two levels for `dvc metrics diff`.
 
-    Rows with a size of their own have none, so that the list stays short. Of the p-values only those of the best
-    student against the baseline: all others stand in the CSV files.
+    So that the list stays short, it has the perplexity only of unpruned models of the teacher's or the students' common
+    size, and only the p-values of the best student against the baseline. All others stand in the CSV files.
     """
     metrics = {}
     for model in [*params.models, *params.pruned]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, distributed
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
+from seqkd.ops import matmul
 from seqkd.utils import machine_identity, torchrun
 from seqkd.utils.errors import InputError
 
@@ -97,7 +98,7 @@ ALONE = Ranks()
 def connect(job: str, device: torch.device, *, mixed: bool) -> Ranks:
     """Return the ranks that torchrun has started, all of them at the same job; without torchrun: this process alone.
 
-    job: a key of settings, files and network; mixed: whether code and processors may differ.
+    job: a key of settings, files and weights; mixed: whether code, packages and processors may differ.
 
     Raise InputError, with the hosts' names, where ranks do not come, or differ.
     """
@@ -107,9 +108,14 @@ def connect(job: str, device: torch.device, *, mixed: bool) -> Ranks:
     if not distributed.is_initialized():
         _start(rank, world_size, device)
     found: list[Any] = [None] * world_size
-    distributed.all_gather_object(found, (platform.node(), job, machine_identity.of(__name__)))
-    for other, (host, _, identity) in enumerate(found):
-        machine_identity.check(None if mixed else found[0][2], identity, host=f"{host} (rank {other}, against rank 0)")
+    identity = machine_identity.of(__name__) | {
+        "instruction set of torch": torch.backends.cpu.get_cpu_capability(),
+        "code for products": matmul.describe_backend(),  # a system may refuse the tiles that the processor has
+    }
+    distributed.all_gather_object(found, (platform.node(), job, identity))
+    for other, (host, _, its_identity) in enumerate(found):
+        wanted = None if mixed else found[0][2]
+        machine_identity.check(wanted, its_identity, host=f"{host} (rank {other}, against rank 0)")
     for other, (host, its_job, _) in enumerate(found):
         if its_job != found[0][1]:
             raise InputError(

@@ -119,6 +119,7 @@ def prepare(
     Raises InputError where the teacher has another vocabulary.
     """
     params = params.model_copy(update={"precision": devices.choose_precision(machine, params.precision)})  # no auto
+    key = _key(model, spec, params)
     tokenize = batches.tokenize_sources if spec.on_policy else batches.tokenize
     job = TrainingJob(
         text=tokenize(spec.text, model.vocab, max_length=params.data.max_length),
@@ -132,7 +133,8 @@ def prepare(
         mask=model.mask,
         label=spec.label,
         optim=spec.optim,
-        resume=_resume_folder(model, spec, params, machine, search),
+        key=key,
+        resume=_resume_folder(key, model.network.device, machine, search if spec.on_policy else None),
         live=live,
     )
     if spec.init_from == RANDOM and not spec.on_policy:
@@ -225,20 +227,22 @@ def members(model: Model) -> list[Model]:
     return [Model(network, model.vocab, mask) for network, mask in zip(networks, masks, strict=True)]
 
 
-def _resume_folder(model: Model, spec: TrainingRun, params: Params, machine: Machine, search: Search | None) -> Path:
-    """Return where the checkpoints of exactly this training lie: code, settings, files, network and machine."""
+def _key(model: Model, spec: TrainingRun, params: Params) -> str:
+    """Return what identifies a training's settings, files and weights."""
     weights = torch.cat([parameter.detach().cpu().flatten() for parameter in model.network.parameters()])
-    device = model.network.device.type
-    tiles = device == "cpu" and matmul.uses_tiles()  # the system may refuse them later, and other bits would follow
-    key = cache_dir.key(
-        fingerprint.of(__name__),
+    return cache_dir.key(
         repr((spec, spec.settings(params), params.data, params.seed, params.precision, model.network.shape)),
-        repr((device, machine.matmul_backend, tiles, torch.__version__, torch.backends.cpu.get_cpu_capability())),
         *(path for path in (spec.text, spec.corpus, spec.teacher) if path is not None),
         weights.numpy().tobytes(),
-        fingerprint.of(search.__module__) if search and spec.on_policy else "",
     )
-    return cache_dir.path(key)
+
+
+def _resume_folder(key: str, device: torch.device, machine: Machine, search: Search | None) -> Path:
+    """Return where the checkpoints of exactly this training lie: key, code and machine."""
+    tiles = device.type == "cpu" and matmul.uses_tiles()  # the system may refuse them later: other bits would follow
+    kind = (device.type, machine.matmul_backend, tiles, torch.__version__, torch.backends.cpu.get_cpu_capability())
+    code = fingerprint.of(__name__), fingerprint.of(search.__module__) if search else ""
+    return cache_dir.path(cache_dir.key(key, *code, repr(kind)))
 
 
 def _ask_teacher(prepared: PreparedTraining, params: Params, machine: Machine, vocab: Vocab) -> None:

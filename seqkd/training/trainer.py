@@ -60,6 +60,7 @@ class TrainingJob:
     mask: Tensor | None = None  # (parameters,) bool in the order of network.parameters(); False stays exactly zero
     label: str = "train"  # of the progress bar and of messages
     optim: str = "student"  # the section of optim in params.yaml that the settings are from
+    key: str = ""  # of settings, files and weights: equal on all ranks
     resume: Path | None = None  # the folder of the checkpoints, from which an interrupted training resumes
     live: Path | None = None  # the folder of what the training tells while it runs
     search: Search | None = None  # on-policy: the targets are what it finds, renewed in each epoch; needs alpha > 0
@@ -72,7 +73,7 @@ def train(network: Network, job: TrainingJob, machine: Machine) -> list[Epoch]:
     state and raises StoppedError. Raises InputError when the training diverges or a rank is lost.
     """
     torch.set_num_threads(1)
-    connected = ranks.connect(job.resume.name if job.resume else "", network.device, mixed=machine.mixed)
+    connected = ranks.connect(job.key, network.device, mixed=machine.mixed)
     group = DataParallelGroup(network, machine.processes, shards=_shards(network, job, connected), ranks=connected)
     teacher = None
     if job.alpha:

@@ -11,6 +11,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -95,9 +96,12 @@ class _Connection:
         self.files = self._send_files()
 
     def count_workers(self) -> int:
+        """Return the number of workers. Raise _LostSchedulerError while there is no scheduler."""
+        if self.client.status != "running":
+            raise _LostSchedulerError
         try:
             return len(self.client.scheduler_info(n_workers=-1)["workers"])
-        except OSError as error:
+        except (OSError, KeyError) as error:  # KeyError: the client has given up, and knows of nothing
             raise _LostSchedulerError from error
 
     def _send_files(self) -> Any:
@@ -107,19 +111,25 @@ class _Connection:
             return self.client.submit(dict, self.common, key=f"seqkd-files-{self.folder}")
 
     def submit(self, item: Any) -> Any:
+        from distributed.client import ClosedClientError
+
         task = Task(self.function, item, sent_files.read(self.shared.own_inputs(item)), self.folder, self.expected)
-        return self.client.submit(eval, CALL, {"task": serialize(task), "files": self.files}, pure=False)
+        try:
+            return self.client.submit(eval, CALL, {"task": serialize(task), "files": self.files}, pure=False)
+        except ClosedClientError as error:
+            raise _LostSchedulerError from error
 
     def result(self, future: Any, what: str) -> Any:
         """Return a task's result. Raise _LostSchedulerError where the scheduler does not answer any more."""
         from distributed import KilledWorker
         from distributed.client import FutureCancelledError
+        from distributed.comm.core import CommClosedError
 
         try:
             return deserialize(self._wait(future))
         except KilledWorker as error:
             raise died(what, error) from None
-        except FutureCancelledError as error:
+        except (FutureCancelledError, CommClosedError) as error:
             raise _LostSchedulerError from error
         except (ImportError, AttributeError, TypeError) as error:
             if where := self._other_version():
@@ -134,8 +144,8 @@ class _Connection:
         while True:
             try:
                 return future.result(timeout=WAIT)
-            except TimeoutError:
-                if future.done():
+            except TimeoutError:  # a finished one may lie on a worker that does not answer now
+                if future.status == "error":
                     raise
                 if not self.count_workers():
                     print(f"{self.address}: the cluster has no worker; waiting for one", file=sys.stderr, flush=True)
@@ -164,7 +174,7 @@ class _Connection:
         self.files = self._send_files()
 
     def close(self) -> None:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), suppress(RuntimeError):  # the client may be connecting again at this moment
             warnings.simplefilter("ignore")
             self.client.close(timeout=2)  # type: ignore[no-untyped-call]
 

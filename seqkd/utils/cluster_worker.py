@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,10 +55,12 @@ def run(serialized: bytes, common: Files) -> bytes:
             "more than one."
         )
     machine_identity.check(task.expected, machine_identity.of(function_module(task.function)), host=host)
-    folder = Path(worker.local_directory).absolute() / FOLDER / task.folder
-    before = Path.cwd()
+    scratch = Path(worker.local_directory).absolute() / FOLDER
+    folder, before = scratch / task.folder, Path.cwd()
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for other in set(scratch.iterdir()) - {folder}:  # of earlier work
+            shutil.rmtree(other, ignore_errors=True)
         sent_files.write(folder, common)
         sent_files.write(folder, task.files)
         os.chdir(folder)

@@ -43,7 +43,7 @@ def cache_folder(name: str) -> str:
 
     NUMBA_CACHE_DIR comes before both. Code from the folder is run, so no other user may be able to write to it.
     """
-    first = Path(os.environ.get("NUMBA_CACHE_DIR") or fingerprint.PACKAGE / "__pycache__" / name)
+    first = Path(os.environ.get("NUMBA_CACHE_DIR") or fingerprint.PACKAGE / "__pycache__", name)
     with suppress(OSError):
         return atomic.writable_dir(first)
     with suppress(OSError):

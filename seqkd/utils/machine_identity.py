@@ -13,10 +13,15 @@ Identity = dict[str, str]  # what decides a result's bits -> what a machine has
 
 
 @cache
-def of(module: str) -> Identity:
-    """Return what decides the bits that a function of a module computes: code, packages, processor."""
-    found = {"version of seqkd's code": fingerprint.of(module) if module.startswith("seqkd.") else module}
-    found |= {f"version of {name}": _version(name) for name in PACKAGES}
+def of(module: str | None) -> Identity:
+    """Return what decides the bits that a function of a module computes: code, packages, processor.
+
+    module: None leaves the code out, where it lies in a folder that both machines see.
+    """
+    found = {f"version of {name}": _version(name) for name in PACKAGES}
+    if module is not None:
+        code = fingerprint.of(module) if module.startswith("seqkd.") else module
+        found = {"version of seqkd's code": code} | found
     try:
         from llvmlite import binding
     except ModuleNotFoundError:  # the packages' versions tell

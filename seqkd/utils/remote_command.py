@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from seqkd.utils import cluster, machine_identity, process_control
+from seqkd.utils import cluster, machine_identity, process_control, torchrun
 from seqkd.utils.cluster import Cluster
 from seqkd.utils.errors import InputError
 from seqkd.utils.machine_identity import Identity
@@ -29,7 +29,7 @@ SHOWN = 20_000  # characters of what the command printed, its last ones
 class Command(NamedTuple):
     """What a worker is to start."""
 
-    argv: list[str]
+    arguments: list[str]  # of the worker's own Python
     folder: str
     stage: str  # as DVC names it; "": no stage
     expected: Identity | None  # what the worker must be; None: anything
@@ -40,8 +40,8 @@ def wanted(name: str) -> bool:
     return name in TRAININGS and ELSEWHERE in os.environ
 
 
-def run(argv: list[str], workers: Cluster) -> int:
-    """Run a command on a worker with the resource, print what it printed, and return its exit code.
+def run(arguments: list[str], workers: Cluster) -> int:
+    """Run Python with arguments on a worker with the resource, print what it printed, and return its exit code.
 
     It is stopped where this process ends. A worker that dies is replaced by another one, three times. Raise InputError
     where there is no such worker, its machine lacks this folder or is not what this one is, or the scheduler is lost.
@@ -51,7 +51,7 @@ def run(argv: list[str], workers: Cluster) -> int:
     from distributed.comm.core import CommClosedError
 
     stage = os.environ.get(process_control.STAGE_VARIABLE, "")
-    expected = None if workers.mixed else machine_identity.of(RESOURCE)
+    expected = None if workers.mixed else machine_identity.of(None)
     client = cluster.connect(workers.address)
     try:
         where = workers.address if "://" in workers.address else f"--scheduler-file {workers.address}"
@@ -61,13 +61,13 @@ def run(argv: list[str], workers: Cluster) -> int:
                 f"{workers.address}: no worker may train; start one on each machine with `dask worker "
                 f"{where} --nthreads 1 --resources {RESOURCE}=1`."
             )
-        command = Command(argv, str(Path.cwd()), stage, expected)
+        command = Command(arguments, str(Path.cwd()), stage, expected)
         future = client.submit(execute, command, resources={RESOURCE: 1}, pure=False)
         code, host, told = future.result()
         print(f"on {host}:\n{told}", file=sys.stderr, end="", flush=True)
         return int(code)
     except KilledWorker as error:
-        raise cluster.died(stage or argv[0], error) from None
+        raise cluster.died(stage or " ".join(arguments), error) from None
     except (FutureCancelledError, CommClosedError, TimeoutError):
         raise InputError(f"{workers.address}: the scheduler is lost; start it and run the command again.") from None
     finally:
@@ -88,19 +88,27 @@ def execute(command: Command) -> tuple[int, str, str]:
             f"{host}: there is no {folder}/params.yaml; trainings on several machines need one folder that all of them "
             "see under the same path, such as one on NFS."
         )
-    machine_identity.check(command.expected, machine_identity.of(RESOURCE), host=host)
+    machine_identity.check(command.expected, machine_identity.of(None), host=host)
     environment = {name: value for name, value in os.environ.items() if name != ELSEWHERE}
     if command.stage:  # so the command ends when this worker does
         environment[process_control.STAGE_VARIABLE] = command.stage
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            command.argv, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
+        argv = [sys.executable, *command.arguments]
+        process = subprocess.Popen(argv, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         while process.poll() is None:
             task = worker.state.tasks.get(key)
             if task is None or task.state == "cancelled":  # whoever wanted it is gone
-                process.send_signal(signal.SIGTERM)
-                process.wait(process_control.GRACE_SECONDS)
+                _stop(process)
             time.sleep(POLL)
         log.seek(0)
         return process.returncode, host, log.read().decode("utf-8", "replace")[-SHOWN:]
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """Stop a command, which may save its state first, with all ranks that it started."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(torchrun.GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -50,9 +50,12 @@ def test_precision_auto_is_the_faster_one_and_bf16_says_what_it_costs(
     processor: Processor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(target, "LANES", processor.lanes)
+    monkeypatch.setattr(target, "MULTIPLIES_PAIRS", False)
     monkeypatch.setattr(amx, "usable", lambda kind: processor.tiles)
     cpu = Machine(device="cpu")
     assert devices.choose_precision(cpu, "auto") == processor.auto
+    torch_alone = Machine(device="cpu", matmul_backend="torch")
+    assert devices.choose_precision(torch_alone, "auto") == ("bf16" if processor.tiles else "fp32")
     assert (devices.choose_precision(cpu, "bf16"), devices.choose_precision(cpu, "fp32")) == ("bf16", "fp32")
     assert (matmul.precision_cost("bf16"), matmul.precision_cost("fp32")) == (processor.cost, "")
     fp32, bf16 = (devices.describe(devices.configure(cpu, precision)) for precision in PRECISIONS)

@@ -153,6 +153,29 @@ def test_a_rank_with_another_job_is_refused_by_its_machine(started: Started) -> 
     ] * 2
 
 
+def test_a_rank_that_computes_other_bits_is_refused_unless_mixed(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        pytest.skip("torch has one instruction set here")
+
+    def ends(**job: object) -> list[tuple[int, str]]:
+        started.write(**job)
+        ranks = started.ranks(0, world_size=2)
+        with monkeypatch.context() as other:
+            other.setenv("ATEN_CPU_CAPABILITY", "avx2")
+            ranks += started.ranks(1, world_size=2)
+        return [_end(each) for each in ranks]
+
+    for code, message in ends():
+        assert code == 1
+        assert message.startswith(
+            f"{HOST} (rank 1, against rank 0): its instruction set of torch is AVX2, here it is A"
+        )
+        assert message.endswith("or set mixed: true in machine.yaml to accept other last bits.")
+    assert [code for code, _ in ends(mixed=True)] == [0, 0]
+
+
 def test_more_ranks_than_parts_of_a_batch_are_refused(started: Started) -> None:
     started.write(settings={"batch_size": 8})
     code, message = _end(started.ranks(0, 1, world_size=2)[0])

@@ -1,11 +1,15 @@
 """The ordered map over a Dask cluster: a scheduler and workers in processes of their own."""
 
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Timer
 
 import cluster_work
 import pytest
@@ -52,6 +56,36 @@ def test_results_come_in_the_order_of_the_items_while_workers_and_the_scheduler_
     assert found == [2 * number for number in range(120)]
 
 
+def test_a_scheduler_that_comes_back_late_is_waited_for(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client gives up after CONNECT seconds, and then knows of no worker."""
+    monkeypatch.setattr(cluster, "CONNECT", 1.0)
+    worker = local.start_worker()
+    results = cluster.map_ordered(cluster_work.slow_double, iter(range(20)), _work(local))
+    found = [next(results) for _ in range(4)]
+    kill(local.scheduler)
+    kill(worker)
+    time.sleep(4)
+    local.start_scheduler()
+    local.start_worker()
+    assert found + list(results) == [2 * number for number in range(20)]
+
+
+def test_a_frozen_worker_that_holds_results_is_waited_for(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = local.start_worker()
+    results = cluster.map_ordered(cluster_work.double, iter(range(8)), _work(local))
+    found = [next(results)]
+    time.sleep(1)  # the next ones are done, and lie there
+    monkeypatch.setattr(cluster, "WAIT", 0.5)
+    os.killpg(worker.pid, signal.SIGSTOP)
+    timer = Timer(4, os.killpg, (worker.pid, signal.SIGCONT))
+    timer.start()
+    try:
+        found += [next(results) for _ in range(3)]
+    finally:
+        timer.join()
+    assert found + list(results) == [2 * number for number in range(8)]
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.int64])
 def test_arrays_of_any_type_travel(dtype: torch.dtype) -> None:
     tensor = torch.arange(5).to(dtype)
@@ -69,6 +103,11 @@ def test_files_travel_to_the_workers(local: Local) -> None:
     local.start_worker()
     shared = _work(local, inputs=[Path("common")], own_inputs=lambda name: [Path(name)])
     assert list(cluster.map_ordered(cluster_work.read, "ab", shared)) == ["a: for all, for a", "b: for all, for b"]
+    [first] = Path().glob("worker*/**/seqkd/*")
+    Path("common/file").write_text("for all others,")
+    assert list(cluster.map_ordered(cluster_work.read, "a", shared)) == ["a: for all others, for a"]
+    [second] = Path().glob("worker*/**/seqkd/*")
+    assert first != second
     with pytest.raises(InputError, match=r"^/\S+: only files below this folder can be sent to .*; copy it here, or"):
         list(cluster.map_ordered(cluster_work.read, "ab", _work(local, inputs=[Path("common/file").absolute()])))
 

@@ -38,23 +38,26 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _run(checkout: Path) -> tuple[str, Path]:
+def _run(checkout: Path, **variables: str) -> tuple[str, Path]:
     """What outer(3) returns in a process of its own, and the folder of its compiled code."""
     script = "from seqkd.ops.outer import outer; print(outer(3), outer._cache.cache_path)"
-    environment = os.environ | {"PYTHONPATH": str(checkout)}
-    environment.pop("NUMBA_CACHE_DIR", None)
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    environment |= {"PYTHONPATH": str(checkout), **variables}
     output = subprocess.check_output([sys.executable, "-c", script], env=environment, cwd=checkout, text=True)
     result, folder = output.split()
     return result, Path(folder)
 
 
 @pytest.mark.slow
-def test_jit_compiles_anew_after_an_edit_of_an_imported_module(checkout: Path) -> None:
-    first, folder = _run(checkout)
+@pytest.mark.parametrize("given", [False, True])
+def test_jit_compiles_anew_after_an_edit_of_an_imported_module(given: bool, checkout: Path) -> None:
+    variables = {"NUMBA_CACHE_DIR": str(checkout / "given")} if given else {}
+    first, folder = _run(checkout, **variables)
     assert (first, list(folder.glob("outer.*.nbc")) != []) == ("8", True)
-    assert _run(checkout) == (first, folder)
+    assert folder.is_relative_to(checkout / "given") == given
+    assert _run(checkout, **variables) == (first, folder)
     (checkout / "seqkd/ops/inner.py").write_text(INNER.replace("x + 1", "x + 2"))
-    second, other = _run(checkout)
+    second, other = _run(checkout, **variables)
     assert second == "10"
     assert other.parent != folder.parent
 

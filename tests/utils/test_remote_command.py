@@ -1,5 +1,6 @@
 """A command on a worker of a Dask cluster, in a folder that both see."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.local_cluster import Local, kill
-from seqkd.utils import cluster, remote_command
+from seqkd.utils import cluster, remote_command, torchrun
 from seqkd.utils.cluster import Cluster
 from seqkd.utils.errors import InputError
 
@@ -43,25 +44,23 @@ def test_command_runs_on_a_worker_that_may_train_in_the_shared_folder(
     where = Cluster(local.address)
     local.start_worker()
     with pytest.raises(InputError, match=rf"^{local.address}: no worker may train; start one on each machine with `da"):
-        remote_command.run([sys.executable, "-c", ""], where)
+        remote_command.run(["-c", ""], where)
     local.start_trainer()
     client = cluster.connect(local.address)
     client.wait_for_workers(2, timeout=60)
     client.close()  # type: ignore[no-untyped-call]
     code = "import pathlib, sys; pathlib.Path('made').write_text('here'); sys.exit('seqkd train: no such row.')"
-    assert remote_command.run([sys.executable, "-c", code], where) == 1
+    assert remote_command.run(["-c", code], where) == 1
     assert Path("made").read_text() == "here"
     assert "seqkd train: no such row." in capfd.readouterr().err
     Path("params.yaml").unlink()
     with pytest.raises(InputError, match=r"^\S+: there is no \S+/params\.yaml; trainings on several machines need one"):
-        remote_command.run([sys.executable, "-c", ""], where)
+        remote_command.run(["-c", ""], where)
 
 
 def test_command_ends_with_whoever_wanted_it(local: Local) -> None:
     local.start_trainer()
-    asking = subprocess.Popen(
-        [sys.executable, "-c", RUN, local.address, sys.executable, "-c", SLEEPER], start_new_session=True
-    )
+    asking = subprocess.Popen([sys.executable, "-c", RUN, local.address, "-c", SLEEPER], start_new_session=True)
     process = Path("/proc", wait_for(Path("pid")))
     assert process.exists()
     kill(asking)
@@ -69,6 +68,16 @@ def test_command_ends_with_whoever_wanted_it(local: Local) -> None:
     while process.exists() and time.monotonic() < end:
         time.sleep(0.2)
     assert not process.exists()
+
+
+def test_command_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torchrun, "GRACE_SECONDS", 0.2)
+    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(600)"
+    process = subprocess.Popen([sys.executable, "-c", stubborn], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    remote_command._stop(process)
+    assert process.returncode == -signal.SIGKILL
 
 
 def test_only_a_training_under_a_grid_goes_to_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:

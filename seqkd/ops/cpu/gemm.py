@@ -7,12 +7,12 @@ dozen rows as for a thousand, where a library needs many rows to make up for the
 no other row of x, to the last bit. Sizes: M rows, N columns, K depth, W = PANEL_COLUMNS, P = N / W rounded up.
 
 - The matrix (K, N) is packed into *panels* of W columns each: (P, K, W) float32, (P, K / 2, W) int32 or (P, K / 4, W)
-  uint32; x (M, K) accordingly, with any strides.
+  uint32. x (M, K) has the same type, or float32 where panels are int32, and any strides.
 - int32 holds a pair of bfloat16 that are adjacent along the depth: inputs are rounded, sums and out are not. Where the
   processor is quick at it (MULTIPLIES_PAIRS), x is packed so too, and one instruction multiplies and adds a pair.
   Elsewhere x is float32, rounded, and the micro-kernel *expands* each pair of a panel to two float32 numbers: as quick
-  as float32, quicker where the matrix comes from far caches, as it has half the size. Both add the second number's
-  product first, so the bits are the same, but for numbers below 1e-38, which the instruction takes for 0.
+  as float32, quicker where the matrix comes from far caches, as it has half the size. It adds the second number's
+  product first, so the bits are those of Intel's instruction, but for numbers below 1e-38, which that takes for 0.
 - uint32 holds four numbers quantized to 8 bits, unsigned in x and signed in the panels, whose sums are int32 and exact.
 """
 

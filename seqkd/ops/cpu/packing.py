@@ -43,7 +43,7 @@ def float_of_bits(_, bits):
 def _round_bf16(bits):
     """Return the bits of a float32 with the upper half rounded to the nearest bfloat16, ties to even.
 
-    NaN and infinity are kept. The lower half is left.
+    Infinity is kept, and NaN as x86 makes it. The lower half is left.
     """
     return bits + np.int32(0x7FFF) + ((bits >> np.int32(16)) & np.int32(1))
 
