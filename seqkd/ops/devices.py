@@ -37,9 +37,7 @@ def choose_precision(machine: Machine, precision: Precision | Literal["auto"]) -
     """Return the precision that auto stands for on this machine: bf16 where products are faster in it, else fp32."""
     if precision != "auto":
         return precision
-    if device_of(machine).type == "cuda" or matmul.bf16_is_faster(machine.matmul_backend):
-        return "bf16"
-    return "fp32"
+    return "bf16" if device_of(machine).type == "cuda" or matmul.bf16_is_faster() else "fp32"
 
 
 def configure(machine: Machine, precision: Precision | Literal["auto"] = "fp32") -> torch.device:

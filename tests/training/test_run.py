@@ -169,7 +169,7 @@ def test_resume_folder_is_another_one_for_another_text_setting_loss_size_or_star
 def test_precision_auto_has_the_state_and_the_card_of_what_it_stands_for(
     project: Path, params: Params, faster: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(matmul, "bf16_is_faster", lambda backend: faster)
+    monkeypatch.setattr(matmul, "bf16_is_faster", lambda: faster)
     auto, chosen = (params.model_copy(update={"precision": each}) for each in ("auto", "bf16" if faster else "fp32"))
     one, other = (run.prepare(_model(project), _spec(project), each, ONE) for each in (auto, chosen))
     assert one.job.resume == other.job.resume

@@ -227,27 +227,51 @@ def block_size(groups, rows):
     return -(-groups // -(-groups // max(1, BLOCK_ROWS // rows)))
 
 
+def _round_for(panels, x):
+    """Return x as it is multiplied, and its two strides: float32 is rounded for panels of pairs, all else is as it is.
+
+    x is a block of rows, so a copy stays in a near cache.
+    """
+
+
+@overload(_round_for)
+def _round_for_by_type(panels, x):
+    def rounded(panels, x):
+        rows, depth = x.shape
+        if x.strides[0] < x.strides[1]:
+            copy = np.empty((depth, rows), np.float32)
+            round_bf16(x.T, copy)
+            return copy, 1, rows
+        copy = np.empty((rows, depth), np.float32)
+        round_bf16(x, copy)
+        return copy, depth, 1
+
+    if panels.dtype == types.int32 and x.dtype == types.float32:
+        return rounded
+    return lambda panels, x: (x, x.strides[0] // 4, x.strides[1] // 4)
+
+
 @jit
 def gemm_packed(x, panels, bias, out):
-    """Compute out (M, N) = x matrix + bias, with x packed as the panels are, or float32 for int32 panels.
+    """Compute out (M, N) = x matrix + bias, with x packed as the panels are, or float32 for int32 panels, then rounded.
 
     bias: (P x W,); out: a row's numbers are adjacent. Where x and panels are uint32, bias is int32 and so are the bits
     that are written to out, a float32 array.
     """
     rows, columns = out.shape
-    row_stride, depth_stride, out_stride = x.strides[0] // 4, x.strides[1] // 4, out.strides[0] // 4
-    depth, tail = panels.shape[1], columns % PANEL_COLUMNS
+    depth, out_stride, tail = panels.shape[1], out.strides[0] // 4, columns % PANEL_COLUMNS
     last = columns - tail
     spare = np.empty((BLOCK_ROWS if tail else 0, PANEL_COLUMNS), np.float32)  # a panel's columns are never fewer than W
     block = 8 * block_size(-(-rows // 8), 8)  # a multiple of the micro-kernel's rows
     for m in range(0, rows, block):
-        count, x_at = min(block, rows - m), m * row_stride
+        count = min(block, rows - m)
+        part, row_stride, depth_stride = _round_for(panels, x[m : m + count])
         for c in range(0, last, PANEL_COLUMNS):
             out_at = m * out_stride + c
-            _panel(x, x_at, row_stride, depth_stride, count, panels, c * depth, depth, bias, c, out, out_at, out_stride)
+            _panel(part, 0, row_stride, depth_stride, count, panels, c * depth, depth, bias, c, out, out_at, out_stride)
         if tail:
             at = last * depth
-            _panel(x, x_at, row_stride, depth_stride, count, panels, at, depth, bias, last, spare, 0, PANEL_COLUMNS)
+            _panel(part, 0, row_stride, depth_stride, count, panels, at, depth, bias, last, spare, 0, PANEL_COLUMNS)
             for r in range(count):
                 for c in range(tail):
                     out[m + r, last + c] = spare[r, c]
@@ -263,11 +287,6 @@ def gemm(x, panels, bias, scale, out):
 
 @overload(gemm, jit_options={"fastmath": FAST, "error_model": "numpy"})
 def _gemm_by_type(x, panels, bias, scale, out):
-    def gemm_expanded_pairs(x, panels, bias, scale, out):
-        rounded = np.empty(x.shape, np.float32)
-        round_bf16(x, rounded)
-        gemm_packed(rounded, panels, bias, out)
-
     def gemm_pairs(x, panels, bias, scale, out):
         packed = np.empty((x.shape[0], x.shape[1] // 2), np.int32)
         pack_bf16(x, packed)
@@ -294,11 +313,11 @@ def _gemm_by_type(x, panels, bias, scale, out):
 
     if panels.ndim == 4:
         return gemm_tiles_bf16 if panels.dtype == types.int32 else gemm_tiles_int8
-    if panels.dtype == types.float32:
-        return lambda x, panels, bias, scale, out: gemm_packed(x, panels, bias, out)
     if panels.dtype == types.uint32:
         return gemm_int8
-    return gemm_pairs if MULTIPLIES_PAIRS else gemm_expanded_pairs
+    if panels.dtype == types.int32 and MULTIPLIES_PAIRS:
+        return gemm_pairs
+    return lambda x, panels, bias, scale, out: gemm_packed(x, panels, bias, out)
 
 
 @jit
