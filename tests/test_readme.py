@@ -50,3 +50,15 @@ def test_readme_says_of_three_seeds_what_their_tables_say() -> None:
     greedy, beam = mean.loc["seq_kd-word_kd"] - mean.loc["baseline"]
     said = f"[docs/results.md](docs/results.md)): on average seq_kd-word_kd gains {greedy:.1f} BLEU"
     assert f"{said} greedy and {beam:.1f} with beam 5" in " ".join((ROOT / "README.md").read_text().split())
+
+
+def test_readme_says_of_the_speed_beside_a_peer_what_the_benchmarks_say() -> None:
+    text = " ".join((ROOT / "README.md").read_text().split())
+    page = (ROOT / "reports" / "benchmarks.md").read_text()
+    for processor, said in (
+        ("AMD EPYC", "{} to {} times as fast as OpenNMT-py on AMD's Zen 5"),
+        ("Intel", "{} to {} times on an"),
+    ):
+        [section] = [part for part in page.split("\n## ") if part.startswith(processor)]
+        ratios = [float(found) for found in re.findall(r"\(OpenNMT-py, fp32\) +\| ([\d.]+)", section)]
+        assert said.format(f"{min(ratios):.1f}", f"{max(ratios):.1f}") in text
