@@ -6,7 +6,6 @@ shared folder, and another machine can go on where a lost one stopped.
 
 import os
 import platform
-import signal
 import subprocess
 import sys
 import tempfile
@@ -98,17 +97,7 @@ def execute(command: Command) -> tuple[int, str, str]:
         while process.poll() is None:
             task = worker.state.tasks.get(key)
             if task is None or task.state == "cancelled":  # whoever wanted it is gone
-                _stop(process)
+                torchrun.stop(process)
             time.sleep(POLL)
         log.seek(0)
         return process.returncode, host, log.read().decode("utf-8", "replace")[-SHOWN:]
-
-
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """Stop a command, which may save its state first, with all ranks that it started."""
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(torchrun.GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

@@ -1,10 +1,10 @@
 """Files that travel to a cluster's workers."""
 
 import hashlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from seqkd.utils.atomic import atomic_write
 from seqkd.utils.errors import InputError
 
 Files = dict[str, bytes]  # path, as the tasks name it -> content
@@ -29,14 +29,8 @@ def write(folder: Path, files: Files) -> None:
     for name, content in files.items():
         path = folder / name
         if not (path.exists() and path.stat().st_size == len(content)):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f"{path.name}.{os.getpid()}")
-            try:
+            with atomic_write(path) as partial:
                 partial.write_bytes(content)
-                partial.replace(path)
-            except OSError:
-                partial.unlink(missing_ok=True)
-                raise
 
 
 def digest(files: Files) -> str:

@@ -57,11 +57,7 @@ def launch(launcher: str, arguments: list[str]) -> None:
     try:
         code = process.wait()
     except StoppedError:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        stop(process)
         raise
     if code:
         print(file=sys.stderr)
@@ -69,3 +65,13 @@ def launch(launcher: str, arguments: list[str]) -> None:
             f"machine.yaml, torchrun: a rank ended with an error (exit code {code}); its own message stands above. The"
             " same command resumes from the last checkpoint."
         )
+
+
+def stop(process: "subprocess.Popen[bytes]") -> None:
+    """Stop a command, with the ranks that it started; they may save their state first."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,6 +1,5 @@
 """A command on a worker of a Dask cluster, in a folder that both see."""
 
-import signal
 import subprocess
 import sys
 import time
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.local_cluster import Local, kill
-from seqkd.utils import cluster, remote_command, torchrun
+from seqkd.utils import cluster, remote_command
 from seqkd.utils.cluster import Cluster
 from seqkd.utils.errors import InputError
 
@@ -68,16 +67,6 @@ def test_command_ends_with_whoever_wanted_it(local: Local) -> None:
     while process.exists() and time.monotonic() < end:
         time.sleep(0.2)
     assert not process.exists()
-
-
-def test_command_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torchrun, "GRACE_SECONDS", 0.2)
-    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(600)"
-    process = subprocess.Popen([sys.executable, "-c", stubborn], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    process.stdout.readline()
-    remote_command._stop(process)
-    assert process.returncode == -signal.SIGKILL
 
 
 def test_only_a_training_under_a_grid_goes_to_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,8 @@
-"""What a process knows of the torchrun that started it."""
+"""What a process knows of the torchrun that started it, and how its ranks are stopped."""
+
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -26,3 +30,13 @@ def test_a_rank_knows_its_number_here_and_of_all(monkeypatch: pytest.MonkeyPatch
 def test_a_single_rank_is_a_rank_so_that_it_starts_no_further_one(monkeypatch: pytest.MonkeyPatch) -> None:
     _set(monkeypatch, **WORLD | {"RANK": "0", "WORLD_SIZE": "1"})
     assert (torchrun.is_rank(), torchrun.is_main()) == (True, True)
+
+
+def test_command_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torchrun, "GRACE_SECONDS", 0.2)
+    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(600)"
+    process = subprocess.Popen([sys.executable, "-c", stubborn], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    torchrun.stop(process)
+    assert process.returncode == -signal.SIGKILL
