@@ -302,13 +302,13 @@ def _gemm_by_type(x, panels, bias, scale, out):
             dequantize(part, scale[0], scale[1])
 
     def gemm_tiles_bf16(x, panels, bias, scale, out):
-        multiply(x, panels, bias, out, None)
+        multiply(x, panels, bias, out)
 
     def gemm_tiles_int8(x, panels, bias, scale, out):
         block = 8 * block_size(-(-out.shape[0] // 8), 8)
         for m in range(0, out.shape[0], block):
             part = out[m : m + block]
-            multiply(x[m : m + block], panels, bias, part, None)
+            multiply(x[m : m + block], panels, bias, part)
             dequantize(part, scale[0], scale[1])
 
     if panels.ndim == 4:

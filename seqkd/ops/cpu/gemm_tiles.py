@@ -24,7 +24,7 @@ from numba import types
 from numba.extending import overload
 from numpy.typing import NDArray
 
-from seqkd.ops.cpu import tiles as tile
+from seqkd.ops.cpu import tiles
 from seqkd.ops.cpu.packing import PANEL_COLUMNS, pack_bf16, pack_bf16_rows, quantize_u8
 from seqkd.ops.cpu.target import FAST, FLAGS
 from seqkd.utils.jit import compiler
@@ -32,7 +32,7 @@ from seqkd.utils.jit import compiler
 jit = compiler(__name__, **FLAGS)
 
 LINES = 16  # of a panel, in a step along the depth
-GROUP = 2 * tile.ROWS  # rows of x
+GROUP = 2 * tiles.ROWS  # rows of x
 FAR_BLOCK = 1 << 17  # numbers of x, 512 KB, that stay in the far cache while all panels pass by
 NEAR_STEPS = 8  # of a panel and of a group, 16 KB each, that stay in the near cache together
 FEW_GROUPS = 4  # of fewer the panel is not read often enough to be worth splitting the depth
@@ -98,45 +98,45 @@ def pack_rows_int8(matrix, out):
 
 
 @jit
-def _load_sums(tiles, tall, array, at, stride):
-    tile.load(tiles, 0, array, at, stride)
-    tile.load(tiles, 1, array, at + tile.WIDTH, stride)
+def _load_sums(tall, array, at, stride):
+    tiles.load(0, array, at, stride)
+    tiles.load(1, array, at + tiles.WIDTH, stride)
     if tall:
-        tile.load(tiles, 2, array, at + tile.ROWS * stride, stride)
-        tile.load(tiles, 3, array, at + tile.ROWS * stride + tile.WIDTH, stride)
+        tiles.load(2, array, at + tiles.ROWS * stride, stride)
+        tiles.load(3, array, at + tiles.ROWS * stride + tiles.WIDTH, stride)
 
 
 @jit
-def _store_sums(tiles, tall, array, at, stride):
-    tile.store(tiles, 0, array, at, stride)
-    tile.store(tiles, 1, array, at + tile.WIDTH, stride)
+def _store_sums(tall, array, at, stride):
+    tiles.store(0, array, at, stride)
+    tiles.store(1, array, at + tiles.WIDTH, stride)
     if tall:
-        tile.store(tiles, 2, array, at + tile.ROWS * stride, stride)
-        tile.store(tiles, 3, array, at + tile.ROWS * stride + tile.WIDTH, stride)
+        tiles.store(2, array, at + tiles.ROWS * stride, stride)
+        tiles.store(3, array, at + tiles.ROWS * stride + tiles.WIDTH, stride)
 
 
 @jit
-def _group(tiles, tall, x, x_at, x_stride, panels, panel_at, steps, bias, bias_at, sums, sums_at, out, out_at, stride):
+def _group(tall, x, x_at, x_stride, panels, panel_at, steps, bias, bias_at, sums, sums_at, out, out_at, stride):
     """Compute a group over some steps; tall: of more than 16 rows. bias_at -1: sums go on; out_at -1: they stay."""
     if bias_at >= 0:
-        _load_sums(tiles, tall, bias, bias_at, 0)
+        _load_sums(tall, bias, bias_at, 0)
     else:
-        _load_sums(tiles, tall, sums, sums_at, PANEL_COLUMNS)
+        _load_sums(tall, sums, sums_at, PANEL_COLUMNS)
     for step in range(steps):
         at, line = x_at + step * LINES, panel_at + step * LINES * PANEL_COLUMNS
-        tile.load(tiles, 4, x, at, x_stride)
-        tile.load(tiles, 6, panels, line, PANEL_COLUMNS)
-        tile.multiply(tiles, 0, 4, 6, x)
-        tile.load(tiles, 7, panels, line + tile.WIDTH, PANEL_COLUMNS)
-        tile.multiply(tiles, 1, 4, 7, x)
+        tiles.load(4, x, at, x_stride)
+        tiles.load(6, panels, line, PANEL_COLUMNS)
+        tiles.multiply(0, 4, 6, x)
+        tiles.load(7, panels, line + tiles.WIDTH, PANEL_COLUMNS)
+        tiles.multiply(1, 4, 7, x)
         if tall:
-            tile.load(tiles, 5, x, at + tile.ROWS * x_stride, x_stride)
-            tile.multiply(tiles, 2, 5, 6, x)
-            tile.multiply(tiles, 3, 5, 7, x)
+            tiles.load(5, x, at + tiles.ROWS * x_stride, x_stride)
+            tiles.multiply(2, 5, 6, x)
+            tiles.multiply(3, 5, 7, x)
     if out_at >= 0:
-        _store_sums(tiles, tall, out, out_at, stride)
+        _store_sums(tall, out, out_at, stride)
     else:
-        _store_sums(tiles, tall, sums, sums_at, PANEL_COLUMNS)
+        _store_sums(tall, sums, sums_at, PANEL_COLUMNS)
 
 
 @jit
@@ -144,21 +144,21 @@ def tile_shape(size):
     """Return the 64 bytes that give each tile its rows and its 64 bytes a row, for groups of so many rows."""
     shape = np.zeros(64, np.uint8)
     shape[0] = 1  # the palette
-    shape[16:32:2] = 4 * tile.WIDTH
-    shape[48:56] = tile.ROWS  # right sides
+    shape[16:32:2] = 4 * tiles.WIDTH
+    shape[48:56] = tiles.ROWS  # right sides
     for top in (48, 49, 52):
-        shape[top] = min(size, tile.ROWS)
+        shape[top] = min(size, tiles.ROWS)
     for low in (50, 51, 53):
-        shape[low] = max(1, size - tile.ROWS)  # 1 where nothing uses them: none may be empty
+        shape[low] = max(1, size - tiles.ROWS)  # 1 where nothing uses them: none may be empty
     return shape
 
 
 @jit
-def gemm_tiles(x, panels, bias, out, tiles):
+def gemm_tiles(x, panels, bias, out):
     """Compute out (M, N) = x matrix + bias, with x packed as the panels are; M may be 0.
 
     bias: (32 P,); out: a row's numbers are adjacent. Where x and panels are uint32, bias is int32 and so are the bits
-    that are written to out, a float32 array. tiles: None, or the memory of the plain twin.
+    that are written to out, a float32 array.
     """
     rows, columns = out.shape
     if not rows:
@@ -169,7 +169,7 @@ def gemm_tiles(x, panels, bias, out, tiles):
     block = min(groups, max(1, FAR_BLOCK // (steps * LINES * size)))
     near = steps if block < FEW_GROUPS else NEAR_STEPS
     sums = np.empty((block * GROUP, PANEL_COLUMNS), np.float32)
-    tile.configure(tiles, tile_shape(size))
+    tiles.configure(tile_shape(size))
     for first in range(0, groups, block):
         last = min(groups, first + block)
         for p in range(count):
@@ -182,8 +182,7 @@ def gemm_tiles(x, panels, bias, out, tiles):
                 for group in range(first, last):
                     row = min(group * size, rows - size)
                     _group(
-                        tiles,
-                        size > tile.ROWS,
+                        size > tiles.ROWS,
                         x,
                         row * x_stride + step * LINES,
                         x_stride,
@@ -204,29 +203,29 @@ def gemm_tiles(x, panels, bias, out, tiles):
                     for r in range(size):
                         for c in range(columns - p * PANEL_COLUMNS):
                             out[row + r, p * PANEL_COLUMNS + c] = sums[(group - first) * GROUP + r, c]
-    tile.release(tiles)
+    tiles.release()
 
 
-def multiply(x, panels, bias, out, tiles):
+def multiply(x, panels, bias, out):
     """Compute `gemm_tiles` of x (M, K) float32, any strides, with int32 panels; for uint32 ones within (-1, 1)."""
 
 
 @overload(multiply, jit_options={"fastmath": FAST, "error_model": "numpy"})
-def _multiply_by_type(x, panels, bias, out, tiles):
-    def multiply_bf16(x, panels, bias, out, tiles):
+def _multiply_by_type(x, panels, bias, out):
+    def multiply_bf16(x, panels, bias, out):
         packed = new_rows(x.shape[0], panels.shape[1])
         pack_rows_bf16(x, packed)
-        gemm_tiles(packed, panels, bias, out, tiles)
+        gemm_tiles(packed, panels, bias, out)
 
-    def multiply_int8(x, panels, bias, out, tiles):
+    def multiply_int8(x, panels, bias, out):
         packed = new_rows(x.shape[0], panels.shape[1]).view(np.uint32)
         pack_rows_int8(x, packed)
-        gemm_tiles(packed, panels, bias, out, tiles)
+        gemm_tiles(packed, panels, bias, out)
 
     return multiply_bf16 if panels.dtype == types.int32 else multiply_int8
 
 
 @jit
-def multiply_call(x, panels, bias, out, tiles):
+def multiply_call(x, panels, bias, out):
     """Run `multiply` for callers outside compiled code."""
-    multiply(x, panels, bias, out, tiles)
+    multiply(x, panels, bias, out)
