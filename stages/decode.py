@@ -40,15 +40,16 @@ def main(row: Row, *, teacher: Teacher, external: External = Path("data/external
     precision = devices.choose_precision(machine, params.precision)  # no auto in the cache's key
     job = DecodingJob(teacher, machine, settings.beam, settings.beam, settings.length_penalty, precision)
     cache = corpus_decoder.open_cache(job)
-    lines, new = corpus_decoder.count(cache, text)
-    sources, folder = (pair.source for pair in bitext.stream(text)), cache.path.parent
+    which = {"monolingual": settings.monolingual}
+    lines, new = corpus_decoder.count(cache, text, **which)
+    sources, folder = (pair.source for pair in bitext.stream(text, **which)), cache.path.parent
     network, vocab, _ = checkpoint.load(teacher)
-    translator.report_long_lines((pair.source for pair in bitext.stream(text)), vocab, where=text)
+    translator.report_long_lines((pair.source for pair in bitext.stream(text, **which)), vocab, where=text)
     bounds.require_decoding(f"decode {row}", job, network, sources=sources, lines_left=new, cache_folder=folder)
     with Progress(lines, unit="sentences", label=f"decode {row}", done=lines - new) as progress:
-        for count in corpus_decoder.decode_missing(cache, text, job):
+        for count in corpus_decoder.decode_missing(cache, text, job, **which):
             progress.add(count)
-    corpus_decoder.write(cache, text, out / row, processes=machine.processes)
+    corpus_decoder.write(cache, text, out / row, processes=machine.processes, **which)
     print(
         f"{out / row}: {lines:,} lines, {lines - new:,} of them decoded before; {corpus_decoder.cache_summary(cache)}"
     )

@@ -1,6 +1,6 @@
 """mix: one text to train on from several, each with so many copies of its lines."""
 
-from functools import partial
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,6 +10,7 @@ import typer
 
 from seqkd.config import load, schema
 from seqkd.data import bitext, faults
+from seqkd.data.bitext import Pair
 from seqkd.evaluation import metrics
 from seqkd.selection import select
 from seqkd.utils import atomic
@@ -28,13 +29,20 @@ def main(row: Row, *, lists: Lists, reference: Reference, vocab: Vocab, dev: Dev
     params, machine = load.params(), load.machine()
     how = {"model": vocab, "tokenizer": metrics.tokenizer_name(params.data.target)}
     how |= {"script": faults.main_script(pair.target for pair in bitext.stream(dev))}
-    choose = partial(select.choose_all, lists, reference=reference, machine=machine, how=how)
+
+    def choose(row: str) -> Iterator[Pair]:
+        settings = params.select[row]
+        monolingual = params.decode[settings.nbest].monolingual
+        files = {"reference": reference, "monolingual": monolingual}
+        choices = select.choose_all(lists, settings, label=row, machine=machine, how=how, **files)
+        return chain.from_iterable(pairs for pairs, _ in choices)
+
     with TemporaryDirectory() as folder, atomic.atomic_write(texts / f"{row}.tsv") as partial_text:
         copies = {}
         for part, count in schema.row(params.mix, row, section="mix").items():
             path = reference if part == schema.REFERENCE else Path(folder, part)
             if path != reference:
-                bitext.write(path, chain.from_iterable(pairs for pairs, _ in choose(params.select[part], label=part)))
+                bitext.write(path, choose(part))
             copies[path] = count
         bitext.write(partial_text, bitext.mix(copies))
         print(f"{row}: {bitext.count_pairs(partial_text, repeats=True):,} lines")

@@ -32,7 +32,8 @@ def main(
     stats = audit.SelectionStats()
     script = faults.main_script(pair.target for pair in bitext.stream(dev)) if dev else ""
     how, machine = {"model": vocab, "tokenizer": tokenizer, "script": script}, load.machine()
-    choices = select.choose_all(lists, settings, reference=reference, label=row, machine=machine, how=how)
+    files = {"reference": reference, "monolingual": params.decode[settings.nbest].monolingual}
+    choices = select.choose_all(lists, settings, label=row, machine=machine, how=how, **files)
 
     def chosen_pairs() -> Iterator[Pair]:
         for pairs, part_stats in choices:

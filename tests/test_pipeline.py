@@ -141,6 +141,7 @@ DEFAULTS: dict[str, object] = {
     "DecodeSettings.beam": None,
     "DecodeSettings.join": None,
     "DecodeSettings.length_penalty": 0.0,
+    "DecodeSettings.monolingual": True,
     "DecodeSettings.teacher": None,
     "FilesTeacher.sources": None,
     "FilesTeacher.test": None,

@@ -60,6 +60,10 @@ def _check_teachers(params: Params, where: str) -> None:
             raise InputError(f"{key}.teacher is {row.teacher!r}; it must be a row of teachers (now: {known}).")
         elif row.beam is None and _searches(params, row):
             raise InputError(f"{key}.beam is missing; add it.")
+        if not row.monolingual and (row.join or row.teacher in params.external):
+            raise InputError(
+                f"{key}.monolingual is false, but only the trained teacher can leave lines out; remove it."
+            )
     _check_vocabulary(params, where)
     _check_word_kd(params, where)
 
@@ -148,6 +152,12 @@ def _check_references(params: Params, where: str) -> None:
             raise InputError(f"{where}: {key}: gold is now called reference; rename it.")
         if value not in allowed:
             raise InputError(f"{where}: {key} is {value!r}; it must be one of {', '.join(sorted(allowed))}.")
+    for name, settings in params.select.items():
+        if settings.metric == "score" and not params.decode[settings.nbest].monolingual:
+            raise InputError(
+                f"{where}: select.{name} also chooses for lines without a translation, but decode.{settings.nbest} has "
+                f"monolingual: false; set that to true, or select.{name}.metric to bleu."
+            )
     for name, student in _students(params).items():
         if student.train_text == OWN and not (student.alpha and not student.top_k):
             raise InputError(

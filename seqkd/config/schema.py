@@ -98,6 +98,7 @@ class OptimizerTable(Record):
 class DecodeSettings(Record):
     beam: Annotated[int, Field(ge=1, le=10_000)] | None = None  # files and commands: at most so many of each list
     length_penalty: Fraction = 0.0  # score = log-probability / length ** length_penalty; 0: the paper's plain sum
+    monolingual: bool = True  # false: no lists of the lines without a translation, which only the metric score needs
     teacher: Name | None = None  # a row of teachers; None: the trained one
     join: Annotated[list[Name], Field(min_length=2), AfterValidator(distinct)] | None = None  # rows of other teachers
 

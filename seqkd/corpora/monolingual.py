@@ -12,7 +12,7 @@ from pydantic import ConfigDict
 from seqkd.config import records, yaml_file
 from seqkd.config.records import Record
 from seqkd.config.schema import DataSettings
-from seqkd.corpora import cleaning, text_file, wheels
+from seqkd.corpora import cleaning, mtdata, text_file, wheels
 from seqkd.corpora.stored import Line
 from seqkd.data.bitext import Pair
 from seqkd.data.normalization import normalize
@@ -25,7 +25,7 @@ class RecipeKind(Record):
     """The key of a recipe that says which kind of record it is."""
 
     model_config = ConfigDict(extra="ignore")
-    kind: Literal["none", "wheels"]
+    kind: Literal["none", "wheels", "mtdata"]
 
 
 def file(data: DataSettings) -> Path | None:
@@ -92,6 +92,11 @@ def _lines(data: DataSettings, downloads: Path) -> Iterator[Line]:
         yield from (Line("", tidy(line), "") for line in text_file.read_lines(path))
     elif data.monolingual:
         recipe, where = yaml_file.read(Path(data.monolingual)), data.monolingual
-        if records.parse(RecipeKind, recipe, where=where).kind == "wheels":
+        kind = records.parse(RecipeKind, recipe, where=where).kind
+        if kind == "wheels":
             packages = records.parse(wheels.WheelsRecipe, recipe, where=where)
             yield from wheels.sources(packages, language=data.source, downloads=downloads)
+        elif kind == "mtdata":
+            corpora = records.parse(mtdata.MtdataRecipe, recipe, where=where)
+            for text in mtdata.sources(corpora, source=data.source, downloads=downloads):
+                yield Line("", text, "")

@@ -63,6 +63,19 @@ def prepare(
     return cleaned._replace(notes=notes)
 
 
+def sources(recipe: MtdataRecipe, *, source: str, downloads: Path) -> Iterator[str]:
+    """Yield the lines of one language of a recipe's training corpora, whatever their other language.
+
+    Raise InputError for an unknown name, a failed download or a corpus without the language.
+    """
+    form = CountedForm(tidied=False)
+    for name in recipe.train:
+        entry = find_entry(name, recipe.addresses)
+        files, _ = fetch(entry, downloads, recipe.sha256)
+        for line, _ in read(entry, files, source=source, target=None):
+            yield form(_replaced(line, recipe.replace))
+
+
 def find_entry(name: str, addresses: Mapping[str, list[str]] | None = None) -> "Entry":
     """Return a corpus's entry: of the addresses given for its name, or else of the index that comes with mtdata.
 
@@ -137,29 +150,31 @@ def _refuse_page(path: object) -> None:
                 raise InputError(f"{path}: a page of HTML in place of the download; delete it and run again.")
 
 
-def read(entry: "Entry", files: object, *, source: str, target: str) -> Iterator[tuple[str, str]]:
+def read(entry: "Entry", files: object, *, source: str, target: str | None) -> Iterator[tuple[str, str]]:
     """Yield the (source, target) pairs of a corpus's local files, without those that mtdata takes for noise.
 
+    target: None for any language.
     Raise InputError for a corpus of other languages, and for files that mtdata cannot read.
     """
     from mtdata.iso.bcp47 import bcp47
     from mtdata.parser import Parser
 
     order = [str(language) for language in entry.did.langs]
+    named = [source] if target is None else [source, target]
     try:
-        wanted = [str(bcp47(language)) for language in (source, target)]
+        wanted = [str(bcp47(language)) for language in named]
     except ValueError:
         raise InputError(
-            f"mtdata knows no language {source} or {target}; write it like de, pt-BR or sr-Latn."
+            f"mtdata knows no language {' or '.join(named)}; write it like de, pt-BR or sr-Latn."
         ) from None
-    if sorted(order) != sorted(wanted):
+    if not set(wanted) <= set(order):
         raise InputError(
             f"{entry.did} is {' and '.join(order)}, not {' and '.join(wanted)}; set data.source and data.target."
         )
     try:
         for first, second, *_ in Parser(files, ext=entry.in_ext or None, ent=entry).read_segs(show_pbar=False):
             if not entry.is_noisy(first, second):
-                yield (first, second) if order == wanted else (second, first)
+                yield (first, second) if order[0] == wanted[0] else (second, first)
     except Exception as error:  # mtdata raises Exception itself, and what its parsers raise
         if isinstance(error, OSError) and error.errno in FULL:
             raise

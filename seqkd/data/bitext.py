@@ -25,11 +25,11 @@ def write(path: Path, pairs: Iterable[Pair]) -> None:
             file.write(f"{pair.id}\t{normalize(pair.source)}\t{normalize(pair.target)}\n")
 
 
-def stream(path: Path, *, repeats: bool = False) -> Iterator[Pair]:
+def stream(path: Path, *, repeats: bool = False, monolingual: bool = True) -> Iterator[Pair]:
     """Yield the pairs of a file that `write` made.
 
-    repeats: whether an id may have several lines, one after the other, as in texts to train on. Raise InputError for a
-    broken line, ids that do not rise, an empty file.
+    repeats: whether an id may have several lines, one after the other, as in texts to train on. monolingual: whether to
+    yield lines without a target, too. Raise InputError for a broken line, ids that do not rise, an empty file.
     """
     last = -1
     with path.open("rb") as file:
@@ -44,7 +44,8 @@ def stream(path: Path, *, repeats: bool = False) -> Iterator[Pair]:
             if pair.id < last + (not repeats):
                 _refuse(f"{path}, line {number}: id {pair.id} comes after id {last}")
             last = pair.id
-            yield pair
+            if pair.target or monolingual:
+                yield pair
     if last < 0:
         _refuse(f"{path}: no line in it")
 
@@ -54,9 +55,9 @@ def read(path: Path) -> list[Pair]:
     return list(stream(path))
 
 
-def count_pairs(path: Path, *, repeats: bool = False) -> int:
-    """Return the number of pairs in such a file. Raise InputError as stream does."""
-    return sum(1 for _ in stream(path, repeats=repeats))
+def count_pairs(path: Path, *, repeats: bool = False, monolingual: bool = True) -> int:
+    """Return the number of pairs that stream yields. Raise InputError as it does."""
+    return sum(1 for _ in stream(path, repeats=repeats, monolingual=monolingual))
 
 
 def mix(texts: Mapping[Path, int]) -> Iterator[Pair]:

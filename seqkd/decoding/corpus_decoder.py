@@ -42,25 +42,28 @@ def cache_summary(cache: NbestCache) -> str:
     return f"its lists are kept ({sizes} in {folder}; delete the folder to forget all)"
 
 
-def parts(text: Path) -> Iterator[list[Pair]]:
-    """Yield the pairs of a text, as many at a time as stand in a part of an n-best list."""
-    return nbest.chunks(bitext.stream(text))
+def parts(text: Path, *, monolingual: bool = True) -> Iterator[list[Pair]]:
+    """Yield the pairs of a text, as many at a time as stand in a part of an n-best list.
+
+    monolingual, here and below: whether the list has the lines without a target, too.
+    """
+    return nbest.chunks(bitext.stream(text, monolingual=monolingual))
 
 
-def count(cache: NbestCache, text: Path) -> tuple[int, int]:
+def count(cache: NbestCache, text: Path, *, monolingual: bool = True) -> tuple[int, int]:
     """Return the number of lines of a text, and how many of them have no list yet."""
     lines = without = 0
-    for part in parts(text):
+    for part in parts(text, monolingual=monolingual):
         absent = set(cache.missing(pair.source for pair in part).values())
         lines, without = lines + len(part), without + sum(pair.source in absent for pair in part)
     return lines, without
 
 
-def missing(cache: NbestCache, text: Path) -> Iterator[list[str]]:
+def missing(cache: NbestCache, text: Path, *, monolingual: bool = True) -> Iterator[list[str]]:
     """Yield the sources without a list in chunks, each source once; when lists are added does not change the chunks."""
     pending: dict[bytes, str] = {}  # yielded or about to be, and not in the cache when last seen
     chunk: list[str] = []
-    for part in parts(text):
+    for part in parts(text, monolingual=monolingual):
         absent = cache.missing(pair.source for pair in part)
         chunk += [source for key, source in absent.items() if key not in pending]
         pending = cache.missing((pending | absent).values())
@@ -71,10 +74,11 @@ def missing(cache: NbestCache, text: Path) -> Iterator[list[str]]:
         yield chunk
 
 
-def decode_missing(cache: NbestCache, text: Path, job: DecodingJob) -> Iterator[int]:
+def decode_missing(cache: NbestCache, text: Path, job: DecodingJob, *, monolingual: bool = True) -> Iterator[int]:
     """Decode the sources without a list, and yield the number of each chunk's; job: all but the sources."""
     machine = devices.of_workers(job.machine)
-    jobs = (job._replace(machine=machine, sources=chunk) for chunk in missing(cache, text))
+    chunks = missing(cache, text, monolingual=monolingual)
+    jobs = (job._replace(machine=machine, sources=chunk) for chunk in chunks)
     processes, shared = translator.process_count(job.machine), translator.shared(job)
     for entries in pool.map_ordered(_decode, jobs, processes=processes, shared=shared):
         cache.add(entries)
@@ -86,11 +90,12 @@ def _decode(job: DecodingJob) -> list[Entry]:
     return [nbest_cache.entry(source, nbest_list) for source, nbest_list in results]
 
 
-def write(cache: NbestCache, text: Path, out: Path, *, processes: int) -> None:
+def write(cache: NbestCache, text: Path, out: Path, *, processes: int, monolingual: bool = True) -> None:
     """Write the n-best list of a text all of whose lines have one, as a folder, atomically."""
     with atomic.atomic_write(out) as folder:
         folder.mkdir()
-        for _ in pool.map_ordered(partial(_write_part, cache, folder), enumerate(parts(text)), processes=processes):
+        every = enumerate(parts(text, monolingual=monolingual))
+        for _ in pool.map_ordered(partial(_write_part, cache, folder), every, processes=processes):
             pass
 
 

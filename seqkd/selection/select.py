@@ -84,14 +84,22 @@ def parts(folder: Path, pairs: Iterable[Pair], *, lines: int) -> Iterator[Part]:
 
 
 def choose_all(
-    lists: Path, settings: SelectSettings, *, reference: Path, label: str, machine: Machine, how: Mapping[str, Any]
+    lists: Path,
+    settings: SelectSettings,
+    *,
+    reference: Path,
+    label: str,
+    machine: Machine,
+    how: Mapping[str, Any],
+    monolingual: bool = True,
 ) -> Iterator[tuple[list[Pair], SelectionStats]]:
     """Yield what `choose` returns of each part of a row's n-best list, with a progress bar.
 
-    lists: the folder of all n-best lists; how: model, tokenizer and script, as `choose` takes them.
+    lists: the folder of all n-best lists; how: model, tokenizer and script, as `choose` takes them; monolingual:
+    whether the list has lines without a target, too.
     """
-    lines = bitext.count_pairs(reference)
-    every = parts(lists / settings.nbest, bitext.stream(reference), lines=lines)
+    lines = bitext.count_pairs(reference, monolingual=monolingual)
+    every = parts(lists / settings.nbest, bitext.stream(reference, monolingual=monolingual), lines=lines)
     cluster, work = machine.workers, partial(choose, settings=settings, **how)
     shared = SharedWork(cluster, [how["model"]], own_inputs=_files, describe=_described) if cluster else None
     with Progress(lines, unit="lines", label=f"select {label}") as progress:
