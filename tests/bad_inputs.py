@@ -106,6 +106,8 @@ KEYS = [
     keyed("a row called prune-0.5", "  later:", "  prune-0.5:", "finetune has the key 'prune-0.5'; it must be at most"),
     keyed("a ratio of words", "[0.5]", "['0.5; reboot']", "prune.ratios.0 is '0.5; reboot'; it must be a valid number"),
     keyed("an absent list", "nbest: k5", "nbest: k6", "select.best.nbest is 'k6'; it must be one of k5."),
+    keyed("a text of lines without lists", "k5: {", "k5: {monolingual: false, ",
+          "select.best also chooses for lines without a translation, but decode.k5 has monolingual: false; set that"),
     keyed("an absent text", "text: best, alpha: 0.0", "text: worst, alpha: 0.0", "distill.whole.train_text is 'worst'"),
     keyed("an absent start", "from: whole", "from: nobody", "finetune.later.init_from is 'nobody'; it must be one of"),
     keyed("a row that starts from itself", "from: whole", "from: later", "finetune.later.init_from is 'later'; it mus"),

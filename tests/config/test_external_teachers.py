@@ -35,6 +35,14 @@ def read(
     return load.params(folder / "params.yaml")
 
 
+def test_only_the_trained_teacher_leaves_lines_out(tmp_path: Path) -> None:
+    values = read(tmp_path, source="marian").model_dump(by_alias=True, exclude_none=True)
+    values["decode"]["vendor"]["monolingual"] = False
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    with pytest.raises(InputError, match=r"decode\.vendor\.monolingual is false, but only the trained teacher can"):
+        load.params(tmp_path / "params.yaml")
+
+
 def test_word_kd_asks_the_teacher_whose_vocabulary_it_is(tmp_path: Path) -> None:
     params = read(tmp_path, source="marian")
     assert params.word_teacher is not None

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from seqkd.config.schema import DataSettings
-from seqkd.corpora import wheels
+from seqkd.corpora import mtdata, wheels
 from seqkd.corpora.monolingual import Lines
 from seqkd.corpora.stored import Line
 from seqkd.data.bitext import Pair
@@ -46,6 +46,13 @@ def test_monolingual_lines_of_a_component_in_dev_or_test_are_left_out(
     own = lines("corpora/homeassistant.yaml", tmp_path)
     assert [pair.source for pair in own] == ["open the door"]
     assert own.drops == {"monolingual, of a component in dev or test": 1}
+
+
+def test_monolingual_lines_of_public_corpora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mtdata, "sources", lambda *_, source, **__: iter(["a dog", f"in {source}", "A tree!"]))
+    own = lines("corpora/multi30k-captions.yaml", tmp_path)
+    assert [pair.source for pair in own] == ["a dog", "in en"]
+    assert own.drops == {"monolingual, seen in dev or test": 1}
 
 
 def test_monolingual_recipe_of_no_lines_changes_nothing(tmp_path: Path) -> None:

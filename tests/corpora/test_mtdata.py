@@ -210,6 +210,16 @@ def test_read_refuses_a_language_that_the_library_does_not_know(downloads: Path)
         list(mtdata_corpus.read(entry, [], source="en", target="sr@latin"))
 
 
+def test_sources_are_the_lines_of_one_language_of_corpora_of_any_other(downloads: Path) -> None:
+    recipe = MtdataRecipe(kind="mtdata", train=["A-one-1-eng-deu", "A-two-1-fra-eng"], replace={"##": "-"})
+    recipe = recipe.model_copy(update={"addresses": {n: [f"https://a.b/{n}{m}" for m in "12"] for n in recipe.train}})
+    for name, contents in zip(recipe.train, [(b"a##b\nyes\n", b"x\ny\n"), (b"oui\n", b"yes  sir\n")], strict=True):
+        _downloaded(name, downloads, *contents, addresses=recipe.addresses)
+    assert list(mtdata_corpus.sources(recipe, source="en", downloads=downloads)) == ["a-b", "yes", "yes sir"]
+    with pytest.raises(InputError, match=r"A-one-1-eng-deu is eng and deu, not fra; set data\.source and data\.target"):
+        list(mtdata_corpus.sources(recipe, source="fr", downloads=downloads))
+
+
 def test_prepare_tidies_if_asked_to_and_else_tells_how_many_pairs_have_marks(downloads: Path) -> None:
     recipe = _recipe("wmt14-en-de.yaml").model_copy(update={"replace": {}})
     _downloaded(recipe.train[0], downloads, b"a well ##AT##-##AT## known &quot; dog\nyes\n", b"ein A\nja\n")

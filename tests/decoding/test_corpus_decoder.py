@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ import yaml
 from source_tree import ROOT
 
 from seqkd.config.machine import Machine
+from seqkd.config.schema import SelectSettings
 from seqkd.data import bitext, nbest, vocab
 from seqkd.data.bitext import Pair
 from seqkd.decoding import corpus_decoder, nbest_cache, translator
@@ -23,6 +25,7 @@ from seqkd.decoding.nbest_cache import NbestCache
 from seqkd.decoding.translator import DecodingJob
 from seqkd.models import checkpoint, lstm
 from seqkd.models.checkpoint import Model
+from seqkd.selection import select
 from seqkd.utils import fingerprint
 from seqkd.utils.errors import InputError
 
@@ -93,6 +96,26 @@ def test_corpus_decoder_gives_every_line_the_teachers_own_list(job: DecodingJob,
             assert [item.ids for item in hypotheses] == [item.ids for item in expected]
             assert [item.logprob for item in hypotheses] == [round(item.logprob, 6) for item in expected]
     assert not list(tmp_path.glob(".k3*"))
+
+
+def test_lists_without_monolingual_lines_are_decoded_and_chosen_from_like_those_with_them(
+    job: DecodingJob, tmp_path: Path
+) -> None:
+    text, lists = tmp_path / "reference.tsv", tmp_path / "lists"
+    bitext.write(text, [Pair(2 * n, each, "the cat" if n % 3 else "") for n, each in enumerate(_texts(250))])
+    cache, chosen = corpus_decoder.open_cache(job), {}
+    assert corpus_decoder.count(cache, text, monolingual=False) == (166, 166)
+    how: dict[str, Any] = {"model": job.model / checkpoint.VOCAB, "tokenizer": "13a", "script": ""}
+    for monolingual in (False, True):
+        assert list(corpus_decoder.decode_missing(cache, text, job, monolingual=monolingual))
+        corpus_decoder.write(cache, text, lists / "k3", processes=1, monolingual=monolingual)
+        files = {"reference": text, "monolingual": monolingual}
+        settings = SelectSettings(nbest="k3", metric="bleu")
+        parts = select.choose_all(lists, settings, label="x", machine=job.machine, how=how, **files)
+        chosen[monolingual] = [pair for pairs, _ in parts for pair in pairs]
+        assert len(nbest.parts(lists / "k3", lines=250 if monolingual else 166)) == 3 - (not monolingual)
+    assert chosen[False] == chosen[True]
+    assert len(chosen[False]) == 166
 
 
 @pytest.mark.parametrize("other", ["precision", "backend"])
