@@ -73,6 +73,12 @@ class Sample:
         """Return the mean length of a target, EOS included."""
         return self.text.target_tokens / len(self.text)
 
+    def lines(self, *, monolingual: bool) -> int:
+        """Return the lines of the whole text, or those of them that have a target."""
+        return (
+            self.train if monolingual else self.train * sum(bool(pair.target) for pair in self.pairs) // len(self.pairs)
+        )
+
 
 class Cost(NamedTuple):
     """What a kind of work takes."""
@@ -111,12 +117,14 @@ def stages(sample: Sample) -> Iterator[Stage]:
         if each.beam is None or params.owners(name):  # how fast another's teacher is cannot be measured here
             continue
         search, precision = (sample, f"decode@{name}"), devices.choose_precision(sample.machine, params.precision)
-        stage = _decode(*search, params.teacher, beams=[each.beam], lines=pairs, precision=precision)
-        yield stage._replace(disk=bounds.nbest_bytes(pairs, sample.tokens, beam=each.beam))
+        lines = sample.lines(monolingual=each.monolingual)
+        stage = _decode(*search, params.teacher, beams=[each.beam], lines=lines, precision=precision)
+        yield stage._replace(disk=bounds.nbest_bytes(lines, sample.tokens, beam=each.beam))
     for name, settings in params.select.items():
         beam, most = params.decode[settings.nbest].beam or 1, min(nbest.LINES_PER_PART, len(sample.pairs))
         cost = _cost(select_slice, sample, most, settings=settings, beam=beam)
-        seconds = SHORT + cost.fixed + cost.per_token * pairs
+        lines = sample.lines(monolingual=params.decode[settings.nbest].monolingual)
+        seconds = SHORT + cost.fixed + cost.per_token * lines
         yield Stage(f"select@{name}", seconds, text, cost.memory, start=SHORT + cost.fixed, spreads=True)
     for name in [*params.distill, *params.finetune]:
         yield _row(sample, name)

@@ -131,6 +131,15 @@ def test_search_time_is_lines_times_beam_times_pieces(sample: Sample) -> None:
 
 
 @pytest.mark.usefixtures("costs")
+def test_search_and_selection_leave_out_the_lines_that_a_row_leaves_out(sample: Sample) -> None:
+    third = replace(sample, pairs=[pair if pair.id % 9 else pair._replace(target="") for pair in sample.pairs])
+    decode = {name: row.model_copy(update={"monolingual": name == "k5"}) for name, row in sample.params.decode.items()}
+    stages = seconds(third, params=sample.params.model_copy(update={"decode": decode}))
+    assert stages["decode@k35"] == pytest.approx(7 * stages["decode@k5"] * 2 / 3)
+    assert stages["select@near"] < seconds(third)["select@near"]
+
+
+@pytest.mark.usefixtures("costs")
 def test_stages_need_more_of_everything_for_more_pairs(sample: Sample) -> None:
     few, many = (list(plan.stages(replace(sample, train=pairs))) for pairs in (600, 60_000))
     for less, more in zip(few, many, strict=True):
