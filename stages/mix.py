@@ -33,8 +33,9 @@ def main(row: Row, *, lists: Lists, reference: Reference, vocab: Vocab, dev: Dev
     def choose(row: str) -> Iterator[Pair]:
         settings = params.select[row]
         monolingual = params.decode[settings.nbest].monolingual
-        files = {"reference": reference, "monolingual": monolingual}
-        choices = select.choose_all(lists, settings, label=row, machine=machine, how=how, **files)
+        choices = select.choose_all(
+            lists, settings, reference=reference, monolingual=monolingual, label=row, machine=machine, how=how
+        )
         return chain.from_iterable(pairs for pairs, _ in choices)
 
     with TemporaryDirectory() as folder, atomic.atomic_write(texts / f"{row}.tsv") as partial_text:

@@ -32,8 +32,10 @@ def main(
     stats = audit.SelectionStats()
     script = faults.main_script(pair.target for pair in bitext.stream(dev)) if dev else ""
     how, machine = {"model": vocab, "tokenizer": tokenizer, "script": script}, load.machine()
-    files = {"reference": reference, "monolingual": params.decode[settings.nbest].monolingual}
-    choices = select.choose_all(lists, settings, label=row, machine=machine, how=how, **files)
+    monolingual = params.decode[settings.nbest].monolingual
+    choices = select.choose_all(
+        lists, settings, reference=reference, monolingual=monolingual, label=row, machine=machine, how=how
+    )
 
     def chosen_pairs() -> Iterator[Pair]:
         for pairs, part_stats in choices:

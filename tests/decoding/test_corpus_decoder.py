@@ -109,9 +109,10 @@ def test_lists_without_monolingual_lines_are_decoded_and_chosen_from_like_those_
     for monolingual in (False, True):
         assert list(corpus_decoder.decode_missing(cache, text, job, monolingual=monolingual))
         corpus_decoder.write(cache, text, lists / "k3", processes=1, monolingual=monolingual)
-        files = {"reference": text, "monolingual": monolingual}
         settings = SelectSettings(nbest="k3", metric="bleu")
-        parts = select.choose_all(lists, settings, label="x", machine=job.machine, how=how, **files)
+        parts = select.choose_all(
+            lists, settings, reference=text, monolingual=monolingual, label="x", machine=job.machine, how=how
+        )
         chosen[monolingual] = [pair for pairs, _ in parts for pair in pairs]
         assert len(nbest.parts(lists / "k3", lines=250 if monolingual else 166)) == 3 - (not monolingual)
     assert chosen[False] == chosen[True]
