@@ -75,9 +75,9 @@ class Sample:
 
     def lines(self, *, monolingual: bool) -> int:
         """Return the lines of the whole text, or those of them that have a target."""
-        return (
-            self.train if monolingual else self.train * sum(bool(pair.target) for pair in self.pairs) // len(self.pairs)
-        )
+        if monolingual:
+            return self.train
+        return self.train * sum(bool(pair.target) for pair in self.pairs) // len(self.pairs)
 
 
 class Cost(NamedTuple):
