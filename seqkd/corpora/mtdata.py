@@ -68,12 +68,11 @@ def sources(recipe: MtdataRecipe, *, source: str, downloads: Path) -> Iterator[s
 
     Raise InputError for an unknown name, a failed download or a corpus without the language.
     """
-    form = CountedForm(tidied=False)
     for name in recipe.train:
         entry = find_entry(name, recipe.addresses)
         files, _ = fetch(entry, downloads, recipe.sha256)
         for line, _ in read(entry, files, source=source, target=None):
-            yield form(_replaced(line, recipe.replace))
+            yield _replaced(line, recipe.replace)
 
 
 def find_entry(name: str, addresses: Mapping[str, list[str]] | None = None) -> "Entry":
@@ -153,8 +152,8 @@ def _refuse_page(path: object) -> None:
 def read(entry: "Entry", files: object, *, source: str, target: str | None) -> Iterator[tuple[str, str]]:
     """Yield the (source, target) pairs of a corpus's local files, without those that mtdata takes for noise.
 
-    target: None for any language.
-    Raise InputError for a corpus of other languages, and for files that mtdata cannot read.
+    target: None for any language. Raise InputError for a corpus of other languages, and for files that mtdata cannot
+    read.
     """
     from mtdata.iso.bcp47 import bcp47
     from mtdata.parser import Parser

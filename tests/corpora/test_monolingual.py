@@ -49,10 +49,15 @@ def test_monolingual_lines_of_a_component_in_dev_or_test_are_left_out(
 
 
 def test_monolingual_lines_of_public_corpora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mtdata, "sources", lambda *_, source, **__: iter(["a dog", f"in {source}", "A tree!"]))
+    monkeypatch.setattr(
+        mtdata, "sources", lambda *_, source, **__: iter(["a  dog", f"in {source}", "A tree!", "R &amp; D"])
+    )
     own = lines("corpora/multi30k-captions.yaml", tmp_path)
-    assert [pair.source for pair in own] == ["a dog", "in en"]
+    assert [pair.source for pair in own] == ["a dog", "in en", "R &amp; D"]
     assert own.drops == {"monolingual, seen in dev or test": 1}
+    tidied = lines("corpora/multi30k-captions.yaml", tmp_path)
+    tidied.data = tidied.data.model_copy(update={"tidy": True})
+    assert [pair.source for pair in tidied] == ["a dog", "in en", "R & D"]
 
 
 def test_monolingual_recipe_of_no_lines_changes_nothing(tmp_path: Path) -> None:
